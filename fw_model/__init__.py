@@ -1,0 +1,1 @@
+"""The model: caches, backbone, codec, generator, training step. Runs without a cluster."""

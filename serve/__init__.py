@@ -1,0 +1,1 @@
+"""Stories over HTTP on Ray Serve: durable jobs, leases and the shared keyframe store."""
