@@ -1,0 +1,130 @@
+"""Attention over packed segments, through diffusers' attention-processor interface.
+
+B batch, L tokens, H heads, D head width. A `TokenPlan` travels through the stock transformer
+blocks in the place of their rotary table, a `SegmentTexts` in the place of their text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from torch import Tensor, nn
+
+from fw_model.backbones.base import ContextKV, KeyValue
+from fw_model.backbones.rope import rotate
+
+
+@dataclass(frozen=True)
+class Span:
+    """Query tokens [start, stop) that see the first `visible` tokens of the sequence."""
+
+    start: int
+    stop: int
+    visible: int
+
+
+@dataclass(frozen=True)
+class TokenPlan:
+    """What self-attention must know of a packed sequence.
+
+    `past` holds tokens that come before the sequence and that all of it sees; `collected`, where
+    given, receives each layer's own keys and values.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    spans: tuple[Span, ...]
+    past: ContextKV | None = None
+    collected: dict[int, KeyValue] | None = None
+
+
+@dataclass(frozen=True)
+class SegmentTexts:
+    """The embedded text [B, T, D] that each run of tokens [start, stop) cross-attends to."""
+
+    runs: tuple[tuple[int, int, Tensor], ...]
+    kv: dict[tuple[int, int], KeyValue] | None = field(default=None)
+
+
+class PrefixAttention:
+    """Self-attention in which each span sees a prefix: one attention call a span, no mask."""
+
+    _attention_backend = None
+    _parallel_config = None
+
+    def __init__(self, layer: int) -> None:
+        self.layer = layer
+
+    def __call__(
+        self, attn: Any, hidden: Tensor, text: None, mask: None, plan: TokenPlan
+    ) -> Tensor:
+        query = attn.norm_q(attn.to_q(hidden)).unflatten(2, (attn.heads, -1))  # [B, L, H, D]
+        key = attn.norm_k(attn.to_k(hidden)).unflatten(2, (attn.heads, -1))
+        value = attn.to_v(hidden).unflatten(2, (attn.heads, -1))
+        query, key = rotate(query, plan.cos, plan.sin), rotate(key, plan.cos, plan.sin)
+        if plan.collected is not None:
+            plan.collected[self.layer] = (key, value)
+        before = 0
+        if plan.past is not None:
+            past_key, past_value = plan.past.layers[self.layer]
+            before = past_key.shape[1]
+            key = torch.cat([past_key, key], dim=1)
+            value = torch.cat([past_value, value], dim=1)
+        seen = [
+            _attend(self, query[:, s.start : s.stop], key, value, before + s.visible)
+            for s in plan.spans
+        ]
+        return _project_out(attn, seen, hidden)
+
+
+class SegmentTextAttention:
+    """Cross-attention in which each segment reads the caption it was made with."""
+
+    _attention_backend = None
+    _parallel_config = None
+
+    def __init__(self, layer: int) -> None:
+        self.layer = layer
+
+    def __call__(
+        self, attn: Any, hidden: Tensor, texts: SegmentTexts, mask: None, rotary: None
+    ) -> Tensor:
+        query = attn.norm_q(attn.to_q(hidden)).unflatten(2, (attn.heads, -1))  # [B, L, H, D]
+        seen = []
+        for run, (start, stop, text) in enumerate(texts.runs):
+            key, value = self._key_value(attn, texts, run, text)
+            seen.append(_attend(self, query[:, start:stop], key, value, key.shape[1]))
+        return _project_out(attn, seen, hidden)
+
+    def _key_value(self, attn: Any, texts: SegmentTexts, run: int, text: Tensor) -> KeyValue:
+        known = None if texts.kv is None else texts.kv.get((self.layer, run))
+        if known is not None:
+            return known
+        key = attn.norm_k(attn.to_k(text)).unflatten(2, (attn.heads, -1))  # [B, T, H, D]
+        value = attn.to_v(text).unflatten(2, (attn.heads, -1))
+        if texts.kv is not None:
+            texts.kv[self.layer, run] = (key, value)
+        return key, value
+
+
+def install(blocks: nn.ModuleList) -> None:
+    """Give each stock block the two processors; no parameter is touched."""
+    for layer, block in enumerate(blocks):
+        block.attn1.set_processor(PrefixAttention(layer))
+        block.attn2.set_processor(SegmentTextAttention(layer))
+
+
+def _attend(processor: Any, query: Tensor, key: Tensor, value: Tensor, visible: int) -> Tensor:
+    key, value = key[:, :visible], value[:, :visible]
+    out: Tensor = dispatch_attention_fn(query, key, value, backend=processor._attention_backend)
+    return out
+
+
+def _project_out(attn: Any, seen: Sequence[Tensor], hidden: Tensor) -> Tensor:
+    joined = seen[0] if len(seen) == 1 else torch.cat(list(seen), dim=1)
+    out: Tensor = attn.to_out[0](joined.flatten(2, 3).type_as(hidden))
+    return attn.to_out[1](out)  # type: ignore[no-any-return]

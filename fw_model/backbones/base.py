@@ -1,0 +1,80 @@
+"""What a backbone is to the rest of FilmWeaver, and the keys and values it computes of context.
+
+B batch, L context tokens, H heads, D head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from fw_model.cache.context import Segment
+
+KeyValue = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class ContextKV:
+    """Rotated keys and values of context tokens, one pair [B, L, H, D] per transformer layer."""
+
+    layers: tuple[KeyValue, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """How many context tokens are held."""
+        return self.layers[0][0].shape[1]
+
+    def repeat(self, count: int) -> ContextKV:
+        """Return a copy whose batch holds each sample `count` times in a row: [B * count, ...]."""
+        return ContextKV(
+            tuple(
+                (k.repeat_interleave(count, dim=0), v.repeat_interleave(count, dim=0))
+                for k, v in self.layers
+            )
+        )
+
+    def expand(self, batch: int) -> ContextKV:
+        """Return a view whose batch of one serves `batch` samples (no copy)."""
+        return ContextKV(
+            tuple((k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in self.layers)
+        )
+
+    def followed_by(self, newer: ContextKV) -> ContextKV:
+        """Return this context with `newer` tokens after it."""
+        return ContextKV(
+            tuple(
+                (torch.cat([k, nk], dim=1), torch.cat([v, nv], dim=1))
+                for (k, v), (nk, nv) in zip(self.layers, newer.layers, strict=True)
+            )
+        )
+
+
+class Backbone(Protocol):
+    """A video diffusion transformer that predicts velocity and reads context segments.
+
+    Keyframes see keyframes; history sees keyframes and history; the target sees all. Context never
+    sees noise, so its keys and values hold for every denoising step (prefix visibility).
+    """
+
+    latent_channels: int
+    text_width: int
+    spatial_multiple: int
+
+    def forward(self, segments: Sequence[Segment]) -> Tensor:
+        """Return the target's velocity [B, C, F, h, w], context and target in one pass."""
+
+    def encode_context(
+        self, segments: Sequence[Segment], past: ContextKV | None = None
+    ) -> ContextKV:
+        """Return `past` followed by the keys and values of context `segments`."""
+
+    def predict(self, target: Segment, context: ContextKV | None) -> Tensor:
+        """Return the target's velocity [B, C, F, h, w] with context already encoded."""
+
+    def save(self, folder: Path, *, dtype: torch.dtype | None = None) -> None:
+        """Write the transformer in diffusers' layout and the new parameters beside it."""

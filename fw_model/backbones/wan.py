@@ -1,0 +1,303 @@
+"""Wan 2.1 / 2.2 text-to-video: the stock diffusers transformer reading FilmWeaver's caches.
+
+B batch, C channels, F x h x w latent cells, L tokens, S segments, D model width. The stock module
+keeps its parameters and their names; the only new ones embed the coarse patches of the tiers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import WanTransformer3DModel
+from einops import rearrange
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from fw_model.backbones.attention import SegmentTexts, Span, TokenPlan, install
+from fw_model.backbones.base import ContextKV, KeyValue
+from fw_model.backbones.rope import rotary_table, token_positions
+from fw_model.cache.config import CacheConfig, Kernel
+from fw_model.cache.context import Segment
+from fw_model.errors import CheckpointError, InputError
+
+CONTEXT_PATCH_FILE = "context_patch.safetensors"
+
+
+class WanBackbone(nn.Module):
+    """A `WanTransformer3DModel` whose tokens may be keyframes, history of any tier, or target."""
+
+    def __init__(self, transformer: WanTransformer3DModel, cache: CacheConfig) -> None:
+        super().__init__()
+        config = transformer.config
+        if config.image_dim is not None:
+            raise CheckpointError(
+                "This Wan transformer expects an image embedding (image-to-video); "
+                "use a text-to-video checkpoint."
+            )
+        self.transformer = transformer
+        self.cache = cache
+        self.patch: Kernel = tuple(config.patch_size)
+        self.latent_channels: int = config.in_channels
+        self.text_width: int = config.text_dim
+        self.spatial_multiple: int = self.patch[1]
+        self.context_patch = nn.ModuleDict(
+            {
+                _kernel_name(level.kernel): _inflate(transformer.patch_embedding, level.kernel)
+                for level in cache.levels
+                if level.kernel != self.patch
+            }
+        )
+        install(transformer.blocks)
+        self._rotary: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
+
+    # ---- the three ways to run it ------------------------------------------------------------
+
+    def forward(self, segments: Sequence[Segment]) -> Tensor:
+        """Return the target's velocity [B, C, F, h, w]; `segments` is context, then the target."""
+        _check_order(segments)
+        spans = self._spans(segments)
+        hidden, temb = self._run(segments, spans, past=None, collected=None)
+        return self._project(hidden, temb, segments[-1].latents)
+
+    def encode_context(
+        self, segments: Sequence[Segment], past: ContextKV | None = None
+    ) -> ContextKV:
+        """Return `past` followed by the keys and values of context `segments`.
+
+        Exact under prefix visibility only; with visibility `full` context sees noise and must be
+        run again at each step (`forward`).
+        """
+        if self.cache.visibility != "prefix":
+            raise InputError("Context can be encoded ahead only under visibility: prefix.")
+        collected: dict[int, KeyValue] = {}
+        self._run(segments, self._spans(segments), past=past, collected=collected)
+        own = ContextKV(tuple(collected[i] for i in range(len(self.transformer.blocks))))
+        return own if past is None else past.followed_by(own)
+
+    def predict(
+        self,
+        target: Segment,
+        context: ContextKV | None,
+        text_kv: dict[tuple[int, int], KeyValue] | None = None,
+    ) -> Tensor:
+        """Return the target's velocity [B, C, F, h, w] with context already encoded.
+
+        `text_kv`, an empty dict at first, keeps the text's keys and values from step to step.
+        """
+        if context is not None and context.layers[0][0].shape[0] != target.latents.shape[0]:
+            context = context.expand(target.latents.shape[0])
+        spans = self._spans([target])
+        hidden, temb = self._run([target], spans, past=context, collected=None, text_kv=text_kv)
+        return self._project(hidden, temb, target.latents)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that tokens are computed in (a few of Wan's parameters stay float32)."""
+        return self.transformer.proj_out.weight.dtype
+
+    # ---- one pass over packed tokens ---------------------------------------------------------
+
+    def _run(
+        self,
+        segments: Sequence[Segment],
+        spans: tuple[Span, ...],
+        *,
+        past: ContextKV | None,
+        collected: dict[int, KeyValue] | None,
+        text_kv: dict[tuple[int, int], KeyValue] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the last block's tokens [B, L, D] and the last segment's time embedding [B, D]."""
+        hidden = torch.cat([self._patchify(s) for s in segments], dim=1)  # [B, L, D]
+        lengths = [self._num_tokens(s) for s in segments]
+        temb, modulation, texts = self._conditions(segments, lengths, text_kv)
+        cos, sin = self._rotary_of(segments, hidden.device)
+        plan = TokenPlan(cos, sin, spans, past, collected)
+        model = self.transformer
+        for block in model.blocks:
+            if torch.is_grad_enabled() and model.gradient_checkpointing:
+                hidden = model._gradient_checkpointing_func(block, hidden, texts, modulation, plan)
+            else:
+                hidden = block(hidden, texts, modulation, plan)
+        return hidden, temb
+
+    def _patchify(self, segment: Segment) -> Tensor:
+        """Return the tokens of one segment [B, L, D]; edges repeat where a kernel does not fit."""
+        kernel = segment.kernel or self.patch
+        coarse = kernel != self.patch
+        embed = self.context_patch[_kernel_name(kernel)] if coarse else self.transformer.patch_embedding
+        latents = segment.latents
+        pad_h, pad_w = -latents.shape[3] % kernel[1], -latents.shape[4] % kernel[2]
+        if pad_h or pad_w:
+            latents = F.pad(latents, (0, pad_w, 0, pad_h, 0, 0), mode="replicate")
+        tokens = embed(latents.to(embed.weight.dtype))  # [B, D, f, h, w]
+        return rearrange(tokens, "b d f h w -> b (f h w) d").contiguous()
+
+    def _conditions(
+        self,
+        segments: Sequence[Segment],
+        lengths: list[int],
+        text_kv: dict[tuple[int, int], KeyValue] | None,
+    ) -> tuple[Tensor, Tensor, SegmentTexts]:
+        """Return the target's time embedding, each token's modulation, each token's text."""
+        texts: list[Tensor] = []
+        runs: list[tuple[int, int, int]] = []
+        for _, group in groupby(zip(segments, _bounds(lengths), strict=True), lambda p: id(p[0].text)):
+            members = list(group)
+            runs.append((members[0][1][0], members[-1][1][1], len(texts)))
+            texts.append(members[0][0].text)
+        sigma = torch.stack([s.sigma for s in segments], dim=1)  # [B, S]
+        timestep = (sigma.float() * 1000).flatten()  # [B * S]
+        temb, modulation, text, _ = self.transformer.condition_embedder(
+            timestep, torch.cat(texts, dim=1).to(self.dtype), None, timestep_seq_len=len(segments)
+        )
+        modulation = modulation.unflatten(2, (6, -1))  # [B, S, 6, D]
+        if len(segments) == 1:
+            modulation = modulation[:, 0]  # [B, 6, D], broadcast over tokens
+        else:
+            index = torch.repeat_interleave(torch.tensor(lengths)).to(modulation.device)
+            modulation = modulation[:, index]  # [B, L, 6, D]
+        parts = text.split([t.shape[1] for t in texts], dim=1)
+        embedded = tuple((start, stop, parts[i]) for start, stop, i in runs)
+        return temb[:, -1], modulation, SegmentTexts(embedded, text_kv)
+
+    def _project(self, hidden: Tensor, temb: Tensor, like: Tensor) -> Tensor:
+        """Return the velocity [B, C, F, h, w] of the last tokens, which are the target's."""
+        model = self.transformer
+        grid = _grid(like, self.patch)
+        hidden = hidden[:, -grid[0] * grid[1] * grid[2] :]
+        shift, scale = (model.scale_shift_table + temb[:, None]).chunk(2, dim=1)  # [B, 1, D]
+        hidden = (model.norm_out(hidden.float()) * (1 + scale) + shift).type_as(hidden)
+        velocity = rearrange(
+            model.proj_out(hidden),
+            "b (f h w) (pf ph pw c) -> b c (f pf) (h ph) (w pw)",
+            **dict(zip(("f", "h", "w", "pf", "ph", "pw"), (*grid, *self.patch), strict=True)),
+        )
+        return velocity[..., : like.shape[3], : like.shape[4]]
+
+    # ---- where tokens sit and what they see --------------------------------------------------
+
+    def _num_tokens(self, segment: Segment) -> int:
+        f, h, w = _grid(segment.latents, segment.kernel or self.patch)
+        return f * h * w
+
+    def _spans(self, segments: Sequence[Segment]) -> tuple[Span, ...]:
+        """Return who sees what: each role sees itself and all that stands before it."""
+        lengths = [self._num_tokens(s) for s in segments]
+        if self.cache.visibility == "full":
+            return (Span(0, sum(lengths), sum(lengths)),)
+        spans: list[Span] = []
+        paired = zip(segments, _bounds(lengths), strict=True)
+        for _, group in groupby(paired, key=lambda pair: pair[0].role):
+            members = [bounds for _, bounds in group]
+            spans.append(Span(members[0][0], members[-1][1], members[-1][1]))
+        return tuple(spans)
+
+    def _rotary_of(self, segments: Sequence[Segment], device: torch.device) -> tuple[Tensor, Tensor]:
+        places = [(s.kernel or self.patch, s.position) for s in segments]
+        grids = [_grid(s.latents, kernel) for s, (kernel, _) in zip(segments, places, strict=True)]
+        key = (tuple(places), tuple(grids), device)
+        if key not in self._rotary:
+            if len(self._rotary) >= 64:
+                self._rotary.clear()
+            positions = torch.cat(
+                [
+                    token_positions(grid, kernel, self.patch, frame)
+                    for grid, (kernel, frame) in zip(grids, places, strict=True)
+                ]
+            )
+            cos, sin = rotary_table(positions, self.transformer.config.attention_head_dim)
+            self._rotary[key] = (cos.to(device), sin.to(device))
+        return self._rotary[key]
+
+    # ---- on disk -----------------------------------------------------------------------------
+
+    @classmethod
+    def load(cls, folder: Path, cache: CacheConfig, dtype: torch.dtype) -> WanBackbone:
+        """Load `folder`/transformer; coarse patch embeddings are inflated where none are saved."""
+        where = folder / "transformer"
+        if not (where / "config.json").is_file():
+            raise CheckpointError(
+                f"{folder} holds no transformer/config.json; give a diffusers-layout Wan folder."
+            )
+        try:
+            transformer = WanTransformer3DModel.from_pretrained(str(where), torch_dtype=dtype)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"Cannot load the transformer in {where}: {error}") from error
+        backbone = cls(transformer, cache)
+        patches = where / CONTEXT_PATCH_FILE
+        if patches.is_file():
+            missing, unexpected = backbone.context_patch.load_state_dict(
+                load_file(str(patches)), strict=False
+            )
+            if missing or unexpected:
+                raise CheckpointError(
+                    f"{patches} was trained for other cache levels (missing {missing}, "
+                    f"unexpected {unexpected}); use the levels in its filmweaver.json."
+                )
+        backbone.context_patch.to(dtype)
+        return backbone
+
+    def save(self, folder: Path, *, dtype: torch.dtype | None = None) -> None:
+        """Write `folder`/transformer in diffusers' layout, tier patch embeddings beside it."""
+        where = folder / "transformer"
+        where.mkdir(parents=True, exist_ok=True)
+        wanted = dtype or next(self.transformer.parameters()).dtype
+        state = {k: v.detach().to("cpu", wanted) for k, v in self.transformer.state_dict().items()}
+        self.transformer.save_config(str(where))
+        save_file(_unshared(state), str(where / "diffusion_pytorch_model.safetensors"), {"format": "pt"})
+        patches = {k: v.detach().to("cpu", wanted) for k, v in self.context_patch.state_dict().items()}
+        save_file(_unshared(patches), str(where / CONTEXT_PATCH_FILE), {"format": "pt"})
+
+
+def _inflate(patch_embedding: nn.Conv3d, kernel: Kernel) -> nn.Conv3d:
+    """Return an embedding of `kernel` cells made from the pretrained one.
+
+    Its weight is tiled over the larger kernel and divided, so that a constant input gives the same
+    token (FramePack's initialisation).
+    """
+    weight, bias = patch_embedding.weight.detach(), patch_embedding.bias
+    small = tuple(weight.shape[2:])
+    if any(large % base for large, base in zip(kernel, small, strict=True)):
+        raise CheckpointError(f"Cache level kernel {kernel} is no multiple of the patch {small}.")
+    repeats = [large // base for large, base in zip(kernel, small, strict=True)]
+    conv = nn.Conv3d(weight.shape[1], weight.shape[0], kernel, stride=kernel).to(weight)
+    with torch.no_grad():
+        factor = repeats[0] * repeats[1] * repeats[2]
+        conv.weight.copy_(weight.repeat(1, 1, *repeats) / factor)
+        assert conv.bias is not None and bias is not None
+        conv.bias.copy_(bias)
+    return conv
+
+
+def _kernel_name(kernel: Kernel) -> str:
+    return "x".join(map(str, kernel))
+
+
+def _grid(latents: Tensor, kernel: Kernel) -> tuple[int, int, int]:
+    """Return how many tokens `latents` [B, C, F, h, w] give along time, rows, columns."""
+    frames, rows, columns = latents.shape[2:]
+    return frames // kernel[0], -(-rows // kernel[1]), -(-columns // kernel[2])
+
+
+def _bounds(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    start = 0
+    for length in lengths:
+        yield start, start + length
+        start += length
+
+
+def _check_order(segments: Sequence[Segment]) -> None:
+    order = {"keyframe": 0, "temporal": 1, "target": 2}
+    ranks = [order[s.role] for s in segments]
+    if ranks != sorted(ranks) or ranks.count(2) != 1:
+        roles = [s.role for s in segments]
+        raise InputError(f"Segments must be keyframes, history, one target; got {roles}.")
+
+
+def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.contiguous().clone() for name, tensor in state.items()}

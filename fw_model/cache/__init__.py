@@ -1,0 +1,1 @@
+"""FilmWeaver's two caches and the segments that the transformer reads of them."""

@@ -1,0 +1,66 @@
+"""The shape of both caches. Written into every checkpoint: a model reads what it was trained on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from fw_model.config import StrictModel
+
+Kernel = tuple[int, int, int]
+
+
+class TemporalLevel(StrictModel):
+    """One tier of the temporal cache: `frames` latents, patchified by `kernel` (time, rows, cols)."""
+
+    frames: int = Field(ge=1, description="Latents of history that this tier holds.")
+    kernel: Kernel = Field(description="Latent cells one token covers: [time, height, width].")
+
+    @field_validator("kernel")
+    @classmethod
+    def _positive(cls, kernel: Kernel) -> Kernel:
+        if min(kernel) < 1:
+            raise ValueError("every kernel size must be at least 1")
+        return kernel
+
+
+def _paper_levels() -> tuple[TemporalLevel, ...]:
+    return (
+        TemporalLevel(frames=1, kernel=(1, 2, 2)),
+        TemporalLevel(frames=2, kernel=(1, 4, 4)),
+        TemporalLevel(frames=16, kernel=(2, 8, 8)),
+    )
+
+
+class CacheConfig(StrictModel):
+    """Both caches and where their tokens sit in time (FilmWeaver, appendix)."""
+
+    chunk_latents: int = Field(
+        default=6, ge=1, le=64, description="Latents in a chunk; the paper: 6 (24 frames, one second)."
+    )
+    levels: tuple[TemporalLevel, ...] = Field(
+        default_factory=_paper_levels,
+        description="Temporal cache tiers, nearest first; the paper: 1, 2 and 16 latents.",
+    )
+    top_k: int = Field(default=3, ge=0, le=64, description="Keyframes that a chunk reads; the paper: 3.")
+    keyframe_gap: int = Field(
+        default=8, ge=1, description="Empty frame slots between the oldest history and the keyframes."
+    )
+    keyframe_spacing: int = Field(
+        default=2, ge=1, description="Frame slots from one keyframe to the next."
+    )
+    visibility: Literal["prefix", "full"] = Field(
+        default="prefix",
+        description="prefix: context never sees noise and its keys and values are reused exactly; "
+        "full: the paper's plain in-context attention, recomputed at each step.",
+    )
+
+    @property
+    def history_latents(self) -> int:
+        """How many latents of history the temporal cache holds at most."""
+        return sum(level.frames for level in self.levels)
+
+    def keyframe_position(self, slot: int) -> int:
+        """Return the frame slot of keyframe `slot` (0 is the best match); always before history."""
+        return -(self.history_latents + self.keyframe_gap + slot * self.keyframe_spacing)

@@ -1,0 +1,70 @@
+"""The flow-matching objective (FilmWeaver, training objective; written there as epsilon loss).
+
+Latents [B, C, F, H, W]; sigma [B].
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Parameterization = Literal["velocity", "epsilon_equiv"]
+
+
+def per_sample(sigma: Tensor, like: Tensor) -> Tensor:
+    """Return `sigma` [B] shaped to broadcast over `like` [B, ...]."""
+    return sigma.reshape(-1, *[1] * (like.ndim - 1)).to(like)
+
+
+def add_noise(latents: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """Return x_sigma = (1 - sigma) latents + sigma noise."""
+    level = per_sample(sigma, latents)
+    return (1 - level) * latents + level * noise
+
+
+def velocity_target(latents: Tensor, noise: Tensor) -> Tensor:
+    """Return what the model learns to predict: noise - latents."""
+    return noise - latents
+
+
+def predicted_latents(noisy: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
+    """Return the clean latents that `velocity` implies: x_sigma - sigma * velocity."""
+    return noisy - per_sample(sigma, noisy) * velocity
+
+
+def velocity_loss(
+    velocity: Tensor,
+    target: Tensor,
+    sigma: Tensor,
+    parameterization: Parameterization = "velocity",
+    channel_weight: Tensor | None = None,
+) -> Tensor:
+    """Return the loss of each sample [B], averaged over its own latent cells.
+
+    `epsilon_equiv` weights by (1 - sigma)^2, which makes it the paper's epsilon loss:
+    epsilon = x_sigma + (1 - sigma) v, so epsilon' - epsilon = (1 - sigma) (v' - v).
+    `channel_weight` [C] scales the squared error of each latent channel.
+    """
+    squared = (velocity.float() - target.float()).square()  # [B, C, F, H, W]
+    if channel_weight is not None:
+        squared = squared * channel_weight.to(squared).view(1, -1, 1, 1, 1)
+    loss = squared.flatten(1).mean(1)  # [B]
+    if parameterization == "epsilon_equiv":
+        loss = loss * (1 - sigma.to(loss)).square()
+    return loss
+
+
+def sum_over_ranks_weight(local_count: int, global_count: int, world_size: int) -> float:
+    """Return the factor that makes averaged gradients weigh every target token alike.
+
+    Data parallelism averages the ranks' gradients; a rank that holds `local_count` of
+    `global_count` tokens must count for its share, not for 1 / world_size.
+    """
+    return world_size * local_count / global_count
+
+
+def cosine(left: Tensor, right: Tensor) -> Tensor:
+    """Return the cosine of `left` and `right` [B, ...] over everything but the batch: [B]."""
+    return torch.nn.functional.cosine_similarity(left.flatten(1), right.flatten(1), dim=1)

@@ -1,0 +1,43 @@
+"""What can go wrong for a user. Each message says what was wrong, the value, and what to do.
+
+    FilmWeaverError
+    ├── ConfigError       a setting or a profile
+    ├── InputError        a story, a prompt, a reference
+    ├── CheckpointError   a model folder or a training state
+    ├── MediaError        a video or an image
+    ├── DataError         a dataset that does not hold what it must
+    ├── StorageError      a disk, a database, an object store
+    └── CapacityError     a port, a quota, memory
+"""
+
+
+class FilmWeaverError(Exception):
+    """The root of all errors that are meant for the user."""
+
+
+class ConfigError(FilmWeaverError):
+    """A setting is unknown, out of bounds or contradicts another."""
+
+
+class InputError(FilmWeaverError):
+    """A story, prompt or reference cannot be used."""
+
+
+class CheckpointError(FilmWeaverError):
+    """A model folder or training state is missing, incomplete or of another kind."""
+
+
+class MediaError(FilmWeaverError):
+    """A video or image cannot be read or written."""
+
+
+class DataError(FilmWeaverError):
+    """A dataset does not hold what it must."""
+
+
+class StorageError(FilmWeaverError):
+    """A disk, database or object store refused."""
+
+
+class CapacityError(FilmWeaverError):
+    """A limited resource is taken: a port, a quota, memory."""
