@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: one small local Ray, the packaged tiny model, environment guards."""
+"""Fixtures shared by all tests: one small local Ray, the packaged tiny model, real footage."""
 
 import os
 from collections.abc import Iterator

@@ -1,0 +1,328 @@
+"""The `filmweaver` command: reads options and configuration, calls the part that does the work.
+
+Parts are imported inside their commands, so that `--help` and a spelling mistake answer at once.
+With `--address http://HEAD:8265` the same command line runs on a cluster as a Ray job.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cluster.console import configure_logging, err, meter, one_sentence, out, watch_metrics
+from cluster.submit import is_job_server, submit
+from fw_model.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cluster.config import FilmWeaverConfig
+
+app = typer.Typer(
+    name="filmweaver",
+    help="Multi-shot video in which characters and places stay the same: "
+    "curate, encode, train, generate, serve, evaluate.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+Profile = Annotated[str, typer.Option("--profile", help="Named configuration to start from.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file laid over the profile.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, `section.key=value`; repeatable.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="`http://HEAD:8265` submits this command as a Ray job; `auto` or `HOST:PORT` works "
+        "from here on a running Ray. Default: a Ray of this machine.",
+    ),
+]
+
+
+def load(
+    profile: str, config: Path | None, overrides: list[str] | None, address: str | None
+) -> FilmWeaverConfig:
+    """Set up logs and build the configuration of a command that runs here."""
+    configure_logging()
+    from cluster.config import load_config
+
+    chosen = [*(overrides or []), *([f"ray.address={address}"] if address else [])]
+    return load_config(profile, config, chosen)
+
+
+@app.command()
+def curate(
+    source: Annotated[str, typer.Argument(help="Folder of videos, or a file that lists them.")],
+    output: Annotated[Path, typer.Argument(help="Where the tables and the report go.")],
+    profile: Profile = "tiny",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    address: Address = None,
+) -> None:
+    """Find shots, scenes and captions in videos."""
+    if is_job_server(address):
+        return submit(address, ["curate", source, output], profile, config, overrides)
+    settings = load(profile, config, overrides, address)
+    from cluster.ray_start import ray_session
+    from pipelines.curate import run_curation
+
+    section = settings.curation.model_copy(update={"source": source, "output": str(output)})
+    with ray_session(settings.ray):
+        summary = run_curation(section, settings.model)
+    out.print(
+        f"{summary.videos_in} videos: {summary.videos_kept} kept,"
+        f" {summary.videos_quarantined} quarantined; {summary.shots} shots in"
+        f" {summary.scenes} scenes. Report: {output / 'report.html'}"
+    )
+
+
+@app.command()
+def encode(
+    curated: Annotated[Path, typer.Argument(help="OUTPUT of `filmweaver curate`.")],
+    output: Annotated[Path, typer.Argument(help="Where the encoded dataset goes.")],
+    profile: Profile = "tiny",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    address: Address = None,
+) -> None:
+    """Turn curated scenes into latents and embeddings for training."""
+    if is_job_server(address):
+        return submit(address, ["encode", curated, output], profile, config, overrides)
+    settings = load(profile, config, overrides, address)
+    from cluster.ray_start import ray_session
+    from pipelines.encode import run_encode
+
+    with ray_session(settings.ray):
+        run_encode(settings.encode, settings.model, curated, output)
+    out.print(f"Dataset: {output}")
+
+
+@app.command()
+def train(
+    dataset: Annotated[Path, typer.Argument(help="OUTPUT of `filmweaver encode`.")],
+    output: Annotated[Path, typer.Argument(help="Checkpoints, metrics and the trained model.")],
+    profile: Profile = "tiny",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    address: Address = None,
+) -> None:
+    """Fine-tune the model on an encoded dataset; the same OUTPUT again resumes."""
+    if is_job_server(address):
+        return submit(address, ["train", dataset, output], profile, config, overrides)
+    settings = load(profile, config, overrides, address)
+    from cluster.ray_start import ray_session
+    from pipelines.train import run_train
+
+    steps = sum(stage.steps for stage in settings.training.stages)
+    with (
+        ray_session(settings.ray),
+        watch_metrics("training", output / "metrics.jsonl", steps),
+    ):
+        run_train(settings.training, settings.model, dataset, output)
+    out.print(f"Model: {output / 'checkpoint'} (use it with --checkpoint)")
+
+
+@app.command()
+def generate(
+    story: Annotated[Path, typer.Argument(help="Story file (YAML).")],
+    film: Annotated[Path, typer.Option("--out", help="The film to write.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="Model folder left by `train`.")
+    ] = None,
+    profile: Profile = "tiny",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    address: Address = None,
+) -> None:
+    """Generate the film of a story file, chunk by chunk."""
+    if is_job_server(address):
+        words: list[str | Path] = ["generate", story, "--out", film]
+        words += ["--checkpoint", checkpoint] if checkpoint else []
+        return submit(address, words, profile, config, overrides, story=story)
+    chosen = [*(overrides or []), *([f"model.checkpoint={checkpoint}"] if checkpoint else [])]
+    settings = load(profile, config, chosen, address)
+    from cluster.film import generate_film
+    from fw_model.story import load_story
+
+    plan = load_story(story)
+    with meter("chunks", plan.num_chunks) as progress:
+        result = generate_film(settings, plan, story.parent, film, progress)
+    out.print(f"Film: {film} ({result.num_frames} frames, {result.duration_s:.1f} s)")
+
+
+@app.command()
+def serve(
+    port: Annotated[
+        int | None, typer.Option("--port", min=1, max=65535, help="Port of the HTTP server.")
+    ] = None,
+    profile: Profile = "tiny",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    address: Address = None,
+) -> None:
+    """Serve stories over HTTP until interrupted."""
+    if is_job_server(address):
+        words: list[str | Path] = ["serve", *(["--port", str(port)] if port else [])]
+        return submit(address, words, profile, config, overrides)
+    settings = load(profile, config, overrides, address)
+    from cluster.ray_start import ray_session
+    from serve.app import check_port, run
+
+    chosen_port = port or settings.serving.port
+    check_port(chosen_port)
+    with ray_session(settings.ray):
+        run(settings.serving, settings.model, chosen_port)
+
+
+@app.command()
+def evaluate(
+    output: Annotated[Path, typer.Argument(help="Where scorecard, films and report go.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="Model folder left by `train`.")
+    ] = None,
+    profile: Profile = "tiny",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    address: Address = None,
+) -> None:
+    """Measure a model on stories whose truth is known."""
+    words: list[str | Path] = ["evaluate", output]
+    words += ["--checkpoint", checkpoint] if checkpoint else []
+    if is_job_server(address):
+        return submit(address, words, profile, config, overrides)
+    chosen = [*(overrides or []), *([f"model.checkpoint={checkpoint}"] if checkpoint else [])]
+    settings = load(profile, config, chosen, address)
+    from cluster.ray_start import ray_session
+    from pipelines.evaluate import run_evaluate
+
+    with ray_session(settings.ray):
+        run_evaluate(settings.evaluation, settings.model, settings.generation, output)
+    out.print(f"Scorecard: {output / 'scorecard.json'}")
+
+
+@app.command()
+def toyfilms(
+    output: Annotated[Path, typer.Argument(help="Where the films and their truth go.")],
+    profile: Profile = "tiny",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    address: Address = None,
+) -> None:
+    """Render procedural films with known truth."""
+    if is_job_server(address):
+        return submit(address, ["toyfilms", output], profile, config, overrides)
+    settings = load(profile, config, overrides, address)
+    from cluster.ray_start import ray_session
+    from pipelines.toyfilms.write import render_films_on_ray
+
+    with ray_session(settings.ray):
+        films = render_films_on_ray(settings.toyfilms, output)
+    out.print(f"{len(films)} films: {output}")
+
+
+pretrain_app = typer.Typer(
+    help="Train the small parts that a tiny model stands on.", no_args_is_help=True
+)
+app.add_typer(pretrain_app, name="pretrain")
+
+
+@pretrain_app.command("codec")
+def pretrain_codec(
+    films: Annotated[Path, typer.Argument(help="Folder of films to learn from.")],
+    output: Annotated[Path, typer.Argument(help="Where the VAE and its metrics go.")],
+    profile: Profile = "tiny",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    address: Address = None,
+) -> None:
+    """Train a causal video VAE."""
+    if is_job_server(address):
+        return submit(address, ["pretrain", "codec", films, output], profile, config, overrides)
+    settings = load(profile, config, overrides, address)
+    from pipelines.pretrain import run_pretrain_codec
+
+    run_pretrain_codec(settings.pretrain, films, output)
+    out.print(f"VAE: {output}")
+
+
+@pretrain_app.command("embedder")
+def pretrain_embedder(
+    films: Annotated[Path, typer.Argument(help="Folder of films to learn from.")],
+    output: Annotated[Path, typer.Argument(help="Where the CLIP model and its metrics go.")],
+    profile: Profile = "tiny",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    address: Address = None,
+) -> None:
+    """Train a CLIP model on films with captions."""
+    if is_job_server(address):
+        return submit(address, ["pretrain", "embedder", films, output], profile, config, overrides)
+    settings = load(profile, config, overrides, address)
+    from pipelines.pretrain import run_pretrain_embedder
+
+    run_pretrain_embedder(settings.pretrain, films, output)
+    out.print(f"CLIP: {output}")
+
+
+@app.command()
+def demo(
+    films: Annotated[
+        Path | None, typer.Option("--films", help="Your own videos instead of toy films.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--out", help="Where everything goes.")] = Path(
+        "out/demo"
+    ),
+    profile: Profile = "demo",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    address: Address = None,
+) -> None:
+    """The whole job once: curate, encode, train, serve, and a film asked for over HTTP."""
+    if is_job_server(address):
+        words: list[str | Path] = ["demo", *(["--films", films] if films else []), "--out", output]
+        return submit(address, words, profile, config, overrides)
+    settings = load(profile, config, overrides, address)
+    from cluster.demo import run_demo
+
+    result = run_demo(settings, films, output)
+    for title, path in result.items():
+        out.print(f"{title:<12}{path}")
+
+
+@app.command()
+def doctor(
+    profile: Profile = "tiny",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    address: Address = None,
+) -> None:
+    """Check that this machine has what the commands need."""
+    if is_job_server(address):
+        return submit(address, ["doctor"], profile, config, overrides)
+    settings = load(profile, config, overrides, address)
+    from cluster.doctor import print_report
+
+    if not print_report(settings):
+        raise ConfigError("Something that FilmWeaver needs is missing; see the lines marked above.")
+
+
+def main() -> None:
+    """Run the command; a failure that the user can mend is one sentence and exit code 1."""
+    try:
+        app()
+    except Exception as error:
+        sentence = one_sentence(error)
+        if sentence is None:
+            raise
+        err.print(f"filmweaver: {sentence}", style="red", markup=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""What a person sees: logs set up once, progress, and failures told in one sentence.
+
+Progress is a moving bar on a terminal and a plain line every few seconds elsewhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from fw_model.errors import FilmWeaverError
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+log = logging.getLogger("filmweaver")
+
+LINE_INTERVAL_S = 5.0
+POLL_INTERVAL_S = 1.0
+
+
+def configure_logging(verbose: bool = False) -> None:
+    """Send logs to stderr; the libraries below speak only when something is wrong."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
+    noisy = ("ray", "httpx", "httpcore", "diffusers", "transformers", "deepspeed", "DeepSpeed")
+    for name in noisy:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    for category in (DeprecationWarning, FutureWarning):
+        warnings.simplefilter("ignore", category)
+
+
+class Meter(Protocol):
+    """Something that shows how far a job has come."""
+
+    def update(self, done: float, note: str = "") -> None:
+        """Say that `done` of the total is finished."""
+
+
+class _Lines:
+    """Progress as plain lines, one every few seconds."""
+
+    def __init__(self, title: str, total: float | None) -> None:
+        self._title, self._total, self._last = title, total, 0.0
+
+    def update(self, done: float, note: str = "") -> None:
+        now = time.monotonic()
+        finished = self._total is not None and done >= self._total
+        if finished or now - self._last >= LINE_INTERVAL_S:
+            self._last = now
+            total = f"/{self._total:g}" if self._total is not None else ""
+            log.info("%s: %g%s %s", self._title, done, total, note)
+
+
+class _Bar:
+    """Progress as a bar that moves."""
+
+    def __init__(self, progress: Progress, title: str, total: float | None) -> None:
+        self._progress = progress
+        self._task = progress.add_task(title, total=total, note="")
+
+    def update(self, done: float, note: str = "") -> None:
+        self._progress.update(self._task, completed=done, note=note)
+
+
+@contextmanager
+def meter(title: str, total: float | None) -> Iterator[Meter]:
+    """Show progress towards `total` (None: unknown) while the block runs."""
+    if not err.is_terminal:
+        yield _Lines(title, total)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=err, transient=False) as progress:
+        yield _Bar(progress, title, total)
+
+
+@contextmanager
+def watch_metrics(title: str, path: Path, total_steps: int) -> Iterator[None]:
+    """Show the training that writes `path` (metrics.jsonl) while the block runs.
+
+    The training may run in another process: only the file is read.
+    """
+    stop = threading.Event()
+    with meter(title, total_steps) as progress:
+
+        def follow() -> None:
+            while not stop.wait(POLL_INTERVAL_S):
+                newest = last_record(path)
+                if newest is not None:
+                    loss = newest.get("loss")
+                    note = f"loss {loss:.4f}" if isinstance(loss, float) else ""
+                    progress.update(float(newest.get("step", 0)), note)
+
+        thread = threading.Thread(target=follow, name="watch-metrics", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+def last_record(path: Path, tail_bytes: int = 8192) -> dict[str, float] | None:
+    """The last whole JSON line of `path`; None while there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - tail_bytes))
+            lines = file.read().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return None
+    # The first line of the tail may begin in the middle of a record: take the last one only.
+    return json.loads(lines[-1]) if lines and lines[-1].startswith(b"{") else None
+
+
+def one_sentence(error: BaseException) -> str | None:
+    """What to tell the user of a failure that is theirs to mend; None for a fault of ours."""
+    root = _find(error, FilmWeaverError)
+    if root is not None:
+        return str(root).strip()
+    root = _find(error, OSError)
+    if isinstance(root, OSError) and root.errno == errno.ENOSPC:
+        where = f" while writing {root.filename}" if root.filename else ""
+        return f"The disk is full{where}; free some space and run the command again: it resumes."
+    if isinstance(root, PermissionError):
+        return f"No permission for {root.filename}; choose a folder that you may write to."
+    return None
+
+
+def _find(error: BaseException, kind: type[BaseException]) -> BaseException | None:
+    """The first cause of `kind`; Ray and Ray Train wrap what a worker raised."""
+    seen: set[int] = set()
+    queue: list[BaseException] = [error]
+    while queue:
+        current = queue.pop(0)
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        # Ray's own class for a remote error is a subclass of its cause whose text is a traceback.
+        wrapped = getattr(current, "cause", None)
+        if isinstance(current, kind) and not isinstance(wrapped, BaseException):
+            return current
+        failures = getattr(current, "worker_failures", None) or {}
+        for inner in (wrapped, *failures.values(), current.__cause__, current.__context__):
+            if isinstance(inner, BaseException):
+                queue.append(inner)
+    return None

@@ -1,0 +1,85 @@
+"""Joins or starts the Ray that a command works on, and leaves it as it was found."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydantic import Field
+
+from fw_model.config import StrictModel
+from fw_model.errors import CapacityError
+
+log = logging.getLogger(__name__)
+
+
+class RayConfig(StrictModel):
+    """Which Ray to use and, for a Ray of this machine alone, how large it is."""
+
+    address: str = Field(
+        "local",
+        description="`local` starts a Ray on this machine; `auto` or HOST:PORT joins one.",
+    )
+    num_cpus: int | None = Field(
+        None,
+        ge=1,
+        description="Logical CPUs of a local Ray; null takes the machine's cores, at least 4 so "
+        "that training workers and the tasks that feed them fit together.",
+    )
+    num_gpus: int | None = Field(
+        None, ge=0, description="GPUs of a local Ray; null takes all that Ray finds."
+    )
+    object_store_mb: int | None = Field(
+        None, ge=80, description="Object store of a local Ray, MiB; null leaves it to Ray."
+    )
+    dashboard: bool = Field(False, description="Start the dashboard of a local Ray.")
+    worker_logs: bool = Field(False, description="Show the logs of Ray workers in this terminal.")
+
+
+@contextmanager
+def ray_session(config: RayConfig) -> Iterator[None]:
+    """A Ray to work on while the block runs; an already joined Ray is used and left alone.
+
+    Raises CapacityError when the Ray at `config.address` cannot be reached or started.
+    """
+    # Read by Ray when it is imported.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    options: dict[str, object] = {"log_to_driver": config.worker_logs, "logging_level": "WARNING"}
+    if config.address == "local":
+        options |= {
+            "num_cpus": config.num_cpus or max(4, os.cpu_count() or 1),
+            "num_gpus": config.num_gpus,
+            "include_dashboard": config.dashboard,
+        }
+        if config.object_store_mb is not None:
+            options["object_store_memory"] = config.object_store_mb * 1024**2
+    try:
+        ray.init(address=config.address, **options)
+    except (ConnectionError, RuntimeError, TimeoutError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise CapacityError(
+            f"Cannot use the Ray at {config.address!r} ({first_line}); start one with"
+            " `ray start --head`, or leave --address out to run on this machine."
+        ) from error
+    log.info("ray %s: %s", config.address, _size(ray.cluster_resources()))
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _size(resources: dict[str, float]) -> str:
+    """CPUs, GPUs and memory of the Ray in a few words."""
+    memory_gib = resources.get("memory", 0.0) / 1024**3
+    return (
+        f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs,"
+        f" {memory_gib:.1f} GiB memory"
+    )

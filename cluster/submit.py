@@ -1,0 +1,120 @@
+"""Runs a command line on a cluster as a Ray job, follows its log and returns its outcome.
+
+What lives here travels with the job: the resolved configuration and, for a story, its reference
+images. What is large does not: paths given to a submitted command are read on the cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import shutil
+import tempfile
+from pathlib import Path
+from urllib.parse import urlparse
+
+import yaml
+
+from cluster.console import err, out
+from fw_model.errors import CapacityError, ConfigError, FilmWeaverError
+
+SHIPPED_CONFIG = "filmweaver_config.yaml"
+SHIPPED_STORY = "story"
+
+
+class JobFailed(FilmWeaverError):
+    """The submitted job did not end well; its log says why."""
+
+
+def is_job_server(address: str | None) -> bool:
+    """Whether `address` names a cluster's job server rather than a Ray to join."""
+    return address is not None and address.startswith(("http://", "https://"))
+
+
+def submit(
+    address: str | None,
+    words: list[str | Path],
+    profile: str,
+    config: Path | None,
+    overrides: list[str] | None,
+    *,
+    story: Path | None = None,
+) -> None:
+    """Submit `filmweaver WORDS` to the job server at `address` and follow it to its end.
+
+    The configuration is validated here, before anything travels. Raises ConfigError for a path
+    that the cluster cannot see, CapacityError when there is no server, JobFailed when the job
+    fails.
+    """
+    from cluster.config import FilmWeaverConfig, config_tree
+    from fw_model.config import validate
+
+    tree = config_tree(profile, config, overrides)
+    tree.setdefault("ray", {})["address"] = "auto"
+    validate(FilmWeaverConfig, tree, f"profile {profile}")
+    with tempfile.TemporaryDirectory(prefix="filmweaver-job-") as name:
+        folder = Path(name)
+        (folder / SHIPPED_CONFIG).write_text(yaml.safe_dump(tree), encoding="utf-8")
+        if story is not None:
+            shipped = _ship_story(story, folder / SHIPPED_STORY)
+            words = [shipped if word == story else word for word in words]
+        entrypoint = shlex.join(
+            ["filmweaver", *_visible(words), "--profile", profile, "--config", SHIPPED_CONFIG]
+        )
+        _run_job(str(address), entrypoint, folder)
+
+
+def _visible(words: list[str | Path]) -> list[str]:
+    """The words of the command line; a local path must be absolute, as on a shared disk."""
+    for word in words:
+        relative = isinstance(word, Path) and not word.is_absolute()
+        if relative and word.parts[0] != SHIPPED_STORY and not urlparse(str(word)).scheme:
+            raise ConfigError(
+                f"{str(word)!r} is read on the cluster, so it must be an absolute path on a disk"
+                " that all nodes share, or a URI."
+            )
+    return [str(word) for word in words]
+
+
+def _ship_story(story: Path, folder: Path) -> Path:
+    """Copy a story file and its reference images under `folder`; return the path in the job."""
+    from fw_model.story import load_story
+
+    plan = load_story(story)
+    folder.mkdir()
+    tree = yaml.safe_load(story.read_text(encoding="utf-8"))
+    for shot_index, shot in enumerate(plan.shots):
+        for index, reference in enumerate(shot.references):
+            image = story.parent / reference.image
+            if not image.is_file():
+                raise ConfigError(f"The reference image {image} of {story} does not exist.")
+            name = f"reference_{shot_index}_{index}{image.suffix}"
+            shutil.copyfile(image, folder / name)
+            tree["shots"][shot_index]["references"][index]["image"] = name
+    (folder / "story.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return Path(SHIPPED_STORY) / "story.yaml"
+
+
+def _run_job(address: str, entrypoint: str, folder: Path) -> None:
+    """Submit, follow, and raise unless the job succeeded."""
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    try:
+        client = JobSubmissionClient(address)
+        job_id = client.submit_job(entrypoint=entrypoint, runtime_env={"working_dir": str(folder)})
+    except (ConnectionError, RuntimeError) as error:
+        raise CapacityError(
+            f"No Ray job server answers at {address}; give the address of the cluster's"
+            " dashboard, for example http://HEAD:8265."
+        ) from error
+    err.print(f"job {job_id} at {address}: {entrypoint}", markup=False)
+
+    async def follow() -> None:
+        async for lines in client.tail_job_logs(job_id):
+            out.print(lines, end="", markup=False)
+
+    asyncio.run(follow())
+    if client.get_job_status(job_id) != JobStatus.SUCCEEDED:
+        info = client.get_job_info(job_id)
+        reason = (info.message or "no reason given").strip().splitlines()[-1]
+        raise JobFailed(f"Job {job_id} failed: {reason}; its log is above.")
