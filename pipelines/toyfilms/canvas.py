@@ -23,9 +23,12 @@ def hsv(hue_deg: float, saturation: float, value: float) -> Colour:
 
 
 def scaled(colour: Colour, factors: tuple[float, float, float]) -> Colour:
-    """Multiply a colour channel by channel, as coloured light does."""
-    red, green, blue = (min(255, round(c * f)) for c, f in zip(colour, factors, strict=True))
-    return red, green, blue
+    """Multiply a colour channel by channel, as coloured light does; factors are at most 1."""
+    return (
+        round(colour[0] * factors[0]),
+        round(colour[1] * factors[1]),
+        round(colour[2] * factors[2]),
+    )
 
 
 class Canvas:
@@ -42,18 +45,25 @@ class Canvas:
 
     def polygon(self, points: np.ndarray, colour: Colour) -> None:
         """Fill a polygon of [P, 2] points, x in frame widths and y in frame heights."""
-        cv2.fillPoly(self.pixels, [self._fixed(points)], colour, cv2.LINE_8, _SUBPIXEL_BITS)
+        self.fill_fixed(self.fixed(points), colour)
 
-    def outline(self, points: np.ndarray, colour: Colour, thickness: float) -> None:
-        """Stroke a closed polygon; `thickness` is in frame heights."""
+    def fixed(self, points: np.ndarray) -> np.ndarray:
+        """Turn points into the fixed-point pixels that `fill_fixed` and `stroke_fixed` take."""
+        scale = (self.scale_x * (1 << _SUBPIXEL_BITS), self.scale_y * (1 << _SUBPIXEL_BITS))
+        return np.rint(points * scale).astype(np.int32)
+
+    def fill_fixed(self, points: np.ndarray, colour: Colour) -> None:
+        """Fill a polygon of [P, 2] fixed-point pixels."""
+        cv2.fillPoly(self.pixels, [points], colour, cv2.LINE_8, _SUBPIXEL_BITS)
+
+    def stroke_fixed(self, points: np.ndarray, colour: Colour, thickness: float) -> None:
+        """Stroke a closed polygon of fixed-point pixels; `thickness` is in frame heights."""
         pixels = max(1, round(thickness * self.scale_y))
-        cv2.polylines(
-            self.pixels, [self._fixed(points)], True, colour, pixels, cv2.LINE_8, _SUBPIXEL_BITS
-        )
+        cv2.polylines(self.pixels, [points], True, colour, pixels, cv2.LINE_8, _SUBPIXEL_BITS)
 
     def shade(self, points: np.ndarray, factor: float) -> None:
         """Multiply the brightness inside a polygon, as a shadow does."""
-        fixed = self._fixed(points)
+        fixed = self.fixed(points)
         left, top = np.maximum(0, fixed.min(axis=0) >> _SUBPIXEL_BITS)
         right, bottom = (fixed.max(axis=0) >> _SUBPIXEL_BITS) + 1
         region = self.pixels[top:bottom, left:right]
@@ -77,14 +87,13 @@ class Canvas:
         """Return the picture at its final size, uint8 [H, W, 3]."""
         return cv2.resize(self.pixels, (self.width, self.height), interpolation=cv2.INTER_AREA)
 
-    def _fixed(self, points: np.ndarray) -> np.ndarray:
-        scale = np.array([self.scale_x, self.scale_y]) * (1 << _SUBPIXEL_BITS)
-        return np.round(points * scale).astype(np.int32)
-
 
 _CIRCLE = np.stack(
     [np.cos(np.linspace(0, 2 * np.pi, 24, False)), np.sin(np.linspace(0, 2 * np.pi, 24, False))], 1
 )
+
+_TURN = np.linspace(-np.pi / 2, np.pi / 2, 7)
+_HALF_CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], 1)
 
 
 def ellipse(x: float, y: float, radius_x: float, radius_y: float) -> np.ndarray:
@@ -99,7 +108,8 @@ def rectangle(left: float, top: float, right: float, bottom: float) -> np.ndarra
 
 def capsule(x0: float, y0: float, x1: float, y1: float, width: float) -> np.ndarray:
     """Points [14, 2] of a thick line with round ends."""
-    angle = math.atan2(y1 - y0, x1 - x0)
-    turn = np.linspace(-np.pi / 2, np.pi / 2, 7)
-    end = np.stack([np.cos(angle + turn), np.sin(angle + turn)], 1) * (width / 2)
+    length = math.hypot(x1 - x0, y1 - y0)
+    cos, sin = ((x1 - x0) / length, (y1 - y0) / length) if length else (1.0, 0.0)
+    half = width / 2
+    end = _HALF_CIRCLE @ np.array([[half * cos, half * sin], [-half * sin, half * cos]])
     return np.concatenate([end + (x1, y1), -end + (x0, y0)])

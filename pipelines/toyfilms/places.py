@@ -82,7 +82,7 @@ def _sky(scenery: _Scenery) -> None:
     if place.light == "day":
         colours = hsv(hue, 0.55, 0.95), hsv(hue - 10, 0.16, 1.0)
     elif place.light == "dusk":
-        colours = hsv(hue, 0.55, 0.62), hsv(28 + (hue - 295) / 6, 0.62, 1.0)
+        colours = hsv(hue, 0.55, 0.62), hsv(28 + (hue - 295) / 2, 0.62, 1.0)
     else:
         colours = hsv(hue, 0.75, 0.17), hsv(hue - 15, 0.6, 0.42)
     scenery.gradient(-0.7, place.horizon + 0.02, *colours)
@@ -336,7 +336,7 @@ def _window(scenery: _Scenery, mark: Landmark) -> None:
     frame = scenery.colour(mark.hue, 0.2, 1.0)
     glass = {
         "day": hsv(place.sky_hue, 0.4, 1.0),
-        "dusk": hsv(26 + (place.sky_hue - 295) / 6, 0.65, 1.0),
+        "dusk": hsv(26 + (place.sky_hue - 295) / 2, 0.65, 1.0),
         "night": hsv(place.sky_hue, 0.72, 0.24),
     }[place.light]
     scenery.fill_at(mark.x, rectangle(-half - 0.03, top - 0.03, half + 0.03, bottom + 0.03), frame)

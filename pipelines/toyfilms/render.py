@@ -14,12 +14,14 @@ import numpy as np
 
 from pipelines.toyfilms.actions import Pose, pose_at
 from pipelines.toyfilms.canvas import Canvas, ellipse, scaled
-from pipelines.toyfilms.figures import Part, figure_parts
+from pipelines.toyfilms.figures import Part, figure_parts, joined_points, moved_parts
 from pipelines.toyfilms.places import Camera, landmark_positions, paint_place
 from pipelines.toyfilms.story import FilmSpec, Role, ShotSpec
 from pipelines.toyfilms.truth import film_truth
 
 _OUTLINE = 0.05  # in figure heights, half of it hidden under the fill
+_HAT_OUTLINE = 0.03
+_INK = (0.2, 0.17, 0.22)  # of the part's own colour
 _PAN_RANGE = 0.14  # to each side, in frame widths
 _BRIGHTNESS = {"day": 1.0, "dusk": 0.96, "night": 0.88}  # grey, so that hues stay true
 
@@ -91,10 +93,8 @@ class ShotRenderer:
         self._draw_shadow(x, height, pose)
         origin = np.array([x, self._framing.feet_y])
         unit = np.array([height / self._canvas.aspect, -height])
-        parts = [
-            Part(part.points * unit + origin, part.colour, part.group, part.outlined)
-            for part in figure_parts(figure, pose)
-        ]
+        parts = figure_parts(figure, pose)
+        parts = moved_parts(parts, joined_points(parts) * unit + origin)
         self._draw_parts(parts, height)
         return _group_boxes(parts)
 
@@ -113,16 +113,20 @@ class ShotRenderer:
         self._canvas.shade(shadow + (x, feet_y - 0.01), 0.72)
 
     def _draw_parts(self, parts: list[Part], height: float) -> None:
-        grey = (_BRIGHTNESS[self._place.light],) * 3
-        outlined = [part for part in parts if part.outlined]
-        for part in outlined:
-            ink = scaled(part.colour, (0.2, 0.17, 0.22))
-            self._canvas.outline(part.points, ink, _OUTLINE * height)
-        for part in parts:
+        """Ink round the whole figure first, so that parts of one body flow together."""
+        light = _BRIGHTNESS[self._place.light]
+        grey = (light, light, light)
+        fixed = [
+            part.points for part in moved_parts(parts, self._canvas.fixed(joined_points(parts)))
+        ]
+        for part, points in zip(parts, fixed, strict=True):
+            if part.outlined:
+                self._canvas.stroke_fixed(points, scaled(part.colour, _INK), _OUTLINE * height)
+        for part, points in zip(parts, fixed, strict=True):
             if part.outlined and part.group == "hat":
-                ink = scaled(part.colour, (0.2, 0.17, 0.22))
-                self._canvas.outline(part.points, ink, 0.6 * _OUTLINE * height)
-            self._canvas.polygon(part.points, scaled(part.colour, grey))
+                ink = scaled(part.colour, _INK)
+                self._canvas.stroke_fixed(points, ink, _HAT_OUTLINE * height)
+            self._canvas.fill_fixed(points, scaled(part.colour, grey))
 
 
 def render_shot(film: FilmSpec, index: int, *, width: int, height: int) -> np.ndarray:

@@ -5,6 +5,7 @@ A film is whole once its truth is there: the video is written first, each by tem
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -20,10 +21,30 @@ from pipelines.toyfilms.truth import film_truth
 
 logger = logging.getLogger(__name__)
 
+_IN_FLIGHT = 256  # tasks: enough to keep a cluster busy, few enough for the scheduler
+
 
 def write_films(config: ToyFilmsConfig, output: Path) -> list[Path]:
     """Render the films that are not there yet; return all their video files, in seed order."""
     return [write_film(config, seed, output) for seed in config.seeds]
+
+
+def render_films_on_ray(config: ToyFilmsConfig, output: Path) -> list[Path]:
+    """`write_films` with a task a film on a running Ray; `output` must be shared by all nodes."""
+    import ray
+
+    folder = Path(output).absolute()
+    render = ray.remote(num_cpus=1)(write_film)
+    waiting = iter(config.seeds)
+    running = [
+        render.remote(config, seed, folder) for seed in itertools.islice(waiting, _IN_FLIGHT)
+    ]
+    videos: list[Path] = []
+    while running:
+        done, running = ray.wait(running, num_returns=1)
+        videos.append(ray.get(done[0]))
+        running += [render.remote(config, seed, folder) for seed in itertools.islice(waiting, 1)]
+    return sorted(videos)
 
 
 def write_film(config: ToyFilmsConfig, seed: int, output: Path) -> Path:
