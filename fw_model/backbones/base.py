@@ -41,7 +41,9 @@ class ContextKV:
     def expand(self, batch: int) -> ContextKV:
         """Return a view whose batch of one serves `batch` samples (no copy)."""
         return ContextKV(
-            tuple((k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in self.layers)
+            tuple(
+                (k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in self.layers
+            )
         )
 
     def followed_by(self, newer: ContextKV) -> ContextKV:

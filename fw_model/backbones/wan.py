@@ -129,7 +129,9 @@ class WanBackbone(nn.Module):
         """Return the tokens of one segment [B, L, D]; edges repeat where a kernel does not fit."""
         kernel = segment.kernel or self.patch
         coarse = kernel != self.patch
-        embed = self.context_patch[_kernel_name(kernel)] if coarse else self.transformer.patch_embedding
+        embed = (
+            self.context_patch[_kernel_name(kernel)] if coarse else self.transformer.patch_embedding
+        )
         latents = segment.latents
         pad_h, pad_w = -latents.shape[3] % kernel[1], -latents.shape[4] % kernel[2]
         if pad_h or pad_w:
@@ -146,7 +148,9 @@ class WanBackbone(nn.Module):
         """Return the target's time embedding, each token's modulation, each token's text."""
         texts: list[Tensor] = []
         runs: list[tuple[int, int, int]] = []
-        for _, group in groupby(zip(segments, _bounds(lengths), strict=True), lambda p: id(p[0].text)):
+        for _, group in groupby(
+            zip(segments, _bounds(lengths), strict=True), lambda p: id(p[0].text)
+        ):
             members = list(group)
             runs.append((members[0][1][0], members[-1][1][1], len(texts)))
             texts.append(members[0][0].text)
@@ -197,7 +201,9 @@ class WanBackbone(nn.Module):
             spans.append(Span(members[0][0], members[-1][1], members[-1][1]))
         return tuple(spans)
 
-    def _rotary_of(self, segments: Sequence[Segment], device: torch.device) -> tuple[Tensor, Tensor]:
+    def _rotary_of(
+        self, segments: Sequence[Segment], device: torch.device
+    ) -> tuple[Tensor, Tensor]:
         places = [(s.kernel or self.patch, s.position) for s in segments]
         grids = [_grid(s.latents, kernel) for s, (kernel, _) in zip(segments, places, strict=True)]
         key = (tuple(places), tuple(grids), device)
@@ -249,8 +255,12 @@ class WanBackbone(nn.Module):
         wanted = dtype or next(self.transformer.parameters()).dtype
         state = {k: v.detach().to("cpu", wanted) for k, v in self.transformer.state_dict().items()}
         self.transformer.save_config(str(where))
-        save_file(_unshared(state), str(where / "diffusion_pytorch_model.safetensors"), {"format": "pt"})
-        patches = {k: v.detach().to("cpu", wanted) for k, v in self.context_patch.state_dict().items()}
+        save_file(
+            _unshared(state), str(where / "diffusion_pytorch_model.safetensors"), {"format": "pt"}
+        )
+        patches = {
+            k: v.detach().to("cpu", wanted) for k, v in self.context_patch.state_dict().items()
+        }
         save_file(_unshared(patches), str(where / CONTEXT_PATCH_FILE), {"format": "pt"})
 
 

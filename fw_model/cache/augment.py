@@ -22,22 +22,28 @@ StepRange = tuple[float, float]
 class AugmentConfig(StrictModel):
     """Noise levels that the caches carry in training; recorded in the checkpoint."""
 
-    enabled: bool = Field(default=True, description="False trains on clean caches (ablation w/o A).")
+    enabled: bool = Field(
+        default=True, description="False trains on clean caches (ablation w/o A)."
+    )
     keyframe_steps: StepRange = Field(
-        default=(100.0, 400.0), description="Diffusion steps of 1000 for keyframes; the paper: 100-400."
+        default=(100.0, 400.0),
+        description="Diffusion steps of 1000 for keyframes; the paper: 100-400.",
     )
     temporal_steps: StepRange = Field(
         default=(0.0, 100.0), description="Diffusion steps of 1000 for history; the paper: 0-100."
     )
     mapping: NoiseMapping = Field(
-        default="literal", description="What a diffusion step means in sigma: literal is step / 1000."
+        default="literal",
+        description="What a diffusion step means in sigma: literal is step / 1000.",
     )
 
     @model_validator(mode="after")
     def _ordered(self) -> AugmentConfig:
         for low, high in (self.keyframe_steps, self.temporal_steps):
             if not 0 <= low <= high <= 1000:
-                raise ValueError(f"a step range must be ordered and within 0-1000, got {low}-{high}")
+                raise ValueError(
+                    f"a step range must be ordered and within 0-1000, got {low}-{high}"
+                )
         return self
 
     def sigma_range(self, role: Literal["keyframe", "temporal"]) -> tuple[float, float]:

@@ -12,7 +12,7 @@ Kernel = tuple[int, int, int]
 
 
 class TemporalLevel(StrictModel):
-    """One tier of the temporal cache: `frames` latents, patchified by `kernel` (time, rows, cols)."""
+    """One tier of the temporal cache: `frames` latents, patchified by `kernel`."""
 
     frames: int = Field(ge=1, description="Latents of history that this tier holds.")
     kernel: Kernel = Field(description="Latent cells one token covers: [time, height, width].")
@@ -37,15 +37,22 @@ class CacheConfig(StrictModel):
     """Both caches and where their tokens sit in time (FilmWeaver, appendix)."""
 
     chunk_latents: int = Field(
-        default=6, ge=1, le=64, description="Latents in a chunk; the paper: 6 (24 frames, one second)."
+        default=6,
+        ge=1,
+        le=64,
+        description="Latents in a chunk; the paper: 6 (24 frames, one second).",
     )
     levels: tuple[TemporalLevel, ...] = Field(
         default_factory=_paper_levels,
         description="Temporal cache tiers, nearest first; the paper: 1, 2 and 16 latents.",
     )
-    top_k: int = Field(default=3, ge=0, le=64, description="Keyframes that a chunk reads; the paper: 3.")
+    top_k: int = Field(
+        default=3, ge=0, le=64, description="Keyframes that a chunk reads; the paper: 3."
+    )
     keyframe_gap: int = Field(
-        default=8, ge=1, description="Empty frame slots between the oldest history and the keyframes."
+        default=8,
+        ge=1,
+        description="Empty frame slots between the oldest history and the keyframes.",
     )
     keyframe_spacing: int = Field(
         default=2, ge=1, description="Frame slots from one keyframe to the next."

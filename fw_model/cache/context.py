@@ -45,7 +45,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class ContextLatents:
-    """Latents of a cache with the noise level they carry [B] and the caption they were made with."""
+    """Latents of a cache, the noise level they carry [B], the caption they were made with."""
 
     latents: Tensor
     sigma: Tensor

@@ -172,7 +172,8 @@ def test_every_cache_changes_the_prediction(backbone: WanBackbone) -> None:
     target = make_target()
     with torch.no_grad():
         outputs = [
-            backbone([*make_context(*counts), target]) for counts in [(0, 0), (0, 3), (3, 0), (3, 3)]
+            backbone([*make_context(*counts), target])
+            for counts in [(0, 0), (0, 3), (3, 0), (3, 3)]
         ]
     for i, left in enumerate(outputs):
         for right in outputs[i + 1 :]:

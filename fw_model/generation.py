@@ -1,0 +1,112 @@
+"""What goes into a chunk and what comes out: plain data, the seam between generation and serving.
+
+Latents [C, F, h, w] float32 on the CPU; pixels uint8 [F, H, W, 3].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from fw_model.cache.context import Mode, mode_of
+from fw_model.cache.shot import DUPLICATE_COSINE, Keyframe, ScoredKeyframe
+from fw_model.config import StrictModel
+from fw_model.diffusion.sampler import SchedulerKind
+
+Pixels = NDArray[np.uint8]
+
+
+class GenerationConfig(StrictModel):
+    """How chunks are drawn. What is None follows what the model records of itself."""
+
+    num_inference_steps: int | None = Field(
+        default=None, ge=1, le=1000, description="Denoising steps; default: what suits the model."
+    )
+    guidance_scale: float | None = Field(
+        default=None,
+        ge=0,
+        le=30,
+        description="Classifier-free guidance; 1 or less switches it off.",
+    )
+    guidance: Literal["batch", "two_pass"] = Field(
+        default="batch",
+        description="Both branches in one batch, or one after the other (less memory).",
+    )
+    scheduler: SchedulerKind = Field(
+        default="auto", description="auto: the model's saved scheduler; euler; unipc."
+    )
+    shift: float | None = Field(
+        default=None, gt=0, le=20, description="Timestep shift of the scheduler; default: saved."
+    )
+    negative_prompt: str = Field(default="", max_length=4000, description="What guidance avoids.")
+    keyframe_step: float | None = Field(
+        default=None, ge=0, le=1000,
+        description="Noise on keyframes, diffusion steps of 1000: how loosely they bind.",
+    )  # fmt: skip
+    temporal_step: float | None = Field(
+        default=None, ge=0, le=1000, description="Noise on history, diffusion steps of 1000."
+    )
+    keyframes_per_chunk: int = Field(
+        default=1, ge=0, le=16, description="Keyframes that each chunk offers to the shot cache."
+    )
+    duplicate_cosine: float = Field(
+        default=DUPLICATE_COSINE, gt=0, le=1,
+        description="A keyframe this much like one of its own shot is not kept.",
+    )  # fmt: skip
+    reuse_context: bool = Field(
+        default=True, description="Encode context once a chunk (exact); False recomputes each step."
+    )
+    decode_streams: int = Field(
+        default=2, ge=0, le=64, description="Shots whose decoder state stays in memory."
+    )
+
+
+@dataclass(frozen=True)
+class HistoryChunk:
+    """A finished chunk of the shot: its latents [C, F, h, w] and the prompt it was made with."""
+
+    latents: Tensor
+    prompt: str
+
+
+@dataclass(frozen=True)
+class ChunkRequest:
+    """All that a chunk depends on, beside the model and its settings.
+
+    `history` holds every finished chunk of this shot, oldest first; `keyframes` what
+    `StoryGenerator.retrieve` chose. `version` counts regenerations of the shot.
+    """
+
+    story_seed: int
+    shot: int
+    chunk: int
+    prompt: str
+    width: int
+    height: int
+    history: tuple[HistoryChunk, ...] = ()
+    keyframes: tuple[ScoredKeyframe, ...] = ()
+    version: int = 0
+    negative_prompt: str = ""
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+
+    @property
+    def mode(self) -> Mode:
+        """Which of the paper's four modes this is: which caches are filled."""
+        return mode_of(has_history=bool(self.history), has_keyframes=bool(self.keyframes))
+
+
+@dataclass(frozen=True)
+class ChunkResult:
+    """A finished chunk: latents, pixels [F, H, W, 3], keyframes offered, seconds by stage."""
+
+    latents: Tensor
+    frames: Pixels
+    keyframes: tuple[Keyframe, ...]
+    seed: int
+    timings: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,77 @@
+"""A story as its writer gives it: a YAML file of shots, checked before anything is generated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from fw_model.config import StrictModel, load_yaml, validate
+from fw_model.errors import ConfigError, InputError
+
+MAX_PROMPT_CHARACTERS = 4000
+MAX_CHUNKS = 3600
+
+
+class ReferenceSpec(StrictModel):
+    """An image injected into the shot cache by hand."""
+
+    image: str = Field(min_length=1, description="PNG, JPEG or WEBP; relative to the story file.")
+    name: str = Field(min_length=1, max_length=200, description="What it shows, for the report.")
+    weight: float = Field(default=1.0, gt=0, le=10, description="Factor on its retrieval score.")
+
+
+class ExtendSpec(StrictModel):
+    """More chunks of the same shot, under a prompt of their own."""
+
+    prompt: str = Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="What happens.")
+    num_chunks: int = Field(default=1, ge=1, le=MAX_CHUNKS, description="Chunks to add.")
+
+    @field_validator("prompt")
+    @classmethod
+    def _says_something(cls, prompt: str) -> str:
+        if not prompt.strip():
+            raise ValueError("the prompt is blank")
+        return prompt
+
+
+class ShotSpec(ExtendSpec):
+    """One shot: a prompt, its length, what extends it and what is injected for it."""
+
+    extend: tuple[ExtendSpec, ...] = Field(default=(), description="Extensions, in order.")
+    references: tuple[ReferenceSpec, ...] = Field(
+        default=(), description="Images to inject; they stay in the bank for later shots."
+    )
+
+    @property
+    def segments(self) -> tuple[ExtendSpec, ...]:
+        """The shot's runs of chunks: its own prompt, then each extension."""
+        return (ExtendSpec(prompt=self.prompt, num_chunks=self.num_chunks), *self.extend)
+
+
+class StoryFile(StrictModel):
+    """A story: shots in order, drawn from one seed."""
+
+    title: str = Field(default="untitled", min_length=1, max_length=200, description="Its name.")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="Every random draw derives from it.")
+    shots: tuple[ShotSpec, ...] = Field(min_length=1, max_length=1000, description="In order.")
+
+
+def load_story(path: str | Path) -> StoryFile:
+    """Read a story file; InputError says in one sentence what is wrong with it.
+
+    Reference images are resolved relative to the file and must exist.
+    """
+    path = Path(path)
+    try:
+        story = validate(StoryFile, load_yaml(path), str(path))
+    except ConfigError as error:
+        raise InputError(str(error)) from error
+    for index, shot in enumerate(story.shots):
+        for reference in shot.references:
+            if not (path.parent / reference.image).is_file():
+                raise InputError(
+                    f"Shot {index + 1} of {path} refers to {reference.image!r}, "
+                    f"which is not a file beside it."
+                )
+    return story
