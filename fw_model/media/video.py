@@ -25,6 +25,7 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from fw_model.errors import MediaError, StorageError
+from fw_model.media.images import read_image as read_image  # found with the video functions
 
 Pixels = NDArray[np.uint8]
 VideoSource = str | Path | BinaryIO
