@@ -1,0 +1,1 @@
+"""Teaching a backbone to read the caches: data, plan, step, loop and engines."""

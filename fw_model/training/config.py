@@ -1,0 +1,245 @@
+"""Every setting of a training run.
+
+The settings of the DeepSpeed engine are derived from these, so a batch size is written once.
+Knows nothing of models or data.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from fw_model.cache.augment import AugmentConfig
+from fw_model.cache.context import MODES
+from fw_model.config import StrictModel
+
+
+class ModeWeights(StrictModel):
+    """How often each of the four modes is trained, as relative weights."""
+
+    first_shot: float = Field(0.0, ge=0, description="Both caches empty.")
+    extend_first_shot: float = Field(0.0, ge=0, description="Temporal cache only.")
+    new_shot: float = Field(0.0, ge=0, description="Shot cache only.")
+    extend_new_shot: float = Field(0.0, ge=0, description="Both caches.")
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> ModeWeights:
+        if sum(self.as_tuple()) <= 0:
+            raise ValueError("at least one mode needs a weight above 0")
+        return self
+
+    def as_tuple(self) -> tuple[float, ...]:
+        """Return the weights in the order of MODES."""
+        return tuple(float(getattr(self, mode)) for mode in MODES)
+
+
+class StageConfig(StrictModel):
+    """One stretch of the curriculum."""
+
+    name: str = Field("all_modes", min_length=1, description="Name in logs and metrics.")
+    steps: int = Field(10_000, ge=0, description="Optimizer steps of this stage.")
+    mode_weights: ModeWeights = Field(
+        ModeWeights(first_shot=0.1, extend_first_shot=0.2, new_shot=0.35, extend_new_shot=0.35),
+        description="How often each mode is drawn.",
+    )
+
+
+class ObjectiveConfig(StrictModel):
+    """Flow matching: which noise levels are trained and how errors are weighed."""
+
+    parameterization: Literal["velocity", "epsilon_equiv"] = Field(
+        "velocity", description="epsilon_equiv weighs by (1 - sigma)^2: the paper's epsilon loss."
+    )
+    sigma_mean: float = Field(0.0, description="Mean of the logit-normal sigma draw.")
+    sigma_std: float = Field(1.0, gt=0, description="Spread of the logit-normal sigma draw.")
+    sigma_shift: float = Field(
+        3.0, gt=0, description="Timestep shift; the scheduler of generation should have the same."
+    )
+    channel_weight: tuple[float, ...] | None = Field(
+        None, description="Weight of each latent channel's squared error; none weighs all alike."
+    )
+
+
+class OptimizerConfig(StrictModel):
+    """AdamW with linear warm-up."""
+
+    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
+    betas: tuple[float, float] = Field((0.9, 0.99), description="AdamW moment decays.")
+    eps: float = Field(1e-8, gt=0, description="AdamW epsilon.")
+    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
+    warmup_steps: int = Field(100, ge=0, description="Steps of linear warm-up.")
+    decay: Literal["constant", "linear", "cosine"] = Field(
+        "cosine", description="How the learning rate falls after the warm-up."
+    )
+    decay_start: float = Field(
+        0.0, ge=0, lt=1, description="Fraction of all steps before which nothing decays."
+    )
+    final_fraction: float = Field(
+        0.05, ge=0, le=1, description="Last learning rate as a fraction of the peak."
+    )
+
+
+class SamplingConfig(StrictModel):
+    """How the plan draws samples."""
+
+    keyframe_scope: Literal["scene", "video"] = Field(
+        "scene", description="Where keyframes for the shot cache come from."
+    )
+    earlier_fraction: float = Field(
+        0.8, ge=0, le=1, description="How often only shots before the target are drawn on."
+    )
+    retrieved_fraction: float = Field(
+        0.5, ge=0, le=1, description="How often keyframes are the best by CLIP, else random."
+    )
+    full_bank_fraction: float = Field(
+        0.6, ge=0, le=1, description="How often all K slots are filled; else 1 to K - 1."
+    )
+    aligned_fraction: float = Field(
+        0.5, ge=0, le=1, description="How often an extension starts on a chunk border."
+    )
+    negative_fraction: float = Field(
+        0.25, ge=0, le=1, description="Probability that a slot holds another video's keyframe."
+    )
+    hard_negative_fraction: float = Field(
+        0.5, ge=0, le=1, description="How many negatives are the most prompt-like of 32 drawn."
+    )
+    text_dropout: float = Field(
+        0.1, ge=0, lt=1, description="How often the target's prompt is empty, for guidance."
+    )
+
+
+class NewTransformer(StrictModel):
+    """A transformer of Wan's kind to start from nothing; the other shapes follow from the data."""
+
+    num_layers: int = Field(6, ge=1, description="Transformer blocks.")
+    num_heads: int = Field(6, ge=1, description="Attention heads.")
+    head_width: int = Field(32, ge=12, multiple_of=2, description="Width of a head.")
+    ffn_width: int = Field(576, ge=8, description="Width of the feed-forward layer.")
+    patch: tuple[int, int, int] = Field(
+        (1, 2, 2), description="Latent cells that one token covers: [time, height, width]."
+    )
+
+
+class LoraSettings(StrictModel):
+    """Low-rank adapters instead of a full fine-tune; the new parameters are always trained."""
+
+    rank: int = Field(64, ge=1, description="Rank of the adapters.")
+    alpha: float = Field(64.0, gt=0, description="Scale of the adapters.")
+    targets: tuple[str, ...] = Field(
+        ("to_q", "to_k", "to_v", "to_out.0", "net.0.proj", "net.2"),
+        min_length=1,
+        description="Names of the linear layers that get an adapter.",
+    )
+
+
+class EmaConfig(StrictModel):
+    """Exponential moving average of the weights, which is what gets exported."""
+
+    decay: float = Field(0.999, ge=0, lt=1, description="Decay per step; 0 exports raw weights.")
+    every: int = Field(1, ge=1, description="Steps between updates (decay is raised to it).")
+
+
+class CheckpointConfig(StrictModel):
+    """When the state is saved for resuming."""
+
+    every_steps: int = Field(500, ge=1, description="Steps between checkpoints.")
+    every_minutes: float = Field(15.0, gt=0, description="Minutes between checkpoints, at most.")
+    keep: int = Field(2, ge=1, description="How many of the latest checkpoints are kept.")
+
+
+class TrainingConfig(StrictModel):
+    """A training run: what is learned, from which samples, by which engine."""
+
+    seed: int = Field(0, ge=0, description="Seed of the plan and of every random draw.")
+    stages: tuple[StageConfig, ...] = Field(
+        (
+            StageConfig(
+                name="temporal",
+                mode_weights=ModeWeights(first_shot=0.3, extend_first_shot=0.7),
+            ),
+            StageConfig(),
+        ),
+        min_length=1,
+        description="The curriculum, in order.",
+    )
+    sampling: SamplingConfig = Field(SamplingConfig(), description="How samples are drawn.")
+    objective: ObjectiveConfig = Field(ObjectiveConfig(), description="The loss.")
+    augment: AugmentConfig = Field(AugmentConfig(), description="Noise on the caches.")
+    group_size: int = Field(
+        8, ge=1, description="Samples of one mode and context shape, over all workers."
+    )
+    groups_per_step: int = Field(
+        1, ge=1, description="Groups, each of its own mode, in one optimizer step."
+    )
+    micro_batch: int = Field(
+        64, ge=1, description="Samples a worker computes at once; more are accumulated."
+    )
+    noises_per_context: int = Field(
+        1, ge=1, le=64, description="Noise draws of a target that share one pass of its context."
+    )
+    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="AdamW and its schedule.")
+    ema: EmaConfig = Field(EmaConfig(), description="Moving average of the weights.")
+    new_transformer: NewTransformer | None = Field(
+        None, description="Train a new transformer of this shape instead of the model's own."
+    )
+    lora: LoraSettings | None = Field(None, description="Train adapters instead of all weights.")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="bfloat16 computes under autocast; weights stay float32."
+    )
+    compile: bool = Field(False, description="Compile each transformer block (plain engine).")
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass to save memory."
+    )
+    checkpoint: CheckpointConfig = Field(CheckpointConfig(), description="Saving and resuming.")
+    export_dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "bfloat16", description="Number format of the exported weights."
+    )
+    log_every: int = Field(10, ge=1, description="Steps between log lines.")
+    allow_plan_change: bool = Field(
+        False, description="Resume even if data or sampling settings changed."
+    )
+    engine: Literal["plain", "deepspeed"] = Field(
+        "plain", description="plain torch, or DeepSpeed ZeRO under Ray Train."
+    )
+    zero_stage: Literal[0, 1, 2, 3] = Field(2, description="What DeepSpeed shards over workers.")
+    num_workers: int = Field(
+        0, ge=0, description="Ray Train workers; 0 trains in this process (plain engine)."
+    )
+    cpus_per_worker: float = Field(1.0, gt=0, description="CPU cores Ray reserves per worker.")
+    use_gpu: bool = Field(False, description="Give each worker a GPU.")
+    feed: Literal["ray_data", "local"] = Field(
+        "ray_data", description="Stream batches by Ray Data, or let each worker read them itself."
+    )
+    max_failures: int = Field(
+        2, ge=-1, description="Worker crashes survived by resuming; -1 is any number."
+    )
+
+    @model_validator(mode="after")
+    def _engine_fits(self) -> TrainingConfig:
+        if sum(stage.steps for stage in self.stages) == 0:
+            raise ValueError("the stages must have at least one step in all")
+        if self.num_workers > 1 and self.group_size % self.num_workers:
+            raise ValueError(
+                f"group_size {self.group_size} must be a multiple of num_workers {self.num_workers}"
+            )
+        if self.lora is not None and self.new_transformer is not None:
+            raise ValueError("lora adapts a pretrained transformer; it cannot start a new one")
+        if self.engine == "deepspeed" and self.num_workers == 0:
+            raise ValueError("engine deepspeed needs num_workers of at least 1")
+        return self
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps of all stages together."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> StageConfig:
+        """Return the stage that `step` (from 0) belongs to."""
+        end = 0
+        for stage in self.stages:
+            end += stage.steps
+            if step < end:
+                return stage
+        raise IndexError(f"step {step} is past the end of the plan ({end} steps)")

@@ -1,0 +1,267 @@
+"""The encoded dataset: its Arrow schema, and reading it as memory-mapped arrays.
+
+`filmweaver encode` writes Parquet; a trainer needs random access to single latents. So each table
+is unpacked once into an uncompressed Arrow file beside it, which every process of the machine maps.
+Knows nothing of Ray. C channels, F latents, h x w latent cells, T text tokens, D text width, E
+embedding width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import Field
+
+from fw_model.config import StrictModel, validate
+from fw_model.errors import DataError
+
+FORMAT_VERSION = 1
+META_FILE = "meta.json"
+TABLES = ("shots", "keyframes", "texts")
+
+SHOTS = pa.schema(
+    [
+        ("shot_id", pa.string()),
+        ("scene_id", pa.string()),
+        ("video_id", pa.string()),
+        ("index", pa.int32()),  # of the shot in its video
+        ("text_id", pa.string()),
+        ("num_frames", pa.int32()),  # at the dataset's fps, 4k + 1 for a 4x codec
+        ("num_latents", pa.int32()),
+        ("latents", pa.large_binary()),  # float16 [C, F, h, w], C order
+    ]
+)
+KEYFRAMES = pa.schema(
+    [
+        ("keyframe_id", pa.string()),
+        ("shot_id", pa.string()),
+        ("frame", pa.int32()),  # of the source video, decode order
+        ("embedding", pa.list_(pa.float32())),  # [E], unit length
+        ("latents", pa.large_binary()),  # float16 [C, 1, h, w]: the frame encoded alone
+    ]
+)
+TEXTS = pa.schema(
+    [
+        ("text_id", pa.string()),
+        ("text", pa.string()),
+        ("num_tokens", pa.int32()),
+        ("clip_embedding", pa.list_(pa.float32())),  # [E], unit length
+        ("embedding", pa.large_binary()),  # float16 [T, D], trimmed to its true length
+    ]
+)
+SCHEMAS = {"shots": SHOTS, "keyframes": KEYFRAMES, "texts": TEXTS}
+
+Float16s = NDArray[np.float16]
+Float32s = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+class EncodedMeta(StrictModel):
+    """What all rows of an encoded dataset share (meta.json)."""
+
+    format_version: int = Field(description="Version of this layout.")
+    encode_hash: str = Field(description="Hash of everything that decides the rows' values.")
+    height: int = Field(ge=1, description="Frame height in pixels.")
+    width: int = Field(ge=1, description="Frame width in pixels.")
+    fps: float = Field(gt=0, description="Frames per second.")
+    latent_shape: tuple[int, int, int] = Field(
+        description="Channels, rows and columns of a latent."
+    )
+    max_text_tokens: int = Field(ge=1, description="Tokens the text encoder pads to.")
+    text_width: int = Field(ge=1, description="Width of a text token.")
+    embedding_width: int = Field(ge=1, description="Width of a CLIP embedding.")
+    models: dict[str, str] = Field(description="Identity of the codec, text encoder and embedder.")
+
+
+def text_id(text: str) -> str:
+    """Return the key of `text` in the texts table."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class EncodedDataset:
+    """Shots, keyframes and texts by row number, in an order that depends on content alone."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.meta = _read_meta(self.folder)
+        shots = _MappedTable(self.folder, "shots", ("video_id", "index", "shot_id"))
+        keyframes = _MappedTable(self.folder, "keyframes", ("shot_id", "frame", "keyframe_id"))
+        texts = _MappedTable(self.folder, "texts", ("text_id",))
+        if shots.num_rows == 0:
+            raise DataError(f"{self.folder} holds no encoded shot; run `filmweaver encode` first.")
+        self._shot_blobs, self._keyframe_blobs, self._text_blobs = shots, keyframes, texts
+
+        self.shot_ids: list[str] = shots.strings("shot_id")
+        self.videos = _codes(shots.strings("video_id"))  # [N]
+        self.scenes = _codes(shots.strings("scene_id"))  # [N]
+        self.shot_index = shots.integers("index")  # [N]
+        self.num_latents = shots.integers("num_latents")  # [N]
+        rows_of_text = {key: row for row, key in enumerate(texts.strings("text_id"))}
+        self.empty_text = _lookup(rows_of_text, [text_id("")], "text")[0]
+        self.shot_texts = _lookup(rows_of_text, shots.strings("text_id"), "text")  # [N]
+
+        rows_of_shot = {key: row for row, key in enumerate(self.shot_ids)}
+        self.keyframe_ids: list[str] = keyframes.strings("keyframe_id")
+        self.keyframe_shots = _lookup(rows_of_shot, keyframes.strings("shot_id"), "shot")  # [M]
+        self.keyframe_embeddings = keyframes.vectors("embedding", self.meta.embedding_width)
+        self.text_embeddings = texts.vectors("clip_embedding", self.meta.embedding_width)
+        self.texts: list[str] = texts.strings("text")
+        self.fingerprint = self._fingerprint()
+
+    @property
+    def num_shots(self) -> int:
+        """How many shots there are."""
+        return len(self.shot_ids)
+
+    def latents(self, shot: int, start: int, stop: int) -> Float16s:
+        """Return latents [start, stop) of `shot`: [C, stop - start, h, w]."""
+        channels, rows, columns = self.meta.latent_shape
+        shape = (channels, int(self.num_latents[shot]), rows, columns)
+        return self._shot_blobs.array("latents", shot, shape)[:, start:stop]
+
+    def keyframe_latents(self, keyframe: int) -> Float16s:
+        """Return the latent of a keyframe, encoded alone: [C, 1, h, w]."""
+        channels, rows, columns = self.meta.latent_shape
+        return self._keyframe_blobs.array("latents", keyframe, (channels, 1, rows, columns))
+
+    def text_tokens(self, text: int) -> Float16s:
+        """Return the token embeddings of a text, trimmed to its true length: [T, D]."""
+        return self._text_blobs.array("embedding", text, (-1, self.meta.text_width))
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(self.meta.encode_hash.encode())
+        for ids in (self.shot_ids, self.keyframe_ids):
+            digest.update("\n".join(ids).encode() + b"\0")
+        return digest.hexdigest()[:16]
+
+
+class _MappedTable:
+    """One table, sorted by `order`; its binary column stays on disk and is mapped."""
+
+    def __init__(self, folder: Path, name: str, order: Sequence[str]) -> None:
+        self._where = folder / name
+        self._table = _map_table(folder, name)
+        keys = [(column, "ascending") for column in order]
+        index_table = self._table.select(list(order))
+        positions = pa.compute.sort_indices(index_table, sort_keys=keys).to_numpy()
+        self._rows: Ints = positions.astype(np.int64)
+        self._blobs: dict[str, list[Any]] = {}
+
+    @property
+    def num_rows(self) -> int:
+        return len(self._rows)
+
+    def strings(self, column: str) -> list[str]:
+        values = self._table[column].to_pylist()
+        return [values[row] for row in self._rows]
+
+    def integers(self, column: str) -> Ints:
+        values = self._table[column].to_numpy()
+        return values[self._rows].astype(np.int64)
+
+    def vectors(self, column: str, width: int) -> Float32s:
+        flat = self._table[column].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        if flat.size != width * self.num_rows:
+            raise DataError(
+                f"{self._where}: {column} holds {flat.size} numbers for {self.num_rows} rows of "
+                f"width {width}; encode the dataset again."
+            )
+        return flat.reshape(-1, width)[self._rows].astype(np.float32)
+
+    def array(self, column: str, row: int, shape: tuple[int, ...]) -> Float16s:
+        """Return one cell of a binary column as float16 `shape`, without copying it."""
+        chunks = self._blobs.setdefault(column, self._table[column].chunks)
+        position = int(self._rows[row])
+        for chunk in chunks:
+            if position < len(chunk):
+                break
+            position -= len(chunk)
+        values = np.frombuffer(chunk[position].as_buffer(), dtype=np.float16)
+        try:
+            return values.reshape(shape)
+        except ValueError as error:
+            raise DataError(
+                f"{self._where}: row {row} has {values.size} numbers in {column}, which is not "
+                f"{shape}; encode the dataset again."
+            ) from error
+
+
+def _map_table(folder: Path, name: str) -> pa.Table:
+    """Map the unpacked form of a table, unpacking its Parquet files first if need be."""
+    files = sorted((folder / name).glob("*.parquet"))
+    if not files:
+        raise DataError(f"{folder / name} holds no Parquet file; run `filmweaver encode` first.")
+    stamp = hashlib.sha256()
+    for file in files:
+        stat = file.stat()
+        stamp.update(f"{file.resolve()}:{stat.st_size}:{stat.st_mtime_ns}\n".encode())
+    unpacked_name = f"{name}-{stamp.hexdigest()[:16]}.arrow"
+    for cache in (folder / ".unpacked", Path(tempfile.gettempdir()) / "filmweaver-unpacked"):
+        unpacked = cache / unpacked_name
+        if not unpacked.is_file():
+            try:
+                cache.mkdir(parents=True, exist_ok=True)
+                _unpack(files, unpacked, SCHEMAS[name])
+            except PermissionError:
+                continue  # a dataset on read-only storage: use the machine's own disk
+            except pa.ArrowInvalid as error:
+                raise DataError(f"{folder / name} cannot be read: {error}.") from error
+        return pa.ipc.open_file(pa.memory_map(str(unpacked))).read_all()
+    raise DataError(f"Neither {folder} nor the temporary folder can be written; free one of them.")
+
+
+def _unpack(files: Sequence[Path], target: Path, schema: pa.Schema) -> None:
+    """Write all rows of `files` to one uncompressed Arrow file, atomically."""
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name)
+    os.close(handle)
+    try:
+        with pa.ipc.new_file(temporary, schema) as writer:
+            for file in files:
+                for batch in pq.ParquetFile(file).iter_batches(batch_size=64, columns=schema.names):
+                    writer.write_batch(batch.cast(schema))
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def _read_meta(folder: Path) -> EncodedMeta:
+    path = folder / META_FILE
+    if not path.is_file():
+        raise DataError(
+            f"{folder} is no encoded dataset (it has no {META_FILE}); run `filmweaver encode` "
+            "and give its output folder."
+        )
+    meta = validate(EncodedMeta, json.loads(path.read_text(encoding="utf-8")), str(path))
+    if meta.format_version != FORMAT_VERSION:
+        raise DataError(
+            f"{folder} has layout version {meta.format_version}, this program reads "
+            f"{FORMAT_VERSION}; encode it again."
+        )
+    return meta
+
+
+def _codes(names: Sequence[str]) -> Ints:
+    return np.unique(np.asarray(names, dtype=object).astype(str), return_inverse=True)[1]
+
+
+def _lookup(rows: dict[str, int], keys: Sequence[str], what: str) -> Ints:
+    missing = [key for key in keys if key not in rows]
+    if missing:
+        raise DataError(
+            f"The encoded dataset lacks {len(missing)} {what} rows (first: {missing[0]}); "
+            "run `filmweaver encode` again to complete it."
+        )
+    return np.array([rows[key] for key in keys], dtype=np.int64)

@@ -1,0 +1,136 @@
+"""What runs forward, backward and step; here in plain torch, in one process.
+
+`pipelines.deepspeed_engine` has the other one. The loop knows only `TrainEngine`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from fw_model.errors import CheckpointError
+from fw_model.training.batch import Batch
+from fw_model.training.config import TrainingConfig
+from fw_model.training.step import StepOutput, TrainingModel
+
+STATE_FILE = "plain_engine.pt"
+
+
+class TrainEngine(Protocol):
+    """Forward, backward and step of one rank. Methods marked (all) are called by every rank."""
+
+    name: str
+    rank: int
+    world_size: int
+    device: torch.device
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """Run the model on a micro-batch (all)."""
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of `loss`, already scaled to its share of the step (all)."""
+
+    def step(self, learning_rate: float) -> float:
+        """Average gradients over ranks, clip, update; return their norm before clipping (all)."""
+
+    def parameter_names(self) -> list[str]:
+        """Return the names of all trained parameters, alike on every rank."""
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield every trained parameter, whole (all)."""
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return `values` averaged over ranks (all)."""
+
+    def collect(self, value: Tensor | None, shape: torch.Size, owner: int) -> Tensor | None:
+        """Bring a float32 tensor from rank `owner` to rank 0; others get None (all)."""
+
+    def save(self, folder: Path) -> None:
+        """Write weights and optimizer (all; ranks share the folder or merge theirs)."""
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote (all)."""
+
+
+class PlainEngine:
+    """One process, one device, AdamW."""
+
+    name = "plain"
+    rank = 0
+    world_size = 1
+
+    def __init__(self, model: TrainingModel, config: TrainingConfig, device: torch.device) -> None:
+        self.device = device
+        self.module = model.to(device).train()
+        self._max_grad_norm = config.optimizer.max_grad_norm
+        self._parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        optimizer = config.optimizer
+        self._optimizer = torch.optim.AdamW(
+            list(self._parameters.values()),
+            lr=optimizer.learning_rate,
+            betas=optimizer.betas,
+            eps=optimizer.eps,
+            weight_decay=optimizer.weight_decay,
+        )
+        if config.compile:
+            for block in model.backbone.transformer.blocks:
+                block.compile()
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """Run the model on a micro-batch."""
+        output: StepOutput = self.module(batch)
+        return output
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of `loss`."""
+        torch.autograd.backward(loss)
+
+    def step(self, learning_rate: float) -> float:
+        """Clip, update, and return the gradients' norm before clipping."""
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._max_grad_norm)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return float(norm)
+
+    def parameter_names(self) -> list[str]:
+        """Return the names of all trained parameters."""
+        return list(self._parameters)
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield every trained parameter."""
+        yield from self._parameters.items()
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return `values`: there is one rank."""
+        return values
+
+    def collect(self, value: Tensor | None, shape: torch.Size, owner: int) -> Tensor | None:
+        """Return `value`: there is one rank."""
+        return value
+
+    def save(self, folder: Path) -> None:
+        """Write weights and optimizer."""
+        weights = {name: p.detach() for name, p in self._parameters.items()}
+        state = {"weights": weights, "optimizer": self._optimizer.state_dict()}
+        torch.save(state, folder / STATE_FILE)
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+        try:
+            state = torch.load(folder / STATE_FILE, map_location=self.device, weights_only=True)
+        except (OSError, RuntimeError, EOFError) as error:
+            raise CheckpointError(f"Cannot read {folder / STATE_FILE}: {error}") from error
+        if state["weights"].keys() != self._parameters.keys():
+            raise CheckpointError(
+                f"{folder} was saved by a training of other parameters; give another output folder."
+            )
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.copy_(state["weights"][name])
+        self._optimizer.load_state_dict(state["optimizer"])

@@ -1,0 +1,122 @@
+"""The trained model as an ordinary folder: diffusers' layout and filmweaver.json.
+
+What is written is read back and compared before the run counts as done.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fw_model.backbones.wan import WanBackbone
+from fw_model.errors import CheckpointError, StorageError
+from fw_model.model import ModelConfig, load_record, read_record, write_record
+from fw_model.training.build import build_training_model, merge_lora
+from fw_model.training.config import TrainingConfig
+from fw_model.training.dataset import EncodedMeta
+from fw_model.training.ema import Ema
+from fw_model.training.engine import TrainEngine
+
+_log = logging.getLogger(__name__)
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def collect_average(engine: TrainEngine, ema: Ema) -> dict[str, Tensor]:
+    """Return the averaged weights on rank 0, an empty dict elsewhere (all ranks call)."""
+    state: dict[str, Tensor] = {}
+    for name, weight in engine.weights():
+        owner = ema.owner(name)
+        own = ema[name] if owner == engine.rank else None
+        value = engine.collect(own, weight.shape, owner)
+        if value is not None:
+            state[name] = value
+    return state
+
+
+def export_checkpoint(
+    state: dict[str, Tensor],
+    folder: Path,
+    *,
+    config: TrainingConfig,
+    model: ModelConfig,
+    meta: EncodedMeta,
+) -> None:
+    """Write the model with trained weights `state` to `folder`, replacing what was there."""
+    backbone = trained_backbone(state, config=config, model=model, meta=meta)
+    partial = folder.with_name(f".{folder.name}-{os.getpid()}")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        dtype = _DTYPES[config.export_dtype]
+        backbone.save(partial, dtype=dtype)
+        recorded = load_record(model)
+        write_record(
+            partial,
+            recorded.model_copy(
+                update={
+                    "base": _base(model),
+                    "augment": config.augment,
+                    "width": meta.width,
+                    "height": meta.height,
+                    "fps": meta.fps,
+                }
+            ),
+        )
+        _compare(partial, backbone, dtype)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+    except OSError as error:
+        raise StorageError(
+            f"Cannot write the trained model to {folder}: {error.strerror or error}; free some "
+            "space and run the same command again."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    _log.info("trained model written to %s", folder)
+
+
+def trained_backbone(
+    state: dict[str, Tensor], *, config: TrainingConfig, model: ModelConfig, meta: EncodedMeta
+) -> WanBackbone:
+    """Return the backbone with trained weights `state`, adapters merged."""
+    training_model = build_training_model(config, model, meta)
+    missing, unexpected = training_model.load_state_dict(state, strict=False)
+    trained = {name for name, p in training_model.named_parameters() if p.requires_grad}
+    if unexpected or trained & set(missing):
+        raise CheckpointError(
+            f"The trained weights do not fit the model (unexpected {unexpected[:3]}, missing "
+            f"{sorted(trained & set(missing))[:3]})."
+        )
+    if config.lora is not None:
+        merge_lora(training_model.backbone)
+    return training_model.backbone.eval()
+
+
+def _compare(folder: Path, backbone: WanBackbone, dtype: torch.dtype) -> None:
+    """Raise CheckpointError unless `folder` reads back as `backbone` rounded to `dtype`."""
+    again = WanBackbone.load(folder, backbone.cache, dtype)
+    written, read = backbone.state_dict(), again.state_dict()
+    # Modules that diffusers keeps in float32 were rounded on disk all the same.
+    differing = [
+        name
+        for name, tensor in written.items()
+        if name not in read or not torch.equal(tensor.to(dtype), read[name].to(dtype))
+    ]
+    if differing or written.keys() != read.keys():
+        raise CheckpointError(
+            f"The exported model does not read back as it was trained ({len(differing)} weights "
+            f"differ, first: {differing[:1]}); the training state is kept, export again."
+        )
+
+
+def _base(model: ModelConfig) -> str:
+    """Return the folder that supplies the parts which training does not change."""
+    if model.checkpoint is not None and model.path == "tiny":
+        return read_record(Path(model.checkpoint).expanduser()).base
+    folder = Path(model.path).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else model.path

@@ -1,0 +1,40 @@
+"""A whole training run in this process: data, plain engine, loop, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fw_model.model import ModelConfig, load_record
+from fw_model.training.build import build_training_model
+from fw_model.training.checkpoint import FolderStore
+from fw_model.training.config import TrainingConfig
+from fw_model.training.dataset import EncodedDataset
+from fw_model.training.engine import PlainEngine
+from fw_model.training.export import collect_average, export_checkpoint
+from fw_model.training.loop import LocalFeed, train
+from fw_model.training.plan import TrainingPlan
+
+METRICS_FILE = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+EXPORT = "checkpoint"
+
+
+def train_here(config: TrainingConfig, model: ModelConfig, dataset: Path, output: Path) -> Path:
+    """Train in one process with the plain engine and return the exported model folder.
+
+    The same call on the same output continues a run that was cut.
+    """
+    data = EncodedDataset(dataset)
+    cache = load_record(model).cache
+    plan = TrainingPlan(config, cache, data)
+    engine = PlainEngine(
+        build_training_model(config, model, data.meta), config, model.torch_device()
+    )
+    feed = LocalFeed(data, plan, 0, 1, config.micro_batch, cache.history_latents)
+    store = FolderStore(output / CHECKPOINTS, config.checkpoint.keep)
+    ema = train(engine, plan, feed, store, config, output / METRICS_FILE)
+    folder = output / EXPORT
+    export_checkpoint(
+        collect_average(engine, ema), folder, config=config, model=model, meta=data.meta
+    )
+    return folder
