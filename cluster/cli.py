@@ -119,10 +119,9 @@ def train(
     from cluster.ray_start import ray_session
     from pipelines.train import run_train
 
-    steps = sum(stage.steps for stage in settings.training.stages)
     with (
         ray_session(settings.ray),
-        watch_metrics("training", output / "metrics.jsonl", steps),
+        watch_metrics("training", output / "metrics.jsonl", settings.training.num_steps),
     ):
         run_train(settings.training, settings.model, dataset, output)
     out.print(f"Model: {output / 'checkpoint'} (use it with --checkpoint)")
@@ -135,6 +134,9 @@ def generate(
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="Model folder left by `train`.")
     ] = None,
+    storyboard: Annotated[
+        Path | None, typer.Option("--storyboard", help="Picture of shots and keyframes (PNG).")
+    ] = None,
     profile: Profile = "tiny",
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -144,15 +146,23 @@ def generate(
     if is_job_server(address):
         words: list[str | Path] = ["generate", story, "--out", film]
         words += ["--checkpoint", checkpoint] if checkpoint else []
+        words += ["--storyboard", storyboard] if storyboard else []
         return submit(address, words, profile, config, overrides, story=story)
     chosen = [*(overrides or []), *([f"model.checkpoint={checkpoint}"] if checkpoint else [])]
     settings = load(profile, config, chosen, address)
-    from cluster.film import generate_film
+    from cluster.film import generate_film, num_chunks
     from fw_model.story import load_story
 
     plan = load_story(story)
-    with meter("chunks", plan.num_chunks) as progress:
-        result = generate_film(settings, plan, story.parent, film, progress)
+    with meter("chunks", num_chunks(plan)) as progress:
+        result = generate_film(
+            settings,
+            plan,
+            base_dir=story.parent,
+            film=film,
+            storyboard=storyboard,
+            progress=progress,
+        )
     out.print(f"Film: {film} ({result.num_frames} frames, {result.duration_s:.1f} s)")
 
 

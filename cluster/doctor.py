@@ -77,7 +77,7 @@ def check_packages() -> Iterable[Finding]:
         except importlib.metadata.PackageNotFoundError:
             yield Finding(package, "missing", False, "run `make setup`")
     done = subprocess.run(
-        [sys.executable, "-c", "import torch, torchvision; print(torch.cuda.device_count())"],
+        [sys.executable, "-c", "import cv2, torch, torchvision; print(torch.cuda.device_count())"],
         capture_output=True,
         text=True,
         check=False,
@@ -100,9 +100,9 @@ def check_compiler() -> Iterable[Finding]:
 
 def check_model(settings: FilmWeaverConfig) -> Finding:
     """Whether the weights that the configuration names are there."""
-    from fw_model.model import resolve_model_path
+    from fw_model.model import resolve_folder
 
-    path = resolve_model_path(settings.model)
+    path = resolve_folder(settings.model.path)
     size_mb = sum(file.stat().st_size for file in path.rglob("*.safetensors")) / 1e6
     has_all = all((path / part).is_dir() for part in ("transformer", "vae"))
     return Finding(

@@ -81,7 +81,7 @@ def _ship_story(story: Path, folder: Path) -> Path:
     from fw_model.story import load_story
 
     plan = load_story(story)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     tree = yaml.safe_load(story.read_text(encoding="utf-8"))
     for shot_index, shot in enumerate(plan.shots):
         for index, reference in enumerate(shot.references):

@@ -1,0 +1,94 @@
+"""The command line: its contract, and how it fails."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from cluster.cli import app
+
+COMMANDS = typer.main.get_command(app).commands
+
+
+def filmweaver(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does."""
+    return subprocess.run(
+        [sys.executable, "-m", "cluster.cli", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+
+
+def test_the_commands_of_the_contract_are_there() -> None:
+    names = {"curate", "encode", "train", "generate", "serve", "evaluate", "doctor", "demo"}
+    assert names | {"toyfilms", "pretrain"} == set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in COMMANDS if name != "pretrain"] + ["codec", "embedder"]
+)
+def test_every_command_takes_the_common_options(name: str) -> None:
+    command = COMMANDS.get(name) or COMMANDS["pretrain"].commands[name]
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert {"--profile", "--config", "--set", "--address"} <= options
+
+
+def test_help_does_not_load_what_is_heavy() -> None:
+    code = (
+        "import sys\nfrom cluster.cli import app\n"
+        "assert not {'torch', 'ray', 'diffusers', 'deepspeed'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["generate", "missing.yaml", "--out", "x.mp4"], "missing.yaml"),
+        (["doctor", "--set", "serving.prot=1"], "serving.prot"),
+        (["doctor", "--profile", "huge"], "huge"),
+        (["demo", "--films", "missing-folder"], "missing-folder"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_1(words: list[str], expected: str) -> None:
+    done = filmweaver(*words)
+    assert done.returncode == 1
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+STORIES = {
+    "unreadable": ("shots: [", "YAML"),
+    "unknown_key": ("shots: [{prompt: a bear, lenght: 3}]", "lenght"),
+    "zero_chunks": ("shots: [{prompt: a bear, num_chunks: 0}]", "num_chunks"),
+    "long_prompt": (f"shots: [{{prompt: '{'bear ' * 2000}'}}]", "prompt"),
+    "lost_reference": (
+        "shots: [{prompt: a bear, references: [{image: no.png, name: a bear}]}]",
+        "no.png",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STORIES)
+def test_a_bad_story_leaves_nothing_behind(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cluster.console import one_sentence
+
+    text, words = STORIES[case]
+    story = tmp_path / "story.yaml"
+    story.write_text(text)
+    film = tmp_path / "film.mp4"
+    result = CliRunner().invoke(app, ["generate", str(story), "--out", str(film)])
+    assert result.exit_code != 0
+    sentence = one_sentence(result.exception)
+    assert sentence is not None and words in sentence
+    assert "\n" not in sentence
+    assert {path.name for path in tmp_path.iterdir()} == {"story.yaml"}
