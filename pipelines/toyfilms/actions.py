@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 PERIODS_S = {
     "walk": 6.0,  # there and back again
-    "jump": 1.0,
+    "jump": 7 / 6,
     "wave": 2 / 3,
-    "spin": 1.5,
+    "spin": 2.0,
     "sit": 2.0,
-    "dance": 1.0,
+    "dance": 4 / 3,
     "stand": 2.0,
 }
 
@@ -40,8 +40,12 @@ class Pose:
     blinking: bool = False
 
 
-def pose_at(action: str, time_s: float, *, phase: float, facing: int) -> Pose:
-    """Return the pose of `action` at `time_s` into the shot; `phase` is in periods."""
+def pose_at(action: str, time_s: float, *, phase: float, facing: int, vigour: float = 1.0) -> Pose:
+    """Return the pose of `action` at `time_s` into the shot; `phase` is in periods.
+
+    `vigour` scales what moves the whole body: near the camera, people move less for the same
+    effect, or they would leave the frame.
+    """
     cycle = (time_s / PERIODS_S[action] + phase) % 1.0
     wave = math.sin(2 * math.pi * cycle)
     blinking = (time_s + phase) % _BLINK_EVERY_S < 0.15
@@ -59,11 +63,11 @@ def pose_at(action: str, time_s: float, *, phase: float, facing: int) -> Pose:
             blinking=blinking,
         )
     if action == "jump":
-        height = 4 * cycle * (1 - cycle)  # a parabola, on the ground at 0 and 1
+        height = math.sin(math.pi * cycle) ** 2  # on the ground at 0 and 1
         return Pose(
             facing=facing,
-            lift=0.3 * height,
-            stretch=0.88 + 0.2 * min(1.0, 2 * height),
+            lift=0.3 * vigour * height,
+            stretch=0.9 + 0.15 * height,
             free_arm=0.6 + 1.7 * height,
             prop_arm=1.0 + 0.9 * height,
             stride=0.25,
@@ -78,8 +82,8 @@ def pose_at(action: str, time_s: float, *, phase: float, facing: int) -> Pose:
     if action == "dance":
         return Pose(
             facing=facing,
-            lift=0.06 * abs(wave),
-            lean=0.26 * wave,
+            lift=0.06 * vigour * abs(wave),
+            lean=0.26 * vigour * wave,
             free_arm=2.2 + 0.6 * wave,
             prop_arm=1.6 - 0.4 * wave,
             stride=wave,

@@ -40,9 +40,23 @@ _ACTIONS = {
 _PANS = ("as the camera pans", "while the camera pans", "with a panning camera")
 
 
+MAX_PROMPT_WORDS = 24
+_MAX_DRAWS = 8
+
+
 def shot_prompt(film: FilmSpec, index: int) -> str:
-    """Return the prompt of a shot; the same film always gives the same words."""
+    """Return the prompt of a shot; the same film always gives the same words.
+
+    Long sentences are drawn again; should all draws be long, the shortest is taken.
+    """
     rng = np.random.default_rng([film.seed, index, 0x9A0])
+    drawn = [_draw_prompt(rng, film, index)]
+    while len(drawn[-1].split()) > MAX_PROMPT_WORDS and len(drawn) < _MAX_DRAWS:
+        drawn.append(_draw_prompt(rng, film, index))
+    return min(drawn, key=lambda prompt: len(prompt.split()))
+
+
+def _draw_prompt(rng: np.random.Generator, film: FilmSpec, index: int) -> str:
     shot = film.shots[index]
     place = film.places[shot.place]
     scale = _pick(rng, _SCALES[shot.scale])

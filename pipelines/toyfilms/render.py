@@ -34,12 +34,13 @@ class _Framing:
     feet_y: float
     zoom: float
     walk_range: float
+    vigour: float
 
 
 _FRAMINGS = {
-    "wide": _Framing(0.48, 0.9, 1.0, 0.28),
-    "medium": _Framing(0.72, 0.97, 1.3, 0.2),
-    "close": _Framing(1.2, 1.36, 1.75, 0.0),
+    "wide": _Framing(0.48, 0.9, 1.0, 0.28, 1.0),
+    "medium": _Framing(0.72, 0.97, 1.3, 0.2, 0.7),
+    "close": _Framing(1.2, 1.36, 1.75, 0.0, 0.45),
 }
 
 Box = list[float]  # [x0, y0, x1, y1] as fractions of the frame, clipped to it
@@ -88,7 +89,13 @@ class ShotRenderer:
     def _draw_role(self, role: Role, number: int, camera: Camera) -> dict[str, Box]:
         figure = self._film.figures[role.figure]
         time_s = number / self._film.fps
-        pose = pose_at(role.action, time_s, phase=role.phase, facing=role.facing)
+        pose = pose_at(
+            role.action,
+            time_s,
+            phase=role.phase,
+            facing=role.facing,
+            vigour=self._framing.vigour,
+        )
         height, x = self._stand(role, pose, camera)
         self._draw_shadow(x, height, pose)
         origin = np.array([x, self._framing.feet_y])

@@ -21,7 +21,7 @@ PLACE_KINDS = ("meadow", "beach", "city", "desert", "mountains", "room")
 LIGHTS = ("day", "dusk", "night")
 SCALES = ("wide", "medium", "close")
 ACTIONS = ("walk", "jump", "wave", "spin", "sit", "dance", "stand")
-CLOSE_ACTIONS = ("wave", "spin", "dance", "stand")  # the others do not show above the shoulders
+CLOSE_ACTIONS = ("wave", "dance", "stand")  # the others leave the frame or fill all of it
 CAMERA_MOVES = ("still", "pan")
 TRANSITIONS = ("cut", "dissolve", "fade")
 
