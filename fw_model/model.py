@@ -11,7 +11,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -60,6 +60,18 @@ class PartConfig(StrictModel):
     path: str | None = Field(default=None, description="Its folder; default: the model folder's.")
 
 
+class BackboneConfig(PartConfig):
+    """The transformer, or the shape of a new one."""
+
+    kind: str = Field(default="wan", description="A built-in kind, or module:Name.")
+    scratch: dict[str, Any] | None = Field(
+        default=None,
+        description="Start from random weights of this shape (arguments of the diffusers class) "
+        "instead of saved ones.",
+    )
+    scratch_seed: int = Field(default=0, ge=0, description="Seed of the random weights.")
+
+
 class ModelConfig(StrictModel):
     """Which model runs, and how."""
 
@@ -81,7 +93,7 @@ class ModelConfig(StrictModel):
         default=None, ge=8, description="Frame height, px; default: recorded."
     )
     fps: float | None = Field(default=None, gt=0, description="Frames/s; default: recorded.")
-    backbone: PartConfig = Field(default=PartConfig(kind="wan"), description="The transformer.")
+    backbone: BackboneConfig = Field(default=BackboneConfig(), description="The transformer.")
     codec: PartConfig = Field(default=PartConfig(kind="wan"), description="The video VAE.")
     embedder: PartConfig = Field(
         default=PartConfig(kind="open_clip"), description="CLIP; retrieves keyframes, curates."
@@ -186,9 +198,14 @@ def write_record(folder: Path, record: ModelRecord) -> None:
 
 def load_backbone(config: ModelConfig) -> Backbone:
     """Load the transformer, ready to predict."""
-    folder = _require(config, "transformer").parent
     kind = resolve(config.backbone.kind, BACKBONES, "backbone")
-    backbone = kind.load(folder, load_record(config).cache, config.torch_dtype())
+    cache = load_record(config).cache
+    if config.backbone.scratch is not None and config.checkpoint is None:
+        backbone = kind.from_scratch(config.backbone.scratch, cache, config.backbone.scratch_seed)
+        backbone = backbone.to(config.torch_dtype())
+    else:
+        folder = _require(config, "transformer").parent
+        backbone = kind.load(folder, cache, config.torch_dtype())
     return backbone.to(config.torch_device()).eval()  # type: ignore[no-any-return]
 
 

@@ -23,7 +23,7 @@ from fw_model.backbones.base import ContextKV, KeyValue
 from fw_model.backbones.rope import rotary_table, token_positions
 from fw_model.cache.config import CacheConfig, Kernel
 from fw_model.cache.context import Segment
-from fw_model.errors import CheckpointError, InputError
+from fw_model.errors import CheckpointError, ConfigError, InputError
 
 CONTEXT_PATCH_FILE = "context_patch.safetensors"
 
@@ -220,6 +220,22 @@ class WanBackbone(nn.Module):
             self._rotary[key] = (cos.to(device), sin.to(device))
         return self._rotary[key]
 
+    @classmethod
+    def from_scratch(
+        cls, architecture: dict[str, Any], cache: CacheConfig, seed: int
+    ) -> WanBackbone:
+        """Return a new transformer with Wan's own initialisation, the same for the same seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            try:
+                transformer = WanTransformer3DModel(**architecture)
+            except (TypeError, ValueError) as error:
+                raise ConfigError(
+                    f"model.backbone.scratch is no Wan transformer: {error}"
+                ) from error
+            _initialise(transformer)
+        return cls(transformer, cache)
+
     # ---- on disk -----------------------------------------------------------------------------
 
     @classmethod
@@ -282,6 +298,20 @@ def _inflate(patch_embedding: nn.Conv3d, kernel: Kernel) -> nn.Conv3d:
         assert conv.bias is not None and bias is not None
         conv.bias.copy_(bias)
     return conv
+
+
+def _initialise(transformer: WanTransformer3DModel) -> None:
+    """Initialise as Wan does: Xavier, small embedders, an output that begins at zero."""
+    for name, module in transformer.named_modules():
+        if isinstance(module, nn.Linear):
+            if "text_embedder" in name or "time_embedder" in name:
+                nn.init.normal_(module.weight, std=0.02)
+            else:
+                nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    nn.init.xavier_uniform_(transformer.patch_embedding.weight.flatten(1))
+    nn.init.zeros_(transformer.proj_out.weight)
 
 
 def _kernel_name(kernel: Kernel) -> str:
