@@ -43,6 +43,13 @@ class StageConfig(StrictModel):
         ModeWeights(first_shot=0.1, extend_first_shot=0.2, new_shot=0.35, extend_new_shot=0.35),
         description="How often each mode is drawn.",
     )
+    chunk_latents: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Latents of a target in this stage; default: the model's chunk. 1 trains on "
+        "still pictures, which is cheap and teaches looks before motion.",
+    )
 
 
 class ObjectiveConfig(StrictModel):

@@ -155,17 +155,22 @@ class TrainingPlan:
         modes, weights = self._stage_modes[stage.name]
         mode = modes[_weighted(self._uniform("mode", number), weights)]
         history, keyframes = _needs(mode)
-        num_keyframes = self._draw_num_keyframes(number) if keyframes else 0
-        start = self._draw_start(number, num_keyframes) if history else 0
-        eligible = self._eligible_shots(num_keyframes, start)
+        chunk = self._chunk(stage)
+        shortest = int(history) + chunk
+        num_keyframes = self._draw_num_keyframes(number, shortest) if keyframes else 0
+        start = self._draw_start(number, num_keyframes, chunk) if history else 0
+        eligible = self._eligible_shots(num_keyframes, start + chunk)
         first = number * self._config.group_size
         rows = tuple(
-            self._row(g, eligible, start, num_keyframes)
+            self._row(g, eligible, start, start + chunk, num_keyframes)
             for g in range(first, first + self._config.group_size)
         )
         return PlanGroup(step, group, stage.name, mode, start, num_keyframes, rows, weight)
 
-    def _row(self, g: int, eligible: Ints, start: int, num_keyframes: int) -> PlanRow:
+    def _chunk(self, stage: StageConfig) -> int:
+        return stage.chunk_latents or self._cache.chunk_latents
+
+    def _row(self, g: int, eligible: Ints, start: int, stop: int, num_keyframes: int) -> PlanRow:
         shot = int(eligible[self._integer("shot", g, len(eligible))])
         keyframes = self._draw_keyframes(g, shot, num_keyframes)
         negatives = [False] * num_keyframes
@@ -179,23 +184,23 @@ class TrainingPlan:
             g=g,
             shot=shot,
             start=start,
-            stop=start + self._cache.chunk_latents,
+            stop=stop,
             keyframes=tuple(keyframes),
             negatives=tuple(negatives),
             drop_text=self._uniform("drop_text", g) < sampling.text_dropout,
         )
 
-    def _draw_num_keyframes(self, number: int) -> int:
+    def _draw_num_keyframes(self, number: int, shortest: int) -> int:
+        """Draw how many keyframes a group reads, of shots of at least `shortest` latents."""
         most = min(self._cache.top_k, self._pools.most)
-        while not len(self._eligible_shots(most, 0)):
+        while not len(self._eligible_shots(most, shortest)):
             most -= 1
         full = self._uniform("full_bank", number) < self._config.sampling.full_bank_fraction
         return most if full or most == 1 else 1 + self._integer("num_keyframes", number, most - 1)
 
-    def _draw_start(self, number: int, num_keyframes: int) -> int:
+    def _draw_start(self, number: int, num_keyframes: int, chunk: int) -> int:
         """Draw where an extension begins: a random place in a random shot long enough."""
-        chunk = self._cache.chunk_latents
-        shots = self._eligible_shots(num_keyframes, 1)
+        shots = self._eligible_shots(num_keyframes, 1 + chunk)
         shot = shots[self._integer("start_shot", number, len(shots))]
         last = int(self._dataset.num_latents[shot]) - chunk
         aligned = self._uniform("aligned", number) < self._config.sampling.aligned_fraction
@@ -234,11 +239,11 @@ class TrainingPlan:
         scores = self._dataset.keyframe_embeddings[pool] @ query  # [N]
         return [int(pool[best]) for best in top_k(scores, count)]
 
-    def _eligible_shots(self, num_keyframes: int, start: int) -> Ints:
-        """Return shots that have a chunk from `start` and enough keyframes of other shots."""
-        key = (num_keyframes, start)
+    def _eligible_shots(self, num_keyframes: int, shortest: int) -> Ints:
+        """Return shots of at least `shortest` latents with enough keyframes of other shots."""
+        key = (num_keyframes, shortest)
         if key not in self._eligible:
-            long_enough = self._dataset.num_latents >= start + self._cache.chunk_latents
+            long_enough = self._dataset.num_latents >= shortest
             enough_keyframes = self._pools.num_others >= num_keyframes
             self._eligible[key] = np.flatnonzero(long_enough & enough_keyframes)
         return self._eligible[key]
@@ -250,12 +255,13 @@ class TrainingPlan:
             for mode, weight in zip(MODES, stage.mode_weights.as_tuple(), strict=True)
             if weight > 0
         ]
-        possible = [(mode, weight) for mode, weight in wanted if self._has_samples(mode)]
+        chunk = self._chunk(stage)
+        possible = [(mode, weight) for mode, weight in wanted if self._has_samples(mode, chunk)]
         if not possible:
             names = ", ".join(mode for mode, _ in wanted)
             raise DataError(
                 f"Stage {stage.name!r} trains {names}, but {self._dataset.folder} has no sample "
-                f"of these: shots need at least {self._cache.chunk_latents} latents "
+                f"of these: shots need at least {chunk} latents "
                 f"(more to be extended), and new shots need another shot in the same "
                 f"{self._config.sampling.keyframe_scope}."
             )
@@ -265,11 +271,11 @@ class TrainingPlan:
         total = sum(weight for _, weight in possible)
         return [mode for mode, _ in possible], [weight / total for _, weight in possible]
 
-    def _has_samples(self, mode: Mode) -> bool:
+    def _has_samples(self, mode: Mode, chunk: int) -> bool:
         history, keyframes = _needs(mode)
         if keyframes and self._cache.top_k == 0:
             return False
-        return len(self._eligible_shots(int(keyframes), int(history))) > 0
+        return len(self._eligible_shots(int(keyframes), int(history) + chunk)) > 0
 
     def _uniform(self, purpose: str, *index: int) -> float:
         return derive_seed(self._config.seed, f"plan/{purpose}", *index) / 2.0**63
