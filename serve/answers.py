@@ -1,0 +1,137 @@
+"""Rows -> answers: what the API shows of stories, shots, jobs and their memory."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from serve import jobs, schemas
+from serve.stores import keyframes, shots, stories
+from serve.stores.keyframes import RetrievedEntry
+from serve.stores.tables import Job, Reference, Shot, Story
+
+API = "/v1"
+
+
+def job_answer(session: Session, job: Job) -> schemas.JobAnswer:
+    """A job, with the denoising step of the chunk in flight."""
+    chunk = jobs.running_chunk(session, job) if job.state == "running" else None
+    return schemas.JobAnswer(
+        job_id=job.id,
+        story_id=job.story_id,
+        shot_id=job.shot_id,
+        kind=job.kind,
+        version=job.version,
+        state=job.state,
+        num_chunks=job.num_chunks,
+        num_done=job.num_done,
+        step=chunk.step if chunk else 0,
+        num_steps=chunk.num_steps if chunk else 0,
+        error=job.error,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        ended_at=job.ended_at,
+        url=f"{API}/jobs/{job.id}",
+    )
+
+
+def shot_answer(session: Session, shot: Shot) -> schemas.ShotAnswer:
+    """A shot in the version that is shown."""
+    done = shots.chunks(session, shot.id, shot.version)
+    return schemas.ShotAnswer(
+        shot_id=shot.id,
+        story_id=shot.story_id,
+        index=shot.index,
+        version=shot.version,
+        stale=shot.stale,
+        segments=[
+            schemas.SegmentAnswer(prompt=segment.prompt, num_chunks=segment.num_chunks)
+            for segment in shots.segments(session, shot, shot.version)
+        ],
+        num_chunks_done=len(done),
+        num_frames=sum(chunk.num_frames or 0 for chunk in done),
+        video_url=f"{API}/shots/{shot.id}/video.mp4",
+        memory_url=f"{API}/shots/{shot.id}/memory",
+    )
+
+
+def reference_answer(reference: Reference) -> schemas.ReferenceAnswer:
+    """A reference image."""
+    return schemas.ReferenceAnswer(
+        reference_id=reference.id,
+        story_id=reference.story_id,
+        name=reference.name,
+        weight=reference.weight,
+        pinned=reference.pinned,
+        muted=reference.muted,
+        image_url=f"{API}/references/{reference.id}/image",
+    )
+
+
+def story_answer(session: Session, story: Story) -> schemas.StoryAnswer:
+    """A story with its shots, references and unfinished jobs."""
+    url = f"{API}/stories/{story.id}"
+    return schemas.StoryAnswer(
+        story_id=story.id,
+        title=story.title,
+        seed=story.seed,
+        width=story.width,
+        height=story.height,
+        created_at=story.created_at,
+        shots=[shot_answer(session, shot) for shot in stories.shots(session, story.id)],
+        references=[reference_answer(r) for r in stories.references(session, story.id)],
+        jobs=[job_answer(session, job) for job in stories.live_jobs(session, story.id)],
+        video_url=f"{url}/video.mp4",
+        events_url=f"{url}/events",
+    )
+
+
+def story_summary(story: Story) -> schemas.StorySummary:
+    """A story in a list."""
+    return schemas.StorySummary(
+        story_id=story.id,
+        title=story.title,
+        created_at=story.created_at,
+        url=f"{API}/stories/{story.id}",
+    )
+
+
+def memory_answer(session: Session, shot: Shot) -> schemas.MemoryAnswer:
+    """The keyframes that the shown version of a shot was made from, segment by segment."""
+    done = shots.chunks(session, shot.id, shot.version)
+    segments = []
+    for segment in shots.segments(session, shot, shot.version):
+        modes = [chunk.mode for chunk in done if chunk.segment_id == segment.id and chunk.mode]
+        segments.append(
+            schemas.SegmentMemory(
+                prompt=segment.prompt,
+                num_chunks=segment.num_chunks,
+                mode=modes[0] if modes else None,
+                chunk_modes=modes,
+                retrieved=[_retrieved(e) for e in keyframes.retrieved(session, segment.id)],
+            )
+        )
+    return schemas.MemoryAnswer(
+        shot_id=shot.id,
+        index=shot.index,
+        version=shot.version,
+        stale=shot.stale,
+        mode=segments[0].mode,
+        segments=segments,
+    )
+
+
+def _retrieved(item: RetrievedEntry) -> schemas.RetrievedAnswer:
+    keyframe, reference = item.entry.keyframe, item.entry.reference
+    return schemas.RetrievedAnswer(
+        rank=item.retrieval.rank,
+        keyframe_id=keyframe.id,
+        score=item.retrieval.score,
+        weight=item.retrieval.weight,
+        pinned=item.retrieval.pinned,
+        shot_id=keyframe.shot_id,
+        shot_index=item.entry.shot_index,
+        reference=reference.name if reference is not None else None,
+        frame=keyframe.frame,
+        caption=keyframe.caption,
+        image_url=f"{API}/keyframes/{keyframe.id}/image",
+    )

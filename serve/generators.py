@@ -1,0 +1,76 @@
+"""What draws the chunks behind the server: FilmWeaver's StoryGenerator, or code of your own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from fw_model.cache.shot import Keyframe, ScoredKeyframe
+from fw_model.generation import ChunkRequest, ChunkResult, GenerationConfig, Pixels
+from fw_model.registry import resolve
+
+if TYPE_CHECKING:
+    from fw_model.model import ModelConfig
+
+
+class ChunkGenerator(Protocol):
+    """The part of StoryGenerator that a worker calls; a chunk is a pure function of its request."""
+
+    def retrieve(
+        self, prompt: str, bank: Sequence[Keyframe], *, top_k: int | None = None
+    ) -> list[ScoredKeyframe]:
+        """Choose what a chunk reads; looks at embeddings alone."""
+
+    def admit(self, candidates: Sequence[Keyframe], bank: Sequence[Keyframe]) -> list[Keyframe]:
+        """Choose which new keyframes are kept; looks at embeddings alone."""
+
+    def reference_keyframe(
+        self,
+        image: Pixels,
+        *,
+        name: str,
+        weight: float,
+        width: int,
+        height: int,
+    ) -> Keyframe:
+        """Turn an outside image [H, W, 3] into a keyframe."""
+
+    def generate_chunk(
+        self,
+        request: ChunkRequest,
+        *,
+        on_step: Callable[[int, int], None] | None,
+        should_cancel: Callable[[], bool] | None,
+    ) -> ChunkResult:
+        """Draw one chunk; raises Cancelled when `should_cancel` says so."""
+
+
+@dataclass(frozen=True)
+class LoadedGenerator:
+    """A generator with the facts that the store records beside its work."""
+
+    generator: ChunkGenerator
+    fps: float
+    embedder_id: str  # of the model that makes keyframe embeddings: they compare only among one
+
+
+GENERATORS = {"story": "serve.generators:load_story_generator"}
+
+
+def load_generator(kind: str, model: ModelConfig, generation: GenerationConfig) -> LoadedGenerator:
+    """Load what `serving.generator` names: a callable of (model, generation)."""
+    return resolve(kind, GENERATORS, "generator")(model, generation)
+
+
+def load_story_generator(model: ModelConfig, generation: GenerationConfig) -> LoadedGenerator:
+    """Load the model and put FilmWeaver's own generator on it."""
+    from fw_model.generator import StoryGenerator
+    from fw_model.model import load_model
+
+    loaded = load_model(model)
+    return LoadedGenerator(
+        generator=StoryGenerator(loaded, generation),
+        fps=loaded.record.fps,
+        embedder_id=loaded.embedder.model_id,
+    )

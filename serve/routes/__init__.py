@@ -1,0 +1,1 @@
+"""The HTTP handlers, a file for each kind of resource."""

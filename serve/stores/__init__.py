@@ -1,0 +1,1 @@
+"""Durable state: SQL rows (SQLite or PostgreSQL) and content-addressed blobs."""

@@ -1,0 +1,123 @@
+"""Content-addressed blobs on any pyarrow filesystem (local, s3://, gs://).
+
+A blob is written before any row names it and is never changed, so readers need no lock and a
+crash leaves at worst a blob that nothing names.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs
+
+from fw_model.errors import ConfigError, StorageError
+
+
+@dataclass(frozen=True)
+class StoredBlob:
+    """A blob that has been written and that a row will point at."""
+
+    key: str
+    num_bytes: int
+    media_type: str
+
+
+class BlobStore:
+    """Bytes under the SHA-256 of their content."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        try:
+            if "://" in uri:
+                self._filesystem, root = fs.FileSystem.from_uri(uri)
+            else:
+                self._filesystem, root = fs.LocalFileSystem(), str(Path(uri).resolve())
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ConfigError(f"serving.blobs_uri {uri!r} cannot be opened: {error}.") from error
+        self._root = root.rstrip("/")
+        self._local = isinstance(self._filesystem, fs.LocalFileSystem)
+
+    def put(self, content: bytes, media_type: str) -> StoredBlob:
+        """Store `content` durably; storing it again refreshes its age."""
+        key = hashlib.sha256(content).hexdigest()
+        try:
+            if self._local:
+                self._put_local(self._path(key), content)
+            else:
+                with self._filesystem.open_output_stream(self._path(key)) as stream:
+                    stream.write(content)
+        except OSError as error:
+            raise StorageError(
+                f"Cannot write a blob of {len(content)} bytes under {self.uri}: {_reason(error)}."
+            ) from error
+        return StoredBlob(key, len(content), media_type)
+
+    def get(self, key: str) -> bytes:
+        """Return the bytes of `key`; StorageError if they are gone or were altered."""
+        try:
+            with self._filesystem.open_input_stream(self._path(key)) as stream:
+                content = stream.read()
+        except OSError as error:
+            raise StorageError(
+                f"Cannot read blob {key[:12]} of {self.uri}: {_reason(error)}."
+            ) from error
+        if hashlib.sha256(content).hexdigest() != key:
+            raise StorageError(f"Blob {key[:12]} of {self.uri} is damaged: its hash differs.")
+        return content
+
+    def list_older(self, than: float) -> list[str]:
+        """Keys of blobs last written before the time `than`."""
+        selector = fs.FileSelector(self._root, recursive=True, allow_not_found=True)
+        return [
+            info.base_name
+            for info in self._filesystem.get_file_info(selector)
+            if info.type == fs.FileType.File
+            and info.mtime is not None
+            and info.mtime.timestamp() < than
+        ]
+
+    def delete(self, key: str) -> None:
+        """Remove a blob; one that is already gone is no error."""
+        try:
+            self._filesystem.delete_file(self._path(key))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageError(f"Cannot delete blob {key[:12]}: {_reason(error)}.") from error
+
+    def check_writable(self) -> None:
+        """Raise StorageError if nothing can be stored."""
+        self.delete(self.put(b"probe", "text/plain").key)
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{key[:2]}/{key}"
+
+    @staticmethod
+    def _put_local(path: str, content: bytes) -> None:
+        folder = os.path.dirname(path)
+        os.makedirs(folder, exist_ok=True)
+        temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)  # the rename itself must survive a power cut
+        finally:
+            os.close(descriptor)
+
+
+def _reason(error: OSError) -> str:
+    return "the disk is full" if error.errno == errno.ENOSPC else str(error.strerror or error)

@@ -1,0 +1,257 @@
+"""The tables. Times are seconds since 1970; `*_blob` columns hold SHA-256 keys of the blob store.
+
+A story is a list of shots; a shot has versions; a version is a list of segments (a prompt and a
+number of chunks); a chunk is the unit of work, of leases and of commits. Jobs of one story run in
+the order in which they were asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+ID = String(40)
+BLOB_KEY = String(64)
+
+
+class Base(DeclarativeBase):
+    """Metadata of every table below."""
+
+
+class Story(Base):
+    __tablename__ = "stories"
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    title: Mapped[str] = mapped_column(Text)
+    seed: Mapped[int] = mapped_column(BigInteger)
+    width: Mapped[int] = mapped_column(Integer)
+    height: Mapped[int] = mapped_column(Integer)
+    num_events: Mapped[int] = mapped_column(Integer, default=0)
+    num_jobs: Mapped[int] = mapped_column(Integer, default=0)
+    created_at: Mapped[float] = mapped_column(Float)
+
+
+class Shot(Base):
+    """`version` is the one shown, `latest_version` the newest begun: they differ while remaking."""
+
+    __tablename__ = "shots"
+    __table_args__ = (UniqueConstraint("story_id", "index"),)
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    story_id: Mapped[str] = mapped_column(ForeignKey("stories.id", ondelete="CASCADE"))
+    index: Mapped[int] = mapped_column(Integer)
+    version: Mapped[int] = mapped_column(Integer, default=0)
+    latest_version: Mapped[int] = mapped_column(Integer, default=0)
+    stale: Mapped[bool] = mapped_column(Boolean, default=False)
+    top_k: Mapped[int | None] = mapped_column(Integer)
+    negative_prompt: Mapped[str] = mapped_column(Text, default="")
+    num_inference_steps: Mapped[int | None] = mapped_column(Integer)
+    guidance_scale: Mapped[float | None] = mapped_column(Float)
+    references: Mapped[list[dict[str, Any]]] = mapped_column(JSON)  # [{reference_id, weight}]
+    created_at: Mapped[float] = mapped_column(Float)
+
+
+class Segment(Base):
+    """A part of a shot made with one prompt: the first from its creation, more from extending."""
+
+    __tablename__ = "segments"
+    __table_args__ = (UniqueConstraint("shot_id", "version", "index"),)
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    shot_id: Mapped[str] = mapped_column(ForeignKey("shots.id", ondelete="CASCADE"))
+    version: Mapped[int] = mapped_column(Integer)
+    index: Mapped[int] = mapped_column(Integer)
+    prompt: Mapped[str] = mapped_column(Text)
+    num_chunks: Mapped[int] = mapped_column(Integer)
+
+
+class Job(Base):
+    """`position` orders the jobs of one story; a job runs when all before it have ended."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        UniqueConstraint("story_id", "position"),
+        Index("ix_jobs_state", "state", "story_id", "position"),
+    )
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    story_id: Mapped[str] = mapped_column(ForeignKey("stories.id", ondelete="CASCADE"))
+    shot_id: Mapped[str] = mapped_column(ForeignKey("shots.id", ondelete="CASCADE"))
+    version: Mapped[int] = mapped_column(Integer)
+    position: Mapped[int] = mapped_column(Integer)
+    segment_id: Mapped[str | None] = mapped_column(ID)  # the one it makes; all if it remakes
+    kind: Mapped[str] = mapped_column(String(20))  # shot | extend | regenerate
+    state: Mapped[str] = mapped_column(String(20))  # queued | running | done | failed | cancelled
+    first_chunk: Mapped[int] = mapped_column(Integer)  # index in the shot of its first chunk
+    num_chunks: Mapped[int] = mapped_column(Integer)
+    num_done: Mapped[int] = mapped_column(Integer, default=0)
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[float] = mapped_column(Float)
+    started_at: Mapped[float | None] = mapped_column(Float)
+    ended_at: Mapped[float | None] = mapped_column(Float)
+
+
+class Chunk(Base):
+    """`epoch` counts claims and fences commits: only the latest claim's commit is accepted."""
+
+    __tablename__ = "chunks"
+    __table_args__ = (
+        UniqueConstraint("shot_id", "version", "index"),
+        Index("ix_chunks_job", "job_id", "index"),
+    )
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    story_id: Mapped[str] = mapped_column(ForeignKey("stories.id", ondelete="CASCADE"))
+    shot_id: Mapped[str] = mapped_column(ForeignKey("shots.id", ondelete="CASCADE"))
+    segment_id: Mapped[str] = mapped_column(ForeignKey("segments.id", ondelete="CASCADE"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    version: Mapped[int] = mapped_column(Integer)
+    index: Mapped[int] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(String(20))  # pending | running | done
+    epoch: Mapped[int] = mapped_column(Integer, default=0)
+    lease_until: Mapped[float | None] = mapped_column(Float)
+    worker_id: Mapped[str | None] = mapped_column(String(120))  # last holder: the one that is warm
+    ready_at: Mapped[float] = mapped_column(Float)  # not to be claimed earlier
+    num_errors: Mapped[int] = mapped_column(Integer, default=0)
+    num_lost: Mapped[int] = mapped_column(Integer, default=0)
+    step: Mapped[int] = mapped_column(Integer, default=0)
+    num_steps: Mapped[int] = mapped_column(Integer, default=0)
+    mode: Mapped[str | None] = mapped_column(String(20))
+    seed: Mapped[str | None] = mapped_column(String(24))  # decimal: it may need 64 bits unsigned
+    latents_blob: Mapped[str | None] = mapped_column(BLOB_KEY)
+    fragment_blob: Mapped[str | None] = mapped_column(BLOB_KEY)
+    num_frames: Mapped[int | None] = mapped_column(Integer)
+    committed_at: Mapped[float | None] = mapped_column(Float)
+
+
+class Keyframe(Base):
+    """A row of the shared keyframe store; `shot_id` is null for a reference image's."""
+
+    __tablename__ = "keyframes"
+    __table_args__ = (
+        UniqueConstraint("reference_id"),
+        Index("ix_keyframes_story", "story_id", "shot_id"),
+    )
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    story_id: Mapped[str] = mapped_column(ForeignKey("stories.id", ondelete="CASCADE"))
+    shot_id: Mapped[str | None] = mapped_column(ForeignKey("shots.id", ondelete="CASCADE"))
+    chunk_id: Mapped[str | None] = mapped_column(ForeignKey("chunks.id", ondelete="CASCADE"))
+    reference_id: Mapped[str | None] = mapped_column(
+        ForeignKey("references.id", ondelete="CASCADE")
+    )
+    digest: Mapped[str] = mapped_column(String(64))  # the generator's id: its noise is drawn by it
+    version: Mapped[int] = mapped_column(Integer, default=0)
+    frame: Mapped[int] = mapped_column(Integer)
+    caption: Mapped[str] = mapped_column(Text)
+    embedding: Mapped[bytes] = mapped_column(LargeBinary)  # float32, little endian
+    model_id: Mapped[str] = mapped_column(Text)
+    latents_blob: Mapped[str] = mapped_column(BLOB_KEY)
+    image_blob: Mapped[str] = mapped_column(BLOB_KEY)
+    created_at: Mapped[float] = mapped_column(Float)
+
+
+class Reference(Base):
+    """An image given by the user; its keyframe is made by the first worker that needs it."""
+
+    __tablename__ = "references"
+    __table_args__ = (UniqueConstraint("story_id", "name"),)
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    story_id: Mapped[str] = mapped_column(ForeignKey("stories.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(200))
+    weight: Mapped[float] = mapped_column(Float)
+    pinned: Mapped[bool] = mapped_column(Boolean, default=False)
+    muted: Mapped[bool] = mapped_column(Boolean, default=False)
+    image_blob: Mapped[str] = mapped_column(BLOB_KEY)
+    created_at: Mapped[float] = mapped_column(Float)
+
+
+class Retrieval(Base):
+    """A keyframe that entered the context of a segment, with its score; rank 0 is the best."""
+
+    __tablename__ = "retrievals"
+
+    segment_id: Mapped[str] = mapped_column(
+        ForeignKey("segments.id", ondelete="CASCADE"), primary_key=True
+    )
+    rank: Mapped[int] = mapped_column(Integer, primary_key=True)
+    keyframe_id: Mapped[str] = mapped_column(ForeignKey("keyframes.id", ondelete="CASCADE"))
+    score: Mapped[float] = mapped_column(Float)
+    weight: Mapped[float] = mapped_column(Float)
+    pinned: Mapped[bool] = mapped_column(Boolean)
+
+
+class Blob(Base):
+    """What the database points at in the blob store."""
+
+    __tablename__ = "blobs"
+
+    key: Mapped[str] = mapped_column(BLOB_KEY, primary_key=True)
+    num_bytes: Mapped[int] = mapped_column(BigInteger)
+    media_type: Mapped[str] = mapped_column(String(100))
+    created_at: Mapped[float] = mapped_column(Float)
+
+
+class Event(Base):
+    """The log of a story; `seq` grows by one and is the id of the event stream."""
+
+    __tablename__ = "events"
+
+    story_id: Mapped[str] = mapped_column(
+        ForeignKey("stories.id", ondelete="CASCADE"), primary_key=True
+    )
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(40))
+    data: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created_at: Mapped[float] = mapped_column(Float)
+
+
+class Idempotency(Base):
+    """The answer given to an Idempotency-Key, written with the effect it stands for."""
+
+    __tablename__ = "idempotency"
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    body: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created_at: Mapped[float] = mapped_column(Float, index=True)
+
+
+class Usage(Base):
+    """What a committed chunk cost."""
+
+    __tablename__ = "usage"
+
+    chunk_id: Mapped[str] = mapped_column(ID, primary_key=True)
+    story_id: Mapped[str] = mapped_column(ID, index=True)
+    mode: Mapped[str] = mapped_column(String(20))
+    num_frames: Mapped[int] = mapped_column(Integer)
+    width: Mapped[int] = mapped_column(Integer)
+    height: Mapped[int] = mapped_column(Integer)
+    seconds: Mapped[float] = mapped_column(Float)
+    created_at: Mapped[float] = mapped_column(Float, index=True)
+
+
+class Worker(Base):
+    """A generator replica that has been seen; used for readiness, never for correctness."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(String(120), primary_key=True)
+    started_at: Mapped[float] = mapped_column(Float)
+    seen_at: Mapped[float] = mapped_column(Float)

@@ -1,0 +1,112 @@
+"""Stores in a temporary folder, the API over them, and workers with the fake generator."""
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fake_generator import FakeGenerator
+
+from serve.api import create_api
+from serve.config import LeaseConfig, ServingConfig
+from serve.context import FilmFormat, StoreAddress, open_context
+from serve.generators import LoadedGenerator
+from serve.worker import Worker
+
+
+class Clock:
+    """Time that a test moves."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        self.now += 0.001  # no two things happen at once
+        return self.now
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A server's settings, with its state in the test's folder."""
+    lease = LeaseConfig(duration_s=15, heartbeat_s=5, poll_s=0.01, affinity_s=0)
+    return ServingConfig(data_dir=str(tmp_path / "serve"), lease=lease)
+
+
+@pytest.fixture
+def context(config, monkeypatch):
+    """Opened stores whose clock the test moves."""
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    opened = open_context(config, StoreAddress.of(config), FilmFormat(64, 48))
+    opened.database.clock = Clock()
+    yield opened
+    opened.database.close()
+
+
+@pytest.fixture
+def client(context):
+    """The API without Ray."""
+    with TestClient(create_api(context), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def make_worker(context, config):
+    """Workers over the test's stores, each with its own fake generator."""
+
+    def make(name="worker-1", generator=None):
+        loaded = LoadedGenerator(generator or FakeGenerator(), fps=12.0, embedder_id="fake-16")
+        return Worker(
+            name, database=context.database, blobs=context.blobs, loaded=loaded, config=config
+        )
+
+    return make
+
+
+@pytest.fixture
+def png():
+    """A small PNG picture."""
+    pixels = np.random.default_rng(5).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def story(client):
+    """An empty story."""
+    answer = client.post("/v1/stories", json={"title": "a bear in the snow", "seed": 7})
+    assert answer.status_code == 201
+    return answer.json()
+
+
+@pytest.fixture
+def add_shot(client, story):
+    """Add a shot to the story and return its job."""
+
+    def add(prompt="a bear walks", num_chunks=2, **more):
+        body = {"prompt": prompt, "num_chunks": num_chunks, **more}
+        answer = client.post(f"/v1/stories/{story['story_id']}/shots", json=body)
+        assert answer.status_code == 202, answer.text
+        return answer.json()
+
+    return add
+
+
+@pytest.fixture
+def work_off(make_worker):
+    """Let a worker draw until nothing is left; returns how many chunks it drew."""
+
+    def work(worker=None):
+        worker = worker or make_worker()
+        count = 0
+        while worker.step():
+            count += 1
+        return count
+
+    return work
