@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -239,8 +240,14 @@ def load_text_encoder(config: ModelConfig) -> TextEncoder:
 
 def model_fingerprint(config: ModelConfig) -> str:
     """Return a hash of a model's record and its files (names and sizes)."""
-    digest = hashlib.sha256(load_record(config).model_dump_json().encode())
-    for part in ("transformer", "vae", "clip", "text_encoder"):
+    parts = part_fingerprint(config, ("transformer", "vae", "clip", "text_encoder"))
+    return hashlib.sha256((load_record(config).model_dump_json() + parts).encode()).hexdigest()[:16]
+
+
+def part_fingerprint(config: ModelConfig, parts: Sequence[str]) -> str:
+    """Return a hash of the files (names and sizes) of some parts of a model."""
+    digest = hashlib.sha256()
+    for part in parts:
         folder = _find(config, part)
         for path in sorted(folder.rglob("*")) if folder else []:
             if path.is_file():

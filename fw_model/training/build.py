@@ -11,7 +11,7 @@ from peft import LoraConfig
 from fw_model.backbones.wan import WanBackbone
 from fw_model.cache.config import CacheConfig
 from fw_model.diffusion.schedule import derive_seed
-from fw_model.errors import CheckpointError, DataError
+from fw_model.errors import CheckpointError, ConfigError, DataError
 from fw_model.model import ModelConfig, load_backbone, load_record
 from fw_model.training.config import LoraSettings, NewTransformer, TrainingConfig
 from fw_model.training.dataset import EncodedMeta
@@ -40,7 +40,13 @@ def build_backbone(config: TrainingConfig, model: ModelConfig, meta: EncodedMeta
         backbone = new_backbone(config.new_transformer, cache, meta, config.seed)
     else:
         # Optimizer state and small updates need float32, whatever generation runs in.
-        backbone = load_backbone(model.model_copy(update={"dtype": "float32", "device": "cpu"}))
+        loaded = load_backbone(model.model_copy(update={"dtype": "float32", "device": "cpu"}))
+        if not isinstance(loaded, WanBackbone):
+            raise ConfigError(
+                f"Training knows Wan backbones; {model.backbone.kind!r} is a "
+                f"{type(loaded).__name__}."
+            )
+        backbone = loaded
     _check_fits(backbone, meta)
     return backbone.train()
 

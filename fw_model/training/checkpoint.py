@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -66,7 +66,7 @@ class FolderStore:
         self._keep = keep
 
     @contextlib.contextmanager
-    def latest(self):  # type: ignore[no-untyped-def]
+    def latest(self) -> Iterator[Path | None]:
         """Give the newest complete checkpoint, or None."""
         complete = self._complete()
         yield complete[-1] if complete else None

@@ -133,7 +133,7 @@ class LoraSettings(StrictModel):
     """Low-rank adapters instead of a full fine-tune; the new parameters are always trained."""
 
     rank: int = Field(64, ge=1, description="Rank of the adapters.")
-    alpha: float = Field(64.0, gt=0, description="Scale of the adapters.")
+    alpha: int = Field(64, ge=1, description="Scale of the adapters.")
     targets: tuple[str, ...] = Field(
         ("to_q", "to_k", "to_v", "to_out.0", "net.0.proj", "net.2"),
         min_length=1,

@@ -167,8 +167,8 @@ class _MappedTable:
         return [values[row] for row in self._rows]
 
     def integers(self, column: str) -> Ints:
-        values = self._table[column].to_numpy()
-        return values[self._rows].astype(np.int64)
+        values: Ints = self._table[column].to_numpy().astype(np.int64)
+        return values[self._rows]
 
     def vectors(self, column: str, width: int) -> Float32s:
         flat = self._table[column].combine_chunks().flatten().to_numpy(zero_copy_only=False)
@@ -177,7 +177,8 @@ class _MappedTable:
                 f"{self._where}: {column} holds {flat.size} numbers for {self.num_rows} rows of "
                 f"width {width}; encode the dataset again."
             )
-        return flat.reshape(-1, width)[self._rows].astype(np.float32)
+        values: Float32s = flat.reshape(-1, width)[self._rows].astype(np.float32)
+        return values
 
     def array(self, column: str, row: int, shape: tuple[int, ...]) -> Float16s:
         """Return one cell of a binary column as float16 `shape`, without copying it."""

@@ -303,11 +303,13 @@ class _KeyframePools:
 
     def others(self, shot: int) -> Ints:
         pool = np.array(self._by_scope.get(int(self._scopes[shot]), []), dtype=np.int64)
-        return pool[self._keyframe_shots[pool] != shot]
+        others: Ints = pool[self._keyframe_shots[pool] != shot]
+        return others
 
     def earlier(self, shot: int) -> Ints:
         pool = self.others(shot)
-        return pool[self._shot_index[self._keyframe_shots[pool]] < self._shot_index[shot]]
+        before: Ints = pool[self._shot_index[self._keyframe_shots[pool]] < self._shot_index[shot]]
+        return before
 
 
 def _needs(mode: Mode) -> tuple[bool, bool]:

@@ -84,10 +84,9 @@ class TrainingModel(nn.Module):
 
     def _velocity(self, context: list[Segment], target: Segment, draws: int) -> Tensor:
         """Predict the target's velocity, passing its context once for all its noise draws."""
-        if draws == 1:
-            return self.backbone([*context, target])
-        if self.backbone.cache.visibility == "full":
-            return self.backbone([*(_repeat(s, draws) for s in context), target])
+        if draws == 1 or self.backbone.cache.visibility == "full":
+            velocity: Tensor = self.backbone([*(_repeat(s, draws) for s in context), target])
+            return velocity
         encoded = self.backbone.encode_context(context).repeat(draws) if context else None
         return self.backbone.predict(target, encoded)
 
@@ -119,7 +118,7 @@ class TrainingModel(nn.Module):
         zero = torch.zeros((), device=next(self.backbone.parameters()).device)
         for name, embed in self.backbone.context_patch.items():
             if name not in used:
-                weight_shape = (1, embed.in_channels, *embed.kernel_size)
+                weight_shape = (1, *embed.weight.shape[1:])
                 zero = zero + 0.0 * embed(torch.zeros(weight_shape, device=zero.device)).sum()
         return zero
 
@@ -171,6 +170,8 @@ def copy_leak(predicted: Tensor, truth: Tensor, context: list[Segment]) -> Tenso
 
 
 def _repeat(segment: Segment, count: int) -> Segment:
+    if count == 1:
+        return segment
     return replace(
         segment,
         latents=segment.latents.repeat_interleave(count, dim=0),

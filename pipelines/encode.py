@@ -1,0 +1,265 @@
+"""Curated scenes -> whole-shot latents, keyframe latents, text and CLIP embeddings, as Parquet.
+
+The graph is one line: a row is a video, an actor holds the frozen models, a batch commits as one
+part. Run again, it encodes what is missing and drops what the curated tables no longer hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from fw_model.config import StrictModel
+from fw_model.errors import DataError
+from fw_model.model import ModelConfig, load_record, part_fingerprint
+from fw_model.training.dataset import FORMAT_VERSION, EncodedMeta
+from pipelines.encoded_store import EncodedStore
+from pipelines.encoding import (
+    FrameFormat,
+    Models,
+    ShotSpan,
+    VideoSpans,
+    encode_video,
+    spans_of_scenes,
+    tables,
+    text_rows,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class EncodeConfig(StrictModel):
+    """Encoding of curated scenes for training; size and rate are the model's."""
+
+    max_shot_s: float = Field(30.0, gt=0, description="Longer shots are cut to this, seconds.")
+    videos_per_part: int = Field(16, ge=1, description="Videos that are committed together.")
+    vae_batch: int = Field(8, ge=1, description="Shots of equal length encoded at once.")
+    num_actors: int = Field(
+        0, ge=0, description="Encoding actors; 0 takes one per accelerator, or per two CPUs."
+    )
+    cpus_per_actor: float = Field(1.0, gt=0, description="CPU cores Ray reserves per actor.")
+    gpus_per_actor: float = Field(
+        0.0, ge=0, description="GPUs per actor; a fraction lets actors share one."
+    )
+
+
+@dataclass(frozen=True)
+class EncodeSummary:
+    """What an encoding run left. videos = encoded + empty + failed."""
+
+    videos: int
+    encoded_now: int
+    failed: int
+    empty: int
+    shots: int
+    keyframes: int
+    texts: int
+
+
+class EncodeVideos:
+    """Ray actor: loads the frozen models once, then turns each batch of videos into a part."""
+
+    def __init__(
+        self, model: ModelConfig, config: EncodeConfig, output: Path, meta: EncodedMeta
+    ) -> None:
+        models = load_frozen_models(model)
+        self._encode = BatchEncoder(models, frame_format(model, config, models), config)
+        self._store = EncodedStore(output)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        videos = [video_from_json(text) for text in batch["video"]]
+        encoded = self._encode(videos)
+        self._store.write_part(encoded)
+        return {"status": encoded["sources"]["status"].to_pylist()}
+
+
+class BatchEncoder:
+    """Turns videos into the four tables of a part."""
+
+    def __init__(self, models: Models, form: FrameFormat, config: EncodeConfig) -> None:
+        self._models = models
+        self._form = form
+        self._vae_batch = config.vae_batch
+
+    def __call__(self, videos: list[VideoSpans]) -> dict[str, Any]:
+        sources, shots, keyframes = [], [], []
+        for video in videos:
+            source, own_shots, own_keyframes = encode_video(
+                video, self._form, self._models, vae_batch=self._vae_batch
+            )
+            sources.append(source)
+            shots.extend(own_shots)
+            keyframes.extend(own_keyframes)
+        texts = text_rows([s.text for v in videos for s in v.shots], self._models)
+        return tables(sources, shots, keyframes, texts)
+
+
+def run_encode(
+    config: EncodeConfig, model: ModelConfig, curated: Path, output: Path
+) -> EncodeSummary:
+    """Encode the captioned scenes of `curated` into `output`; the same call again resumes."""
+    import ray
+
+    curated, output = Path(curated), Path(output).absolute()
+    videos = read_curated(curated)
+    store = EncodedStore(output)
+    meta = encoded_meta(config, model)
+    store.open(meta)
+    done = store.encoded()
+    missing = [v for v in videos if done.get(v.video_id) != v.captions_hash]
+    logger.info("encode: %d videos, %d to do", len(videos), len(missing))
+    if missing:
+        rows = ray.data.from_items([{"video": video_to_json(v)} for v in missing])
+        rows = rows.map_batches(  # 1:1, committed by the actor; what comes back is only counted
+            EncodeVideos,
+            fn_constructor_args=(model, config, output, meta),
+            batch_size=config.videos_per_part,
+            concurrency=_num_actors(config, len(missing)),
+            num_cpus=config.cpus_per_actor,
+            num_gpus=config.gpus_per_actor or None,
+        )
+        finished = 0
+        for batch in rows.iter_batches(batch_size=None):
+            finished += len(batch["status"])
+            logger.info("encode: %d of %d videos", finished, len(missing))
+    counts = store.publish({v.video_id: v.captions_hash for v in videos})
+    summary = _summary(store, counts, len(missing))
+    _write_summary(output, summary)
+    if summary.shots == 0:
+        raise DataError(
+            f"None of the {summary.videos} videos of {curated} gave a shot; see the detail column "
+            f"of {output / 'sources'}."
+        )
+    return summary
+
+
+def read_curated(curated: Path) -> list[VideoSpans]:
+    """Return the captioned shots of a curated folder by video, in a fixed order."""
+    scenes = _read_table(curated, "captions", ["scene_id", "status", "shots"])
+    fps = {
+        row["video_id"]: row["fps"] or 0.0
+        for row in _read_table(curated, "videos", ["video_id", "fps"])
+    }
+    videos = spans_of_scenes(scenes, fps)
+    if not videos:
+        raise DataError(
+            f"{curated} has no captioned scene ({len(scenes)} scenes in all); look at its "
+            "report.html for why scenes were rejected."
+        )
+    return videos
+
+
+def encoded_meta(config: EncodeConfig, model: ModelConfig) -> EncodedMeta:
+    """Return what all rows encoded with these settings share."""
+    models = load_frozen_models(model)
+    form = frame_format(model, config, models)
+    identity = {
+        "fingerprint": part_fingerprint(model, ("vae", "clip", "text_encoder", "tokenizer")),
+        "format": asdict(form),
+        "version": FORMAT_VERSION,
+    }
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    factor = models.codec.spatial_factor
+    return EncodedMeta(
+        format_version=FORMAT_VERSION,
+        encode_hash=digest,
+        height=form.height,
+        width=form.width,
+        fps=form.fps,
+        latent_shape=(models.codec.latent_channels, form.height // factor, form.width // factor),
+        max_text_tokens=models.text_encoder.num_tokens,
+        text_width=models.text_encoder.width,
+        embedding_width=models.embedder.width,
+        models={
+            "model": model.path,
+            "text_encoder": models.text_encoder.model_id,
+            "embedder": models.embedder.model_id,
+        },
+    )
+
+
+def load_frozen_models(model: ModelConfig) -> Models:
+    """Load the codec, the text encoder and the embedder; the transformer is not needed."""
+    from fw_model.model import load_codec, load_embedder, load_text_encoder
+
+    return Models(load_codec(model), load_text_encoder(model), load_embedder(model))
+
+
+def frame_format(model: ModelConfig, config: EncodeConfig, models: Models) -> FrameFormat:
+    """Return the size and rate that `model` generates."""
+    record = load_record(model)
+    return FrameFormat(
+        width=record.width,
+        height=record.height,
+        fps=record.fps,
+        max_frames=max(1, int(config.max_shot_s * record.fps)),
+        temporal_factor=models.codec.temporal_factor,
+    )
+
+
+def video_to_json(video: VideoSpans) -> str:
+    """Return a unit of work as text, for a Ray row."""
+    return json.dumps(asdict(video))
+
+
+def video_from_json(text: str) -> VideoSpans:
+    """Undo `video_to_json`."""
+    tree = json.loads(text)
+    shots = tuple(ShotSpan(**{**s, "keyframes": tuple(s["keyframes"])}) for s in tree["shots"])
+    return VideoSpans(**{**tree, "shots": shots})
+
+
+def _read_table(curated: Path, name: str, columns: list[str]) -> list[dict[str, Any]]:
+    files = sorted((curated / name).glob("*.parquet"))
+    if not files:
+        raise DataError(
+            f"{curated} holds no curated {name} (no Parquet in {curated / name}); run "
+            "`filmweaver curate SOURCE OUTPUT` and give its OUTPUT."
+        )
+    return [row for file in files for row in pq.read_table(file, columns=columns).to_pylist()]
+
+
+def _num_actors(config: EncodeConfig, num_videos: int) -> int:
+    import ray
+
+    resources = ray.cluster_resources()
+    if config.num_actors:
+        wanted = config.num_actors
+    elif config.gpus_per_actor:
+        wanted = int(resources.get("GPU", 0) / config.gpus_per_actor)
+    else:
+        wanted = int(resources.get("CPU", 1)) // 2
+    return max(1, min(wanted, -(-num_videos // config.videos_per_part)))
+
+
+def _summary(store: EncodedStore, counts: dict[str, int], encoded_now: int) -> EncodeSummary:
+    statuses = [
+        status
+        for file in sorted((store.folder / "sources").glob("*.parquet"))
+        for status in pq.read_table(file, columns=["status"])["status"].to_pylist()
+    ]
+    return EncodeSummary(
+        videos=len(statuses),
+        encoded_now=encoded_now,
+        failed=statuses.count("failed"),
+        empty=statuses.count("empty"),
+        shots=counts["shots"],
+        keyframes=counts["keyframes"],
+        texts=counts["texts"],
+    )
+
+
+def _write_summary(output: Path, summary: EncodeSummary) -> None:
+    temporary = output / ".summary.tmp"
+    temporary.write_text(json.dumps(asdict(summary), indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, output / "summary.json")
+    shutil.rmtree(output / ".unpacked", ignore_errors=True)  # of the tables before

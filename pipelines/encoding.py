@@ -1,0 +1,322 @@
+"""What a video's captioned shots become: latents, keyframe latents and embeddings, as Arrow tables.
+
+Pure: decodes and runs models, knows nothing of Ray, resuming or files of the dataset.
+F frames, H x W pixels, C channels, f latents, h x w latent cells.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from fw_model.codecs.base import Codec
+from fw_model.embedders.base import Embedder
+from fw_model.errors import MediaError
+from fw_model.media.keyframes import select_keyframe_indices
+from fw_model.media.video import iter_frames, probe, uint8_to_frames
+from fw_model.text_encoders.base import TextEncoder
+from fw_model.training.dataset import KEYFRAMES, SHOTS, TEXTS, text_id
+
+Pixels = NDArray[np.uint8]
+logger = logging.getLogger(__name__)
+
+SOURCES = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("captions_hash", pa.string()),  # of the scenes that were encoded
+        ("uri", pa.string()),
+        ("status", pa.string()),  # encoded | failed | empty
+        ("detail", pa.string()),
+        ("num_shots", pa.int32()),
+        ("num_keyframes", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ShotSpan:
+    """A captioned shot: source frames [start, end) in decode order, and its keyframes' frames."""
+
+    shot_id: str
+    scene_id: str
+    index: int
+    start: int
+    end: int
+    text: str
+    keyframes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class VideoSpans:
+    """The captioned shots of one video, in order: a unit of work. `fps` 0 asks the file."""
+
+    video_id: str
+    uri: str
+    fps: float
+    shots: tuple[ShotSpan, ...]
+    captions_hash: str
+
+
+@dataclass(frozen=True)
+class FrameFormat:
+    """What frames are made to: size in pixels, rate, and the longest shot."""
+
+    width: int
+    height: int
+    fps: float
+    max_frames: int
+    temporal_factor: int
+
+
+@dataclass
+class DecodedShot:
+    """A shot's frames at the model's size and rate [F, H, W, 3], and its keyframes."""
+
+    span: ShotSpan
+    frames: list[Pixels] = field(default_factory=list)
+    keyframes: list[tuple[int, Pixels]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Models:
+    """The frozen models that encode."""
+
+    codec: Codec
+    text_encoder: TextEncoder
+    embedder: Embedder
+
+
+def spans_of_scenes(
+    scenes: Iterable[Mapping[str, Any]], fps: Mapping[str, float]
+) -> list[VideoSpans]:
+    """Group the captioned scenes' shots by video, in the order of their frames."""
+    shots: dict[str, list[ShotSpan]] = {}
+    uris: dict[str, str] = {}
+    for scene in scenes:
+        if scene["status"] != "captioned":
+            continue
+        for shot in scene["shots"]:
+            uris[shot["video_id"]] = shot["uri"]
+            shots.setdefault(shot["video_id"], []).append(
+                ShotSpan(
+                    shot_id=shot["shot_id"],
+                    scene_id=scene["scene_id"],
+                    index=0,
+                    start=int(shot["start_frame"]),
+                    end=int(shot["end_frame"]),
+                    text=shot["text"],
+                    keyframes=tuple(int(f) for f in shot["keyframe_frames"] or ()),
+                )
+            )
+    return [
+        _video_spans(video_id, uris[video_id], fps.get(video_id, 0.0), shots[video_id])
+        for video_id in sorted(shots)
+    ]
+
+
+def _video_spans(video_id: str, uri: str, fps: float, shots: list[ShotSpan]) -> VideoSpans:
+    ordered = sorted(shots, key=lambda shot: (shot.start, shot.shot_id))
+    numbered = tuple(
+        ShotSpan(**{**vars(shot), "index": index}) for index, shot in enumerate(ordered)
+    )
+    digest = hashlib.sha256(repr((uri, fps, numbered)).encode()).hexdigest()[:16]
+    return VideoSpans(video_id, uri, fps, numbered, digest)
+
+
+def decode_shots(video: VideoSpans, form: FrameFormat) -> Iterator[DecodedShot]:
+    """Decode a video once and yield its shots as they end; MediaError if it breaks off.
+
+    The picture is scaled to cover the format and cropped at its centre; frames are taken at the
+    format's rate, nearest in time.
+    """
+    info = probe(video.uri)
+    fps = video.fps or float(info.fps) or form.fps
+    scale = max(form.width / info.width, form.height / info.height)
+    size = (round(info.width * scale), round(info.height * scale))
+    waiting = [
+        (DecodedShot(span), _wanted_frames(span, fps, form), _keyframes_of(span))
+        for span in video.shots
+    ]
+    for number, frame in enumerate(iter_frames(video.uri, size=size)):
+        cropped: Pixels | None = None
+        for shot, wanted, keyframes in waiting:
+            if shot.span.start > number:
+                break
+            repeats = wanted.get(number, 0)
+            if repeats or number in keyframes:
+                cropped = _centre(frame, form) if cropped is None else cropped
+                shot.frames.extend([cropped] * repeats)
+                if number in keyframes:
+                    shot.keyframes.append((number, cropped))
+        while waiting and waiting[0][0].span.end <= number + 1:
+            yield waiting.pop(0)[0]
+        if not waiting:
+            return
+    if waiting:
+        missing = waiting[0][0].span
+        raise MediaError(
+            f"{video.uri} ended before frame {missing.end} of shot {missing.shot_id}; it changed "
+            "since it was curated: curate it again."
+        )
+
+
+def encode_video(
+    video: VideoSpans, form: FrameFormat, models: Models, *, vae_batch: int
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the SOURCES row, SHOTS rows and KEYFRAMES rows of one video.
+
+    A video that cannot be decoded becomes a row that says why; nothing raises on data.
+    """
+    try:
+        shots = [s for s in decode_shots(video, form) if _trim(s, form.temporal_factor)]
+    except MediaError as error:
+        return _source_row(video, "failed", str(error), 0, 0), [], []
+    latents = _encode_frames([np.stack(s.frames) for s in shots], models.codec, vae_batch)
+    shot_rows = [
+        {
+            "shot_id": shot.span.shot_id,
+            "scene_id": shot.span.scene_id,
+            "video_id": video.video_id,
+            "index": shot.span.index,
+            "text_id": text_id(shot.span.text),
+            "num_frames": len(shot.frames),
+            "num_latents": latent.shape[1],
+            "latents": latent.tobytes(),
+        }
+        for shot, latent in zip(shots, latents, strict=True)
+    ]
+    keyframe_rows = _keyframe_rows(shots, models, vae_batch)
+    status = "encoded" if shot_rows else "empty"
+    return (
+        _source_row(video, status, "", len(shot_rows), len(keyframe_rows)),
+        shot_rows,
+        keyframe_rows,
+    )
+
+
+def text_rows(texts: Iterable[str], models: Models) -> list[dict[str, Any]]:
+    """Return the TEXTS rows of `texts`, each once, and of the empty text that guidance needs."""
+    unique = sorted({*texts, ""})
+    tokens = models.text_encoder.encode(unique).cpu()  # [N, T, D]
+    lengths = models.text_encoder.lengths(unique)
+    vectors = models.embedder.embed_text(unique).cpu().numpy()  # [N, E]
+    return [
+        {
+            "text_id": text_id(text),
+            "text": text,
+            "num_tokens": int(length),
+            "clip_embedding": vector.astype(np.float32),
+            "embedding": _float16(token[: int(length)]).tobytes(),
+        }
+        for text, token, length, vector in zip(unique, tokens, lengths, vectors, strict=True)
+    ]
+
+
+def tables(
+    sources: Sequence[Mapping[str, Any]],
+    shots: Sequence[Mapping[str, Any]],
+    keyframes: Sequence[Mapping[str, Any]],
+    texts: Sequence[Mapping[str, Any]],
+) -> dict[str, pa.Table]:
+    """Return the rows as Arrow tables by name."""
+    rows = {"sources": sources, "shots": shots, "keyframes": keyframes, "texts": texts}
+    schemas = {"sources": SOURCES, "shots": SHOTS, "keyframes": KEYFRAMES, "texts": TEXTS}
+    return {name: pa.Table.from_pylist(list(rows[name]), schema=schemas[name]) for name in rows}
+
+
+def _keyframe_rows(
+    shots: Sequence[DecodedShot], models: Models, vae_batch: int
+) -> list[dict[str, Any]]:
+    found = [(shot, number, image) for shot in shots for number, image in shot.keyframes]
+    if not found:
+        return []
+    images = [image for _, _, image in found]
+    latents = _encode_frames([image[None] for image in images], models.codec, vae_batch)
+    embeddings = models.embedder.embed_images(images).cpu().numpy()  # [N, E]
+    return [
+        {
+            "keyframe_id": f"{shot.span.shot_id}:{number}",
+            "shot_id": shot.span.shot_id,
+            "frame": number,
+            "embedding": embedding.astype(np.float32),
+            "latents": latent.tobytes(),
+        }
+        for (shot, number, _), embedding, latent in zip(found, embeddings, latents, strict=True)
+    ]
+
+
+def _encode_frames(
+    takes: Sequence[Pixels], codec: Codec, vae_batch: int
+) -> list[NDArray[np.float16]]:
+    """Encode takes [F, H, W, 3] as float16 latents [C, f, h, w]; equal lengths share a pass."""
+    encoded: dict[int, NDArray[np.float16]] = {}
+    by_length: dict[int, list[int]] = {}
+    for number, take in enumerate(takes):
+        by_length.setdefault(len(take), []).append(number)
+    for numbers in by_length.values():
+        for first in range(0, len(numbers), vae_batch):
+            batch = numbers[first : first + vae_batch]
+            frames = torch.cat([uint8_to_frames(takes[n]) for n in batch])  # [B, 3, F, H, W]
+            with torch.no_grad():
+                latents = _float16(codec.encode(frames))  # [B, C, f, h, w]
+            encoded.update(zip(batch, latents, strict=True))
+    return [encoded[number] for number in range(len(takes))]
+
+
+def _wanted_frames(span: ShotSpan, fps: float, form: FrameFormat) -> dict[int, int]:
+    """Return how often each source frame of `span` is taken to reach the format's rate."""
+    step = fps / form.fps
+    if abs(step - 1) < 0.02:  # 23.976 is 24: better a slightly other speed than a jump
+        step = 1.0
+    count = min(form.max_frames, max(1, int((span.end - span.start) / step)))
+    wanted: dict[int, int] = {}
+    for k in range(count):
+        number = min(span.end - 1, span.start + round(k * step))
+        wanted[number] = wanted.get(number, 0) + 1
+    return wanted
+
+
+def _keyframes_of(span: ShotSpan) -> frozenset[int]:
+    inside = {f for f in span.keyframes if span.start <= f < span.end}
+    middle = span.start + select_keyframe_indices(span.end - span.start, 1)[0]
+    return frozenset(inside or {middle})
+
+
+def _trim(shot: DecodedShot, factor: int) -> bool:
+    """Cut the shot to factor * k + 1 frames; False if none are left."""
+    if not shot.frames:
+        return False
+    del shot.frames[factor * ((len(shot.frames) - 1) // factor) + 1 :]
+    return True
+
+
+def _centre(frame: Pixels, form: FrameFormat) -> Pixels:
+    top, left = (frame.shape[0] - form.height) // 2, (frame.shape[1] - form.width) // 2
+    return np.ascontiguousarray(frame[top : top + form.height, left : left + form.width])
+
+
+def _source_row(
+    video: VideoSpans, status: str, detail: str, num_shots: int, num_keyframes: int
+) -> dict[str, Any]:
+    return {
+        "video_id": video.video_id,
+        "captions_hash": video.captions_hash,
+        "uri": video.uri,
+        "status": status,
+        "detail": detail,
+        "num_shots": num_shots,
+        "num_keyframes": num_keyframes,
+    }
+
+
+def _float16(values: torch.Tensor) -> NDArray[np.float16]:
+    array: NDArray[np.float16] = values.detach().to("cpu", torch.float16).numpy()
+    return array
