@@ -1,0 +1,1 @@
+"""Captioners, a plug-in point: see base.py for the protocol."""

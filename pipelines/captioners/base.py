@@ -1,0 +1,176 @@
+"""What a captioner is: a whole scene in, one description of all its shots out.
+
+All shots of a scene are described together, so that the same character has the same name
+throughout: entities are declared once for the scene and shots refer to them by id.
+Knows nothing of Ray.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fw_model.embedders.base import Embedder
+from fw_model.registry import resolve
+from fw_model.schema import CaptionReason
+from pipelines.curation_config import CaptionerConfig
+from pipelines.storage import Store
+
+CAPTIONERS: Mapping[str, str] = {
+    "offline": "pipelines.captioners.offline:OfflineCaptioner",
+    "sidecar": "pipelines.captioners.sidecar:SidecarCaptioner",
+    "openai": "pipelines.captioners.openai:OpenAiCaptioner",
+}
+
+
+@dataclass(frozen=True)
+class ShotView:
+    """What a captioner may know of a shot. Frames are the shot's content, `[start, end)`."""
+
+    shot_id: str
+    start_frame: int
+    end_frame: int
+    duration_s: float
+    motion: float
+    luma: float
+    embedding: NDArray[np.float32] | None
+    keyframe_frames: tuple[int, ...]
+    keyframe_uris: tuple[str, ...]
+    keyframe_sha256s: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SceneView:
+    """What a captioner may know of a scene; pictures are read when asked for."""
+
+    scene_id: str
+    video_id: str
+    uri: str
+    shots: tuple[ShotView, ...]
+    store: Store
+
+    def jpegs(self, shot: ShotView) -> list[bytes]:
+        """Return the keyframes of a shot as JPEG; StorageError if one is missing."""
+        return [self.store.read(uri) for uri in shot.keyframe_uris]
+
+    def pictures(self, shot: ShotView) -> list[NDArray[np.uint8]]:
+        """Return the keyframes of a shot, uint8 [h, w, 3]."""
+        return [
+            np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")) for jpeg in self.jpegs(shot)
+        ]
+
+
+@dataclass(frozen=True)
+class Entity:
+    """Somebody or something that shots refer to by `id`."""
+
+    id: str
+    name: str
+    attributes: str = ""
+
+
+@dataclass(frozen=True)
+class ShotCaption:
+    """The text of one shot; `entity_ids` name entities of the scene."""
+
+    shot_id: str
+    text: str
+    entity_ids: tuple[str, ...] = ()
+    framing: str = ""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a caption cost. A cached answer costs nothing."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+
+    def plus(self, other: Usage) -> Usage:
+        """Return both together."""
+        return Usage(
+            self.requests + other.requests,
+            self.prompt_tokens + other.prompt_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cost_usd + other.cost_usd,
+        )
+
+
+@dataclass(frozen=True)
+class SceneCaption:
+    """An answer, good or not: with a `reason` there is none, and `detail` says why."""
+
+    shots: tuple[ShotCaption, ...] = ()
+    entities: tuple[Entity, ...] = ()
+    style: str = ""
+    usage: Usage = field(default_factory=Usage)
+    cache_key: str = ""
+    reason: CaptionReason | None = None
+    detail: str = ""
+
+
+class Captioner(Protocol):
+    """Describes scenes. `model` and `prompt_version` go into every row."""
+
+    model: str
+    prompt_version: str
+
+    async def caption(self, scene: SceneView, complaints: Sequence[str] = ()) -> SceneCaption:
+        """Describe a scene; `complaints` say what was wrong with an earlier answer.
+
+        Faults of the scene or the endpoint come back as a reason and are not raised.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class CaptionContext:
+    """What the run gives a captioner beside its configuration.
+
+    `share` is the part of the run's rate limit that this captioner may use; `budget_usd` is its
+    part of the budget, None for no limit.
+    """
+
+    config: CaptionerConfig
+    store: Store
+    embedder: Embedder
+    share: float = 1.0
+    budget_usd: float | None = None
+
+
+def make_captioner(context: CaptionContext) -> Captioner:
+    """Build the captioner named by the configuration."""
+    captioner: Captioner = resolve(context.config.kind, CAPTIONERS, "captioner")(context)
+    return captioner
+
+
+def scene_view(row: Mapping[str, Any], store: Store) -> SceneView:
+    """Turn a row of captioning's input (see operators.SCENE_INPUT) into a view."""
+    shots = tuple(
+        ShotView(
+            shot_id=shot["shot_id"],
+            start_frame=shot["content_start_frame"],
+            end_frame=shot["content_end_frame"],
+            duration_s=shot["end_s"] - shot["start_s"],
+            motion=shot["motion"],
+            luma=shot["luma"],
+            embedding=_row(shot["embedding"]),
+            keyframe_frames=tuple(k["frame"] for k in shot["keyframes"]),
+            keyframe_uris=tuple(k["uri"] for k in shot["keyframes"]),
+            keyframe_sha256s=tuple(k["sha256"] for k in shot["keyframes"]),
+        )
+        for shot in row["shots"]
+    )
+    return SceneView(row["scene_id"], row["video_id"], row["uri"], shots, store)
+
+
+def _row(embedding: Sequence[float] | None) -> NDArray[np.float32] | None:
+    return None if embedding is None else np.asarray(embedding, np.float32)

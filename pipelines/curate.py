@@ -1,0 +1,361 @@
+"""Curation: source videos to captioned multi-shot scenes, on Ray Data.
+
+Three phases, each resumable by itself. A fan-out never crosses a commit: analyze commits a video
+with all its shots, caption commits a scene. What is done is read from the ledger, so a run that was
+killed is finished by starting it again.
+
+    analyze    video -> shots, keyframes, measurements -> embeddings
+    caption    scene -> text for each of its shots
+    finalize   check, publish the tables, count, report
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from fw_model.errors import ConfigError
+from fw_model.model import ModelConfig, model_fingerprint
+from fw_model.schema import ANALYZED_VIDEOS, CAPTIONS
+from pipelines.analyze import ANALYZE_VERSION, AnalyzeSettings
+from pipelines.assemble import Assembled, assemble_video, shot_prints
+from pipelines.curation_config import CurationConfig
+from pipelines.duplicates import find_duplicates
+from pipelines.ledger import Entry, Ledger, config_hash
+from pipelines.operators import (
+    PENDING_VIDEO,
+    AnalyzeVideos,
+    CaptionScenes,
+    CommitRows,
+    EmbedShots,
+    LoadRows,
+    LoadScenes,
+    Provenance,
+    code_version,
+)
+from pipelines.report import write_report
+from pipelines.sources import Source, list_sources
+from pipelines.storage import Store
+from pipelines.summary import SUMMARY, CurationSummary, check_totals, count_tables
+from pipelines.writer import Part, check_unique, publish, write_assembled, write_part
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+"""Called with (phase, done, total)."""
+
+VIDEOS_PER_PART = 2000
+
+
+def run_curation(
+    config: CurationConfig, model: ModelConfig, *, on_progress: Progress | None = None
+) -> CurationSummary:
+    """Curate `config.source` into `config.output`; what was done before is not done again.
+
+    Raises InputError for a source without videos, StorageError if the output cannot be written;
+    a video that cannot be used is a quarantined row, not an error.
+    """
+    return _Curation(config, model, on_progress or _log_progress).run()
+
+
+class _Curation:
+    """One run: its ledgers, and the three phases over them."""
+
+    def __init__(self, config: CurationConfig, model: ModelConfig, on_progress: Progress) -> None:
+        if not config.output:
+            raise ConfigError("No output was given; name the folder to write to.")
+        self.config, self.model, self.on_progress = config, model, on_progress
+        self.run_id = uuid.uuid4().hex[:12]
+        self.store = Store(config.output)
+        limits = config.decode
+        decoded = config_hash(
+            ANALYZE_VERSION,
+            [limits.max_pixels, limits.max_error_ratio, limits.max_missing_ratio],
+            config.detector,
+            config.keyframes,
+        )
+        analyzed = config_hash(decoded, model_fingerprint(model), model.embedder)
+        # Speed, price and endpoint decide no text; the rest of the captioner's settings do.
+        worded = config.captioner.model_dump(
+            include={"kind", "vocabulary", "model", "max_output_tokens", "json_schema"}
+        )
+        captioned = config_hash(worded, config.validation, model_fingerprint(model))
+        self.decoded = Ledger(self.store, "decoded", decoded, ANALYZED_VIDEOS, "source_id")
+        self.analyzed = Ledger(self.store, "analyzed", analyzed, ANALYZED_VIDEOS, "source_id")
+        self.captioned = Ledger(self.store, "captioned", captioned, CAPTIONS, "scene_id")
+
+    def run(self) -> CurationSummary:
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "list"):
+            sources = list_sources(self.config)
+        with _timed(seconds, "analyze"):
+            num_analyzed = self.analyze(sources)
+        with _timed(seconds, "assemble"):
+            parts = self.assemble(sources)
+        with _timed(seconds, "caption"):
+            num_captioned = self.caption(parts)
+        with _timed(seconds, "finalize"):
+            return self.finalize(sources, parts, num_analyzed, num_captioned, seconds)
+
+    def analyze(self, sources: list[Source]) -> int:
+        """Decode and embed what is not yet done; return how many videos were decoded."""
+        pending, half_done = self._to_analyze(sources)
+        share, settings = self.config.resources, self._analyze_settings()
+        if pending:
+            rows = _blocks(pending, PENDING_VIDEO)  # a row is a video
+            rows = rows.map_batches(  # 1:1, decoding in a child process
+                AnalyzeVideos,
+                fn_constructor_args=(settings, self.store, self._provenance(self.decoded)),
+                batch_size=1,
+                **_actors(share.analyze_cpus, 0.0, self._analyze_actors(len(pending))),
+            )
+            rows = rows.map_batches(  # 1:1, commits
+                CommitRows(self.decoded, hand_on_rows=True), batch_size=1, **_light_task()
+            )
+            self._drain("analyze", self._embedded(rows), len(pending))
+        if half_done:
+            schema = pa.schema([("id", pa.string()), ("key", pa.string())])
+            rows = _blocks([{"id": i, "key": e.key} for i, e in half_done.items()], schema)
+            rows = rows.map_batches(LoadRows(self.decoded), batch_size=1, **_light_task())
+            self._drain("embed", self._embedded(rows), len(half_done))
+        return len(pending)
+
+    def assemble(self, sources: list[Source]) -> list[Part]:
+        """Filter and cluster; stage the videos, shots and scenes tables."""
+        entries = self.analyzed.entries(["attempts"], better="attempts")
+        chosen = [(s.source_id, entries[s.source_id]) for s in sources if s.source_id in entries]
+        groups = [
+            dict(chosen[i : i + VIDEOS_PER_PART]) for i in range(0, len(chosen), VIDEOS_PER_PART)
+        ]
+        filters = self.config.filters
+        videos = (row for group in groups for row in self.analyzed.read(group))
+        duplicates = find_duplicates(shot_prints(videos, filters), filters)
+        parts = []
+        for place, group in enumerate(groups):
+            rows = Assembled()
+            for video in self.analyzed.read(group):
+                assemble_video(
+                    video, duplicates, filters=filters, scenes=self.config.scenes, into=rows
+                )
+            parts += write_assembled(self.store, place, rows, self.run_id)
+            self.on_progress("assemble", place + 1, len(groups))
+        return parts
+
+    def caption(self, parts: list[Part]) -> int:
+        """Caption the staged scenes that have no caption yet; return how many there were."""
+        done = self.captioned.entries(["cost_usd"])
+        pending = self._to_caption(parts, set(done))
+        total = sum(len(row["scene_ids"]) for row in pending)
+        share = self.config.resources
+        if pending:
+            rows = _blocks(pending, SCENE_PARTS)  # a row is a part of the scenes table
+            rows = rows.map_batches(LoadScenes(self.store), batch_size=1, **_light_task())  # 1:N
+            rows = rows.map_batches(  # 1:1, a row is a scene
+                CaptionScenes,
+                fn_constructor_args=(
+                    self.config.captioner,
+                    self.config.validation,
+                    self.model,
+                    self.store,
+                    self._provenance(self.captioned),
+                ),
+                fn_constructor_kwargs={
+                    "num_actors": share.caption_actors,
+                    "budget_usd": self._budget_left(done),
+                },
+                batch_size=share.scenes_per_commit,
+                **_actors(share.caption_cpus, share.caption_gpus, share.caption_actors),
+            )
+            rows = rows.map_batches(  # commits
+                CommitRows(self.captioned, hand_on_rows=False),
+                batch_size=share.scenes_per_commit,
+                **_light_task(),
+            )
+            self._drain("caption", rows, total)
+        return total
+
+    def finalize(
+        self,
+        sources: list[Source],
+        parts: list[Part],
+        num_analyzed: int,
+        num_captioned: int,
+        seconds: dict[str, float],
+    ) -> CurationSummary:
+        """Check the tables, publish them, count them and write the report."""
+        entries = self.captioned.entries(())
+        for place, part in enumerate([p for p in parts if p.table == "scenes"]):
+            ids = self.store.read_table(part.key, ["scene_id"])["scene_id"].to_pylist()
+            rows = self.captioned.read({i: entries[i] for i in ids if i in entries})
+            parts = [*parts, write_part(self.store, "captions", place, rows, self.run_id)]
+        duplicates = check_unique(self.store, parts)
+        summary = CurationSummary(
+            **count_tables(self.store, parts),
+            duplicates=duplicates,
+            videos_analyzed_now=num_analyzed,
+            scenes_captioned_now=num_captioned,
+            seconds=seconds,
+        )
+        check_totals(summary, len(sources))
+        about = {
+            "run_id": self.run_id,
+            "settings": {
+                ledger.stage: ledger.settings_hash
+                for ledger in (self.decoded, self.analyzed, self.captioned)
+            },
+            "config": self.config.model_dump(mode="json"),
+        }
+        publish(self.store, parts, self.run_id, about)
+        self.store.write(SUMMARY, summary.to_json().encode())
+        write_report(self.config.output)
+        return summary
+
+    def _embedded(self, rows: ray.data.Dataset) -> ray.data.Dataset:
+        """Embed decoded videos and commit them; receipts come out."""
+        share = self.config.resources
+        rows = rows.map_batches(  # 1:1
+            EmbedShots,
+            fn_constructor_args=(self.model, self.store, self._provenance(self.analyzed)),
+            batch_size=1,
+            **_actors(share.embed_cpus, share.embed_gpus, share.embed_actors),
+        )
+        return rows.map_batches(  # commits
+            CommitRows(self.analyzed, hand_on_rows=False),
+            batch_size=share.videos_per_commit,
+            **_light_task(),
+        )
+
+    def _to_analyze(self, sources: list[Source]) -> tuple[list[dict[str, Any]], dict[str, Entry]]:
+        """Return the videos to decode, and those decoded before but not embedded."""
+        decoded = self.decoded.entries(["status", "reason", "attempts"], better="attempts")
+        analyzed = self.analyzed.entries(["attempts"], better="attempts")
+        retry = set(self.config.retry_quarantined)
+        pending: list[dict[str, Any]] = []
+        half_done: dict[str, Entry] = {}
+        for source in sources:
+            entry = decoded.get(source.source_id)
+            again = entry is not None and (
+                entry.values["status"] == "quarantined"
+                and ("all" in retry or entry.values["reason"] in retry)
+            )
+            if entry is None or again:
+                attempts = 1 + (entry.values["attempts"] if entry else 0)
+                pending.append(
+                    {
+                        "source_id": source.source_id,
+                        "uri": source.uri,
+                        "size_bytes": source.size_bytes,
+                        "modified": source.modified,
+                        "attempts": attempts,
+                    }
+                )
+            elif (
+                source.source_id not in analyzed
+                or analyzed[source.source_id].values["attempts"] < entry.values["attempts"]
+            ):
+                half_done[source.source_id] = entry
+        return pending, half_done
+
+    def _to_caption(self, parts: list[Part], done: set[str]) -> list[dict[str, Any]]:
+        scenes = [p for p in parts if p.table == "scenes"]
+        shots = [p for p in parts if p.table == "shots"]
+        pending = []
+        for scene_part, shot_part in zip(scenes, shots, strict=True):
+            ids = self.store.read_table(scene_part.key, ["scene_id"])["scene_id"].to_pylist()
+            missing = [i for i in ids if i not in done]
+            size = self.config.resources.scenes_per_commit
+            pending += [
+                {
+                    "scenes_key": scene_part.key,
+                    "shots_key": shot_part.key,
+                    "scene_ids": missing[i : i + size],
+                }
+                for i in range(0, len(missing), size)
+            ]
+        return pending
+
+    def _analyze_settings(self) -> AnalyzeSettings:
+        config = self.config
+        return AnalyzeSettings(
+            config.decode, config.detector, config.keyframes, config_hash(config.detector)
+        )
+
+    def _analyze_actors(self, num_videos: int) -> int:
+        wanted = self.config.resources.analyze_actors
+        cpus = int(ray.cluster_resources().get("CPU", 1)) if ray.is_initialized() else 1
+        return max(1, min(wanted or cpus, num_videos))
+
+    def _budget_left(self, done: Mapping[str, Entry]) -> float | None:
+        budget = self.config.captioner.budget_usd
+        spent = sum(entry.values["cost_usd"] or 0.0 for entry in done.values())
+        return None if budget is None else max(0.0, budget - spent)
+
+    def _provenance(self, ledger: Ledger) -> Provenance:
+        return Provenance(ledger.settings_hash, code_version(), self.run_id)
+
+    def _drain(self, phase: str, rows: ray.data.Dataset, total: int) -> None:
+        """Run a graph to its end, telling how far it is."""
+        context = ray.data.DataContext.get_current()
+        # One long video is progress too; its own deadline ends it.
+        longest_s = self.config.decode.deadline_s + 600.0
+        context.execution_no_progress_timeout_s = max(
+            context.execution_no_progress_timeout_s, longest_s
+        )
+        done = 0
+        self.on_progress(phase, 0, total)
+        for receipts in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
+            done += receipts.num_rows
+            self.on_progress(phase, done, total)
+
+
+SCENE_PARTS = pa.schema(
+    [
+        ("scenes_key", pa.string()),
+        ("shots_key", pa.string()),
+        ("scene_ids", pa.list_(pa.string())),
+    ]
+)
+
+
+def _blocks(rows: list[dict[str, Any]], schema: pa.Schema) -> ray.data.Dataset:
+    """Return a dataset with few rows a block: what a block holds is lost together in a crash."""
+    size = max(1, len(rows) // 20_000)
+    tables = [
+        pa.Table.from_pylist(rows[i : i + size], schema=schema) for i in range(0, len(rows), size)
+    ]
+    return ray.data.from_arrow(tables)
+
+
+def _actors(cpus: float, gpus: float, most: int) -> dict[str, Any]:
+    """Return the arguments of map_batches for a pool of up to `most` actors."""
+    return {
+        "batch_format": "pyarrow",
+        "num_cpus": cpus,
+        "num_gpus": gpus or None,
+        "compute": ray.data.ActorPoolStrategy(min_size=1, max_size=most),
+    }
+
+
+def _light_task() -> dict[str, Any]:
+    """Return the arguments of map_batches for a task that waits for storage more than it works,
+    and must find room beside actors that hold every CPU."""
+    return {"batch_format": "pyarrow", "num_cpus": 0.01}
+
+
+@contextmanager
+def _timed(into: dict[str, float], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    into[name] = round(time.perf_counter() - started, 3)
+
+
+def _log_progress(phase: str, done: int, total: int) -> None:
+    logger.info("%s: %d of %d", phase, done, total)

@@ -1,0 +1,194 @@
+"""Settings of curation, a section a stage. What a section holds decides what its change redoes:
+`detector`, `keyframes` and `decode` decide what is decoded; `scenes` and `filters` what is kept of
+it; `captioner` and `validation` how it is described; the rest decides nothing about the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from fw_model.config import StrictModel
+
+
+class DetectorConfig(StrictModel):
+    """Where shots begin."""
+
+    kind: str = Field(
+        "cross_window",
+        description="cross_window, adaptive, content_histogram, ensemble, onnx, or module:Name.",
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Settings of the chosen detector, by name."
+    )
+    min_shot_frames: int = Field(
+        2, ge=1, le=1000, description="Two cuts closer than this many frames are taken as one."
+    )
+
+
+class KeyframeConfig(StrictModel):
+    """Pictures that stand for a shot."""
+
+    per_shot: int = Field(3, ge=1, le=16, description="Keyframes per shot, evenly spread.")
+    max_side_px: int = Field(512, ge=32, le=4096, description="Longest side of a keyframe.")
+    every_s: float = Field(
+        0.25, gt=0, le=10, description="Seconds between the frames a keyframe is chosen from."
+    )
+    jpeg_quality: int = Field(88, ge=1, le=95, description="JPEG quality of stored keyframes.")
+
+
+class DecodeConfig(StrictModel):
+    """Limits on decoding. Each video is decoded once, in a child process."""
+
+    memory_limit_mb: int = Field(4096, ge=512, description="Address space of a child, MiB.")
+    deadline_s: float = Field(3600.0, gt=0, description="Longest time for one video, seconds.")
+    stall_s: float = Field(60.0, gt=0, description="Longest time without a new frame, seconds.")
+    max_pixels: int = Field(
+        8192 * 8192, ge=64, description="Largest frame (width x height) that is decoded."
+    )
+    max_error_ratio: float = Field(
+        0.05, ge=0, le=1, description="Share of damaged packets that a kept video may have."
+    )
+    max_missing_ratio: float = Field(
+        0.1, ge=0, le=1, description="Share of the promised length that a kept video may lack."
+    )
+    videos_per_child: int = Field(
+        200, ge=1, description="A decoding child is replaced after this many videos."
+    )
+
+
+class SceneConfig(StrictModel):
+    """Which shots belong together."""
+
+    similarity_threshold: float = Field(
+        0.75, ge=-1, le=1, description="Cosine that lets a shot join the open scene."
+    )
+    window: int = Field(6, ge=1, le=100, description="Shots of the open scene it is compared with.")
+    max_shots: int = Field(32, ge=1, le=1000, description="Most shots in a scene.")
+    max_duration_s: float = Field(180.0, gt=0, description="Longest scene, seconds.")
+    min_shots: int = Field(1, ge=1, le=100, description="Fewest shots in a scene that is kept.")
+
+
+class FilterConfig(StrictModel):
+    """Which shots are worth keeping. A value of null switches a filter off."""
+
+    min_shot_s: float | None = Field(0.5, ge=0, description="Shortest kept shot, seconds.")
+    max_shot_s: float | None = Field(120.0, gt=0, description="Longest kept shot, seconds.")
+    min_side_px: int | None = Field(32, ge=1, description="Smallest kept frame side, pixels.")
+    min_luma: float | None = Field(12.0, ge=0, le=255, description="Darker shots are dropped.")
+    min_contrast: float | None = Field(4.0, ge=0, le=128, description="Flatter shots are dropped.")
+    min_motion: float | None = Field(
+        0.02, ge=0, le=255, description="Stiller shots are dropped: mean change of luma per frame."
+    )
+    max_text_area: float | None = Field(
+        0.35, ge=0, le=1, description="Shots with more of the picture under text are dropped."
+    )
+    max_people: int | None = Field(
+        None, ge=0, description="Shots with more people are dropped; needs a people counter."
+    )
+    duplicate_distance_bits: int | None = Field(
+        6, ge=0, le=15, description="Largest fingerprint distance, of 256 bits, of a duplicate."
+    )
+    duplicate_similarity: float = Field(
+        0.97, ge=0, le=1, description="Smallest cosine of embeddings of a duplicate."
+    )
+
+
+class CaptionerConfig(StrictModel):
+    """Who describes the scenes."""
+
+    kind: str = Field(
+        "offline", description="offline, sidecar, openai, or module:Name of a captioner class."
+    )
+    vocabulary: str | None = Field(
+        None, description="YAML file of tags for the offline captioner; null: the packaged one."
+    )
+    base_url: str = Field(
+        "http://127.0.0.1:8000/v1", description="OpenAI-compatible endpoint (openai)."
+    )
+    model: str = Field("default", description="Model name sent to the endpoint (openai).")
+    api_key_env: str = Field(
+        "OPENAI_API_KEY", description="Environment variable that holds the key (openai)."
+    )
+    concurrency: int = Field(8, ge=1, le=1024, description="Requests in flight per actor.")
+    requests_per_minute: float | None = Field(
+        None, gt=0, description="Upper bound on the rate of requests of the whole run."
+    )
+    timeout_s: float = Field(120.0, gt=0, description="Longest wait for one answer, seconds.")
+    max_attempts: int = Field(6, ge=1, le=100, description="Attempts per request, first included.")
+    max_retry_wait_s: float = Field(60.0, ge=0, description="Longest pause before another attempt.")
+    budget_usd: float | None = Field(
+        None, ge=0, description="Spend never exceeds this; further scenes are rejected. Null: none."
+    )
+    usd_per_million_input_tokens: float = Field(0.0, ge=0, description="Price, for the budget.")
+    usd_per_million_output_tokens: float = Field(0.0, ge=0, description="Price, for the budget.")
+    tokens_per_image: int = Field(258, ge=1, description="Input tokens of one picture (estimate).")
+    max_output_tokens: int = Field(2048, ge=64, description="Upper bound on an answer's length.")
+    json_schema: bool = Field(
+        True, description="Ask for response_format json_schema; off: the prompt alone asks."
+    )
+
+
+class ValidationConfig(StrictModel):
+    """What a caption must hold to."""
+
+    min_characters: int = Field(8, ge=1, description="Shortest text of a shot.")
+    max_characters: int = Field(2000, ge=16, description="Longest text of a shot.")
+    max_entities: int = Field(16, ge=0, description="Most entities in a scene.")
+    min_own_rank_margin: float | None = Field(
+        None,
+        description="A shot's text must be at most this much less like its own pictures (CLIP "
+        "cosine) than the best other shot's text; null switches the check off.",
+    )
+    refinements: int = Field(1, ge=0, le=3, description="Times a failed caption is asked again.")
+
+
+class ResourceConfig(StrictModel):
+    """How much of the cluster a step takes. Changes no result."""
+
+    analyze_cpus: float = Field(0.75, gt=0, description="CPUs reserved by a decoding actor.")
+    analyze_actors: int | None = Field(
+        None, ge=1, description="Most decoding actors; null: one for every CPU of the cluster."
+    )
+    embed_cpus: float = Field(0.25, ge=0, description="CPUs reserved by an embedding actor.")
+    embed_gpus: float = Field(0.0, ge=0, description="GPUs (may be a fraction) of one of them.")
+    embed_actors: int = Field(1, ge=1, description="Most embedding actors.")
+    caption_cpus: float = Field(0.25, ge=0, description="CPUs reserved by a captioning actor.")
+    caption_gpus: float = Field(0.0, ge=0, description="GPUs (may be a fraction) of one of them.")
+    caption_actors: int = Field(1, ge=1, description="Most captioning actors.")
+    videos_per_commit: int = Field(8, ge=1, le=4096, description="Videos committed together.")
+    scenes_per_commit: int = Field(32, ge=1, le=4096, description="Scenes committed together.")
+    target_file_mb: int = Field(64, ge=1, description="Size of finished Parquet files, MiB.")
+
+
+class CurationConfig(StrictModel):
+    """Source videos to captioned multi-shot scenes."""
+
+    source: str = Field(
+        "", description="Folder, video or manifest (.txt, .csv, .jsonl, .parquet), path or URI."
+    )
+    output: str = Field("", description="Output folder, path or URI.")
+    extensions: list[str] = Field(
+        default_factory=lambda: [
+            "mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg",
+            "flv", "wmv", "ogv", "3gp", "mxf", "y4m", "gif",
+        ],
+        description="Files of a folder that are taken as videos, by the end of their names.",
+    )  # fmt: skip
+    recursive: bool = Field(True, description="Look into the folders below the source too.")
+    limit: int | None = Field(None, ge=1, description="Take only the first videos, in name order.")
+    retry_quarantined: list[str] = Field(
+        default_factory=list, description="Quarantine reasons to try again ('all' for any)."
+    )
+    decode: DecodeConfig = Field(default_factory=DecodeConfig, description="Decoding limits.")
+    detector: DetectorConfig = Field(default_factory=DetectorConfig, description="Shot detector.")
+    keyframes: KeyframeConfig = Field(default_factory=KeyframeConfig, description="Keyframes.")
+    scenes: SceneConfig = Field(default_factory=SceneConfig, description="Scene clustering.")
+    filters: FilterConfig = Field(default_factory=FilterConfig, description="Shot filters.")
+    captioner: CaptionerConfig = Field(default_factory=CaptionerConfig, description="Captioner.")
+    validation: ValidationConfig = Field(
+        default_factory=ValidationConfig, description="Caption checks."
+    )
+    resources: ResourceConfig = Field(
+        default_factory=ResourceConfig, description="Shares of the cluster."
+    )

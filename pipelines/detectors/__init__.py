@@ -1,0 +1,1 @@
+"""Shot detectors, a plug-in point: see base.py for the protocol."""

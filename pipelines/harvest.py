@@ -1,0 +1,103 @@
+"""Keyframes of each shot, collected while the video is decoded once.
+
+Which frames a shot holds is known only after it has ended, so candidates are kept at even
+distances: densely for the frames that an open transition may still claim, ever more thinly for the
+rest of a long shot. Memory is bounded whatever the length of the shot.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A frame that may become a keyframe: uint8 [h, w, 3]."""
+
+    frame: int
+    time_s: float
+    picture: Picture
+
+
+class KeyframeHarvest:
+    """Keeps candidates and hands out the best spread ones when a shot is closed."""
+
+    def __init__(self, *, per_shot: int, every_frames: int, max_delay: int) -> None:
+        self._per_shot = per_shot
+        self._every_frames = max(1, every_frames)
+        self._max_delay = max_delay
+        self._max_settled = 8 * per_shot
+        self._candidates: list[Candidate] = []
+
+    def wants(self, frame: int) -> bool:
+        """Tell whether frame number `frame` is to be offered."""
+        return frame % self._every_frames == 0 or not self._candidates
+
+    def offer(self, candidate: Candidate) -> None:
+        """Keep a candidate; thin out those that no open transition can reach any more."""
+        self._candidates.append(candidate)
+        horizon = candidate.frame - self._max_delay
+        num_settled = sum(c.frame < horizon for c in self._candidates)
+        if num_settled > self._max_settled:
+            settled, recent = self._candidates[:num_settled], self._candidates[num_settled:]
+            self._candidates = settled[::2] + recent
+
+    def close(self, *, start_frame: int, end_frame: int, next_frame: int) -> list[Candidate]:
+        """Return the keyframes of the shot `[start_frame, end_frame)`, in order, and forget
+        every candidate before `next_frame`."""
+        inside = [c for c in self._candidates if start_frame <= c.frame < end_frame]
+        self._candidates = [c for c in self._candidates if c.frame >= next_frame]
+        length = end_frame - start_frame
+        chosen: dict[int, Candidate] = {}
+        for i in range(self._per_shot if inside else 0):
+            wanted = start_frame + (i + 0.5) / self._per_shot * length
+            best = min(inside, key=lambda c: abs(c.frame - wanted))
+            chosen[best.frame] = best
+        return [chosen[frame] for frame in sorted(chosen)]
+
+
+def encode_jpeg(picture: Picture, quality: int) -> bytes:
+    """Return a picture as JPEG; the same picture gives the same bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def fingerprint(picture: Picture) -> bytes:
+    """Return the 256-bit difference hash of a picture: near-equal pictures differ in few bits."""
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(grey, (17, 16), interpolation=cv2.INTER_AREA).astype(np.int16)
+    return np.packbits(small[:, 1:] > small[:, :-1]).tobytes()
+
+
+def text_area(picture: Picture) -> float:
+    """Return the share of a picture that looks like lines of text, 0..1.
+
+    Letters are short, strong, even strokes side by side; closed along the row they make long flat
+    boxes that are well filled. A guess, meant for title cards and slides, not for reading.
+    """
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    if min(grey.shape) < 24:
+        return 0.0
+    strokes = cv2.morphologyEx(
+        grey, cv2.MORPH_GRADIENT, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
+    )
+    _, strong = cv2.threshold(strokes, 80, 255, cv2.THRESH_BINARY)
+    lines = cv2.morphologyEx(
+        strong, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_RECT, (9, 1))
+    )
+    num, _, boxes, _ = cv2.connectedComponentsWithStats(lines)
+    total = 0
+    for _x, _y, width, height, area in boxes[1:num]:
+        flat = width >= 2.5 * height and 5 <= height <= 0.15 * grey.shape[0]
+        if flat and area >= 0.5 * width * height:
+            total += width * height
+    return min(1.0, float(total) / grey.size)

@@ -1,0 +1,91 @@
+"""What has been done: rows in Parquet files, and nothing else.
+
+A stage appends small files, each named by the ids it holds and written in one step, in a folder
+named by the hash of the settings that decide its rows. So there is no gap between doing and noting,
+a rerun finds what is done by reading ids, and a changed setting finds nothing and begins anew. Two
+workers that did the same rows leave two rows; readers take the best of each id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel
+
+from pipelines.storage import Store
+
+LEDGER_FOLDER = "ledger"
+
+
+def config_hash(*parts: Any) -> str:
+    """Return a short hash of settings: pydantic models and plain values, whatever the order of
+    their keys."""
+    plain = [p.model_dump(mode="json") if isinstance(p, BaseModel) else p for p in parts]
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where the row of an id stands, and what it says of itself."""
+
+    key: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The finished rows of one stage under one set of settings."""
+
+    store: Store
+    stage: str
+    settings_hash: str
+    schema: pa.Schema
+    id_column: str
+
+    @property
+    def folder(self) -> str:
+        """The folder of this stage and these settings."""
+        return f"{LEDGER_FOLDER}/{self.stage}/{self.settings_hash}"
+
+    def commit(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        """Write rows, all or none, and return the key of their file."""
+        ids = sorted(str(row[self.id_column]) for row in rows)
+        name = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:32]
+        key = f"{self.folder}/{name}.parquet"
+        self.store.write_table(key, pa.Table.from_pylist(list(rows), schema=self.schema))
+        return key
+
+    def entries(self, columns: Iterable[str], *, better: str | None = None) -> dict[str, Entry]:
+        """Return id -> its entry with `columns`. Of several rows of one id the one with the
+        largest `better` counts, then the one in the file that sorts first."""
+        wanted = [self.id_column, *[c for c in columns if c != self.id_column]]
+        found: dict[str, Entry] = {}
+        for key in self.store.keys(self.folder, ".parquet"):
+            for values in self.store.read_table(key, wanted).to_pylist():
+                entry = Entry(key, values)
+                known = found.get(values[self.id_column])
+                if known is None or _beats(entry, known, better):
+                    found[values[self.id_column]] = entry
+        return found
+
+    def read(self, chosen: Mapping[str, Entry]) -> list[dict[str, Any]]:
+        """Return the whole rows of the entries, in their order."""
+        by_key: dict[str, set[str]] = {}
+        for row_id, entry in chosen.items():
+            by_key.setdefault(entry.key, set()).add(row_id)
+        rows: dict[str, dict[str, Any]] = {}
+        for key, ids in by_key.items():
+            for row in self.store.read_table(key).to_pylist():
+                if row[self.id_column] in ids:
+                    rows[row[self.id_column]] = row
+        return [rows[row_id] for row_id in chosen]
+
+
+def _beats(entry: Entry, known: Entry, better: str | None) -> bool:
+    return better is not None and (entry.values[better] or 0) > (known.values[better] or 0)

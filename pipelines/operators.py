@@ -1,0 +1,294 @@
+"""Ray-facing callables of curation: thin shells over the pure modules beside them.
+
+Each takes and returns Arrow tables with the schemas of fw_model.schema, so no type is guessed from
+a row. None raises for a fault of the data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from fw_model.errors import StorageError
+from fw_model.model import ModelConfig, load_embedder
+from fw_model.schema import ANALYZED_VIDEOS, MEASURED_SHOT_FIELDS, VideoReason
+from fw_model.similarity import unit_rows
+from pipelines.analyze import AnalyzeSettings, video_id
+from pipelines.captioners.base import CaptionContext, make_captioner, scene_view
+from pipelines.captioning import CaptionDesk
+from pipelines.curation_config import CaptionerConfig, ValidationConfig
+from pipelines.ledger import Entry, Ledger
+from pipelines.sandbox import DecodeSandbox
+from pipelines.storage import Store, fetch_local
+
+PENDING_VIDEO = pa.schema(
+    [
+        pa.field("source_id", pa.string()),
+        pa.field("uri", pa.string()),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("modified", pa.string()),
+        pa.field("attempts", pa.int32()),
+    ]
+)
+"""What is known of a video that waits to be analyzed."""
+
+SCENE_INPUT = pa.schema(
+    [
+        pa.field("scene_id", pa.string()),
+        pa.field("video_id", pa.string()),
+        pa.field("uri", pa.string()),
+        pa.field("shots", pa.list_(pa.struct(MEASURED_SHOT_FIELDS))),
+    ]
+)
+"""A scene that waits to be captioned, with its shots."""
+
+RECEIPT = pa.schema(
+    [
+        pa.field("id", pa.string()),
+        pa.field("status", pa.string()),
+        pa.field("key", pa.string()),
+    ]
+)
+"""What a commit tells the driver: small, whatever the rows hold."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Who made a row: the settings, the code and the run."""
+
+    config_hash: str
+    code_version: str
+    run_id: str
+
+    def stamp(self) -> dict[str, str]:
+        """Return the provenance columns of a row made now."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        return {
+            "config_hash": self.config_hash,
+            "code_version": self.code_version,
+            "run_id": self.run_id,
+            "created_at": now,
+        }
+
+
+class AnalyzeVideos:
+    """PENDING_VIDEO -> ANALYZED_VIDEOS without embeddings; 1:1. Owns a decoding child."""
+
+    def __init__(self, settings: AnalyzeSettings, store: Store, provenance: Provenance) -> None:
+        self._settings = settings
+        self._store = store
+        self._provenance = provenance
+        self._sandbox = DecodeSandbox(settings)
+
+    def __call__(self, pending: pa.Table) -> pa.Table:
+        rows = [self._analyze(row) for row in pending.to_pylist()]
+        return pa.Table.from_pylist(rows, schema=ANALYZED_VIDEOS)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_sandbox"):
+            self._sandbox.close()
+
+    def _analyze(self, pending: Mapping[str, Any]) -> dict[str, Any]:
+        row = self._decode(pending["uri"], is_there=pending["size_bytes"] >= 0)
+        return row | {
+            "source_id": pending["source_id"],
+            "bytes": pending["size_bytes"],
+            "modified": pending["modified"],
+            "attempts": pending["attempts"],
+            "detector": self._settings.detector.kind,
+            **self._provenance.stamp(),
+        }
+
+    def _decode(self, uri: str, *, is_there: bool) -> dict[str, Any]:
+        try:
+            if not is_there:
+                raise FileNotFoundError(f"there is no file at {uri}")
+            path, is_copy = fetch_local(uri)
+        except (OSError, StorageError) as error:
+            return {
+                "uri": uri,
+                "video_id": video_id(uri, ""),
+                "status": "quarantined",
+                "reason": str(VideoReason.SOURCE_UNAVAILABLE),
+                "detail": str(error),
+                "shots": [],
+                "num_shots": 0,
+            }
+        try:
+            return self._sandbox.analyze(path, uri=uri, on_keyframe=self._keep_keyframe)
+        finally:
+            if is_copy:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+
+    def _keep_keyframe(self, sha256: str, jpeg: bytes) -> None:
+        from pipelines.analyze import keyframe_uri
+
+        self._store.write_once(keyframe_uri(sha256), jpeg)
+
+
+class EmbedShots:
+    """ANALYZED_VIDEOS -> the same with an embedding for each shot that has a keyframe; 1:1."""
+
+    BATCH = 64
+
+    def __init__(self, model: ModelConfig, store: Store, provenance: Provenance) -> None:
+        self._embedder = load_embedder(model)
+        self._store = store
+        self._provenance = provenance
+
+    def __call__(self, videos: pa.Table) -> pa.Table:
+        rows = [self._embed(row) for row in videos.to_pylist()]
+        return pa.Table.from_pylist(rows, schema=ANALYZED_VIDEOS)
+
+    def _embed(self, row: dict[str, Any]) -> dict[str, Any]:
+        owners = [s for s, shot in enumerate(row["shots"]) for _ in shot["keyframes"]]
+        uris = [k["uri"] for shot in row["shots"] for k in shot["keyframes"]]
+        rows = [
+            self._embed_pictures(uris[i : i + self.BATCH]) for i in range(0, len(uris), self.BATCH)
+        ]
+        if rows:
+            means = mean_by_owner(np.concatenate(rows), owners, len(row["shots"]))
+            for shot, mean in zip(row["shots"], means, strict=True):
+                shot["embedding"] = mean.tolist() if shot["keyframes"] else None
+        return row | self._provenance.stamp()
+
+    def _embed_pictures(self, uris: Sequence[str]) -> NDArray[np.float32]:
+        pictures = [
+            np.asarray(Image.open(io.BytesIO(self._store.read(uri))).convert("RGB")) for uri in uris
+        ]
+        return self._embedder.embed_images(pictures).cpu().numpy().astype(np.float32)
+
+
+def mean_by_owner(
+    rows: NDArray[np.float32], owners: Sequence[int], num_owners: int
+) -> NDArray[np.float32]:
+    """Return the unit mean of the rows [N, E] of each owner: [num_owners, E]."""
+    sums = np.zeros((num_owners, rows.shape[1]), np.float32)
+    np.add.at(sums, np.asarray(owners), rows)
+    return unit_rows(sums)
+
+
+class CommitRows:
+    """Writes rows to a ledger. Hands on the rows themselves, or only receipts."""
+
+    def __init__(self, ledger: Ledger, *, hand_on_rows: bool) -> None:
+        self._ledger = ledger
+        self._hand_on_rows = hand_on_rows
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        if rows.num_rows == 0:
+            return rows if self._hand_on_rows else RECEIPT.empty_table()
+        key = self._ledger.commit(rows.to_pylist())
+        if self._hand_on_rows:
+            return rows
+        return pa.table(
+            {
+                "id": rows[self._ledger.id_column],
+                "status": rows["status"],
+                "key": pa.array([key] * rows.num_rows, pa.string()),
+            },
+            schema=RECEIPT,
+        )
+
+
+class LoadRows:
+    """Rows of a ledger by where they stand (columns `id` and `key`); 1:1."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def __call__(self, wanted: pa.Table) -> pa.Table:
+        entries = {row["id"]: Entry(row["key"], {}) for row in wanted.to_pylist()}
+        return pa.Table.from_pylist(self._ledger.read(entries), schema=self._ledger.schema)
+
+
+class LoadScenes:
+    """Parts of the scenes table (columns `scenes_key`, `shots_key`, `scene_ids`) -> SCENE_INPUT,
+    only the scenes that are named; 1:N."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __call__(self, parts: pa.Table) -> pa.Table:
+        rows = [row for part in parts.to_pylist() for row in self._scenes(part)]
+        return pa.Table.from_pylist(rows, schema=SCENE_INPUT)
+
+    def _scenes(self, part: Mapping[str, Any]) -> list[dict[str, Any]]:
+        wanted = set(part["scene_ids"])
+        shots = {s["shot_id"]: s for s in self._store.read_table(part["shots_key"]).to_pylist()}
+        scenes = self._store.read_table(part["scenes_key"]).to_pylist()
+        return [
+            {
+                "scene_id": scene["scene_id"],
+                "video_id": scene["video_id"],
+                "uri": scene["uri"],
+                "shots": [
+                    {f.name: shots[shot_id][f.name] for f in MEASURED_SHOT_FIELDS}
+                    for shot_id in scene["shot_ids"]
+                ],
+            }
+            for scene in scenes
+            if scene["scene_id"] in wanted
+        ]
+
+
+class CaptionScenes:
+    """SCENE_INPUT -> CAPTIONS; 1:1, several scenes in flight at once."""
+
+    def __init__(
+        self,
+        captioner: CaptionerConfig,
+        validation: ValidationConfig,
+        model: ModelConfig,
+        store: Store,
+        provenance: Provenance,
+        *,
+        num_actors: int,
+        budget_usd: float | None,
+    ) -> None:
+        embedder = load_embedder(model)
+        share = 1.0 / num_actors
+        context = CaptionContext(
+            captioner,
+            store,
+            embedder,
+            share=share,
+            budget_usd=None if budget_usd is None else budget_usd * share,
+        )
+        self._desk = CaptionDesk(
+            make_captioner(context), captioner.kind, validation, embedder, captioner.concurrency
+        )
+        self._store = store
+        self._provenance = provenance
+
+    def __call__(self, scenes: pa.Table) -> pa.Table:
+        from fw_model.schema import CAPTIONS
+
+        views = [scene_view(row, self._store) for row in scenes.to_pylist()]
+        rows = self._desk.caption(views, self._provenance.stamp())
+        return pa.Table.from_pylist(rows, schema=CAPTIONS)
+
+
+def code_version() -> str:
+    """Return a hash of the code that decides rows, so that a changed program is visible."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    folder = Path(__file__).parent
+    for name in ("analyze.py", "harvest.py", "sampling.py", "detectors"):
+        path = folder / name
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,202 @@
+"""Decoding in a child process with a memory limit and deadlines, so that a crash, a hang or a
+memory bomb costs one video and is named as what it was.
+
+The child (`python -m pipelines.sandbox`) serves one request after another over its pipes; messages
+are pickles with a length in front. Both ends are this file; nothing else can write to the pipes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import resource
+import select
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fw_model.schema import VideoReason
+from pipelines.analyze import AnalyzeSettings, analyze_file, video_id
+
+_LENGTH = struct.Struct("<Q")
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+STARTUP_S = 120.0
+
+
+class _Quiet(Exception):
+    """The child sent nothing in time."""
+
+
+class DecodeSandbox:
+    """Analyzes videos in a child process that is replaced when it dies, hangs or grows old."""
+
+    def __init__(self, settings: AnalyzeSettings) -> None:
+        self._settings = settings
+        self._child: subprocess.Popen[bytes] | None = None
+        self._num_served = 0
+
+    def analyze(
+        self, path: str, *, uri: str, on_keyframe: Callable[[str, bytes], None]
+    ) -> dict[str, Any]:
+        """Return the row of a video; a child that failed gives a quarantined row."""
+        started = time.monotonic()
+        child = self._ready_child()
+        try:
+            self._send(child, (path, uri, self._settings))
+            row = self._receive_row(child, started, on_keyframe)
+        except _Quiet:
+            self.close()
+            limit = self._settings.decode
+            late = time.monotonic() - started >= limit.deadline_s
+            detail = (
+                f"not done after {limit.deadline_s:g} s"
+                if late
+                else f"no new frame for {limit.stall_s:g} s"
+            )
+            return _failed(uri, VideoReason.TIMEOUT, detail, started)
+        except (EOFError, BrokenPipeError):
+            return _failed(uri, *self._cause_of_death(), started)
+        self._num_served += 1
+        if self._num_served >= self._settings.decode.videos_per_child:
+            self.close()
+        return row
+
+    def close(self) -> None:
+        """End the child, if there is one."""
+        if self._child is None:
+            return
+        child, self._child, self._num_served = self._child, None, 0
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+    def _ready_child(self) -> subprocess.Popen[bytes]:
+        if self._child is not None and self._child.poll() is None:
+            return self._child
+        self.close()
+        environment = dict(os.environ)
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [str(PROJECT_ROOT), *filter(None, [environment.get("PYTHONPATH")])]
+        )
+        # One thread: videos are decoded side by side, and each thread reserves address space.
+        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.sandbox"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            bufsize=0,
+        )
+        kind, _ = self._receive(self._child, time.monotonic() + STARTUP_S)
+        if kind != "ready":
+            raise RuntimeError(f"the decoding child said {kind!r} before it was ready")
+        return self._child
+
+    def _send(self, child: subprocess.Popen[bytes], message: Any) -> None:
+        assert child.stdin is not None
+        _write_message(child.stdin, message)
+
+    def _receive_row(
+        self,
+        child: subprocess.Popen[bytes],
+        started: float,
+        on_keyframe: Callable[[str, bytes], None],
+    ) -> dict[str, Any]:
+        limits = self._settings.decode
+        while True:
+            now = time.monotonic()
+            until = min(started + limits.deadline_s, now + limits.stall_s)
+            kind, content = self._receive(child, until)
+            if kind == "keyframe":
+                on_keyframe(*content)
+            elif kind == "row":
+                return dict(content)
+
+    def _receive(self, child: subprocess.Popen[bytes], until: float) -> tuple[str, Any]:
+        assert child.stdout is not None
+        (length,) = _LENGTH.unpack(_read_exactly(child.stdout, _LENGTH.size, until))
+        kind, content = pickle.loads(_read_exactly(child.stdout, length, until))
+        return kind, content
+
+    def _cause_of_death(self) -> tuple[VideoReason, str]:
+        assert self._child is not None
+        code = self._child.wait()
+        self.close()
+        if code == -signal.SIGKILL:
+            return VideoReason.OUT_OF_MEMORY, "the decoding child was killed by the system"
+        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return VideoReason.DECODER_CRASH, f"the decoding child ended with {name}"
+
+
+def _failed(uri: str, reason: VideoReason, detail: str, started: float) -> dict[str, Any]:
+    return {
+        "uri": uri,
+        "video_id": video_id(uri, ""),
+        "status": "quarantined",
+        "reason": str(reason),
+        "detail": detail,
+        "shots": [],
+        "num_shots": 0,
+        "analyze_s": time.monotonic() - started,
+    }
+
+
+def _write_message(pipe: BinaryIO | Any, message: Any) -> None:
+    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    view = memoryview(_LENGTH.pack(len(data)) + data)
+    while view:
+        view = view[pipe.write(view) :]
+
+
+def _read_exactly(pipe: Any, length: int, until: float) -> bytes:
+    chunks: list[bytes] = []
+    while length:
+        wait_s = until - time.monotonic()
+        if wait_s <= 0 or not select.select([pipe], [], [], wait_s)[0]:
+            raise _Quiet
+        chunk = os.read(pipe.fileno(), min(length, 1 << 20))
+        if not chunk:
+            raise EOFError
+        chunks.append(chunk)
+        length -= len(chunk)
+    return b"".join(chunks)
+
+
+def _limit_memory(limit_mb: int) -> None:
+    limit = limit_mb * 1024 * 1024
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def serve_requests() -> None:
+    """Answer requests until the parent closes the pipe: the child's whole life."""
+    # Native code may print; only messages may reach the parent.
+    replies = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    requests = sys.stdin.buffer
+    _write_message(replies, ("ready", None))
+    while header := requests.read(_LENGTH.size):
+        path, uri, settings = pickle.loads(requests.read(_LENGTH.unpack(header)[0]))
+        _limit_memory(settings.decode.memory_limit_mb)
+        row = analyze_file(
+            path,
+            uri=uri,
+            settings=settings,
+            on_keyframe=lambda sha256, jpeg: _write_message(replies, ("keyframe", (sha256, jpeg))),
+            on_progress=lambda frames: _write_message(replies, ("progress", frames)),
+        )
+        _write_message(replies, ("row", row))
+
+
+if __name__ == "__main__":
+    serve_requests()

@@ -1,0 +1,122 @@
+"""The numbers of a curation: `summary.json`, and what the command prints.
+
+Everything is counted from the finished tables, not while working, so the numbers are the tables'.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from fw_model.errors import DataError
+from pipelines.storage import Store
+from pipelines.writer import Part
+
+SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True)
+class CurationSummary:
+    """Totals of the finished tables, and what this run did for them."""
+
+    videos_in: int
+    videos_kept: int
+    videos_quarantined: int
+    shots: int
+    scenes: int
+    duplicates: int
+    shots_kept: int = 0
+    shots_dropped: int = 0
+    scenes_captioned: int = 0
+    scenes_rejected: int = 0
+    video_reasons: dict[str, int] = field(default_factory=dict)
+    shot_reasons: dict[str, int] = field(default_factory=dict)
+    caption_reasons: dict[str, int] = field(default_factory=dict)
+    hours_in: float = 0.0
+    hours_kept: float = 0.0
+    videos_analyzed_now: int = 0
+    scenes_captioned_now: int = 0
+    cost_usd: float = 0.0
+    entity_consistency: float | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    report: str = "report.html"
+
+    def to_json(self) -> str:
+        """Return the summary as JSON text."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+def count_tables(store: Store, parts: Iterable[Part]) -> dict[str, Any]:
+    """Count the rows of staged parts; keys are fields of CurationSummary."""
+    rows: Counter[str] = Counter()
+    reasons: dict[str, Counter[str]] = {t: Counter() for t in ("videos", "shots", "captions")}
+    seconds = {"in": 0.0, "kept": 0.0}
+    cost_usd = 0.0
+    consistent: list[bool] = []
+    for part in parts:
+        rows[part.table] += part.num_rows
+        if part.table == "videos":
+            for row in store.read_table(part.key, ["reason", "duration_s"]).to_pylist():
+                _count(reasons["videos"], row["reason"])
+                seconds["in"] += row["duration_s"] or 0.0
+        elif part.table == "shots":
+            for row in store.read_table(part.key, ["drop_reason", "start_s", "end_s"]).to_pylist():
+                _count(reasons["shots"], row["drop_reason"])
+                seconds["kept"] += row["end_s"] - row["start_s"] if not row["drop_reason"] else 0.0
+        elif part.table == "captions":
+            columns = ["reason", "cost_usd", "checks"]
+            for row in store.read_table(part.key, columns).to_pylist():
+                _count(reasons["captions"], row["reason"])
+                cost_usd += row["cost_usd"] or 0.0
+                consistent += [
+                    c["passed"] for c in row["checks"] or [] if c["check"].startswith("entit")
+                ]
+    quarantined, dropped = reasons["videos"].total(), reasons["shots"].total()
+    rejected = reasons["captions"].total()
+    return {
+        "videos_in": rows["videos"],
+        "videos_kept": rows["videos"] - quarantined,
+        "videos_quarantined": quarantined,
+        "shots": rows["shots"],
+        "scenes": rows["scenes"],
+        "shots_kept": rows["shots"] - dropped,
+        "shots_dropped": dropped,
+        "scenes_captioned": rows["captions"] - rejected,
+        "scenes_rejected": rejected,
+        "video_reasons": dict(reasons["videos"].most_common()),
+        "shot_reasons": dict(reasons["shots"].most_common()),
+        "caption_reasons": dict(reasons["captions"].most_common()),
+        "hours_in": seconds["in"] / 3600,
+        "hours_kept": seconds["kept"] / 3600,
+        "cost_usd": cost_usd,
+        "entity_consistency": sum(consistent) / len(consistent) if consistent else None,
+    }
+
+
+def check_totals(summary: CurationSummary, num_sources: int) -> None:
+    """Raise DataError unless every source is accounted for and every scene was captioned."""
+    if summary.videos_in != num_sources:
+        raise DataError(
+            f"{num_sources} videos were listed but {summary.videos_in} rows came out; run the "
+            f"same command again to finish the rest."
+        )
+    answered = summary.scenes_captioned + summary.scenes_rejected
+    if answered != summary.scenes:
+        raise DataError(
+            f"{summary.scenes} scenes were found but {answered} have a caption or a reason; run "
+            f"the same command again to finish the rest."
+        )
+
+
+def read_summary(output: str) -> Mapping[str, Any]:
+    """Return the summary of a finished output folder."""
+    summary: dict[str, Any] = json.loads(Store(output).read(SUMMARY))
+    return summary
+
+
+def _count(counter: Counter[str], reason: str | None) -> None:
+    if reason is not None:
+        counter[reason] += 1
