@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.console import configure_logging, err, meter, one_sentence, out, watch_metrics
+from cluster.console import configure_logging, err, meter, one_sentence, out, phases, watch_metrics
 from cluster.submit import is_job_server, submit
 from fw_model.errors import ConfigError
 
@@ -73,8 +73,8 @@ def curate(
     from pipelines.curate import run_curation
 
     section = settings.curation.model_copy(update={"source": source, "output": str(output)})
-    with ray_session(settings.ray):
-        summary = run_curation(section, settings.model)
+    with ray_session(settings.ray), phases() as on_progress:
+        summary = run_curation(section, settings.model, on_progress=on_progress)
     out.print(
         f"{summary.videos_in} videos: {summary.videos_kept} kept,"
         f" {summary.videos_quarantined} quarantined; {summary.shots} shots in"

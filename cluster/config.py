@@ -14,11 +14,10 @@ from pydantic import Field
 from cluster.ray_start import RayConfig
 from fw_model.config import StrictModel, apply_overrides, load_yaml, merge, validate
 from fw_model.errors import ConfigError
-from fw_model.evaluation.config import EvaluationConfig
-from fw_model.generator import GenerationConfig
+from fw_model.generation import GenerationConfig
 from fw_model.model import ModelConfig
 from fw_model.training.config import TrainingConfig
-from pipelines.config import CurationConfig
+from pipelines.curation_config import CurationConfig
 from pipelines.encode import EncodeConfig
 from pipelines.pretrain import PretrainConfig
 from pipelines.toyfilms.config import ToyFilmsConfig
@@ -38,7 +37,6 @@ class FilmWeaverConfig(StrictModel):
     training: TrainingConfig = Field(TrainingConfig(), description="Fine-tuning.")
     pretrain: PretrainConfig = Field(PretrainConfig(), description="Small VAE and CLIP.")
     serving: ServingConfig = Field(ServingConfig(), description="The HTTP server.")
-    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="The scorecard.")
     ray: RayConfig = Field(RayConfig(), description="The Ray that does the work.")
 
 

@@ -12,8 +12,8 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -102,6 +102,21 @@ def meter(title: str, total: float | None) -> Iterator[Meter]:
     )
     with Progress(*columns, console=err, transient=False) as progress:
         yield _Bar(progress, title, total)
+
+
+@contextmanager
+def phases() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a job of several phases: call the yielded function with (phase, done, total)."""
+    with ExitStack() as stack:
+        meters: dict[str, Meter] = {}
+
+        def report(phase: str, done: int, total: int) -> None:
+            if phase not in meters:
+                stack.close()  # one phase after the other
+                meters[phase] = stack.enter_context(meter(phase, total))
+            meters[phase].update(done)
+
+        yield report
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from cluster.console import meter, watch_metrics
+from cluster.console import meter, phases, watch_metrics
 from cluster.demo_report import write_report
 from cluster.demo_story import write_story_of_captions, write_toy_story
 from cluster.film import num_chunks
@@ -138,8 +138,8 @@ def _curate(run: DemoRun, settings: FilmWeaverConfig, source: Path, *, toy: bool
     if not toy and section.captioner.kind == "sidecar":
         offline = section.captioner.model_copy(update={"kind": "offline"})
         section = section.model_copy(update={"captioner": offline})
-    with run.stage("curate"):
-        run_curation(section, settings.model)
+    with run.stage("curate"), phases() as on_progress:
+        run_curation(section, settings.model, on_progress=on_progress)
     return output
 
 
