@@ -7,6 +7,7 @@ With `--address http://HEAD:8265` the same command line runs on a cluster as a R
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -119,11 +120,17 @@ def train(
     from cluster.ray_start import ray_session
     from pipelines.train import run_train
 
-    with (
-        ray_session(settings.ray),
-        watch_metrics("training", output / "metrics.jsonl", settings.training.num_steps),
-    ):
-        run_train(settings.training, settings.model, dataset, output)
+    training = settings.training
+    watching = watch_metrics(
+        "training",
+        output / "metrics.jsonl",
+        training.num_steps,
+        speaks=training.num_workers == 0,
+    )
+    # A run in this process needs no Ray.
+    session = ray_session(settings.ray) if training.num_workers else nullcontext()
+    with session, watching:
+        run_train(training, settings.model, dataset, output)
     out.print(f"Model: {output / 'checkpoint'} (use it with --checkpoint)")
 
 
@@ -184,10 +191,9 @@ def serve(
     from cluster.ray_start import ray_session
     from serve.app import check_port, run
 
-    chosen_port = port or settings.serving.port
-    check_port(chosen_port)
+    check_port(port or settings.serving.port, host=settings.serving.host)
     with ray_session(settings.ray):
-        run(settings.serving, settings.model, chosen_port)
+        run(settings.serving, settings.model, settings.generation, port=port)
 
 
 @app.command()

@@ -120,11 +120,17 @@ def phases() -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
-def watch_metrics(title: str, path: Path, total_steps: int) -> Iterator[None]:
+def watch_metrics(
+    title: str, path: Path, total_steps: int, *, speaks: bool = False
+) -> Iterator[None]:
     """Show the training that writes `path` (metrics.jsonl) while the block runs.
 
-    The training may run in another process: only the file is read.
+    The training may run in other processes: only the file is read. One that `speaks` in this
+    process logs its own lines, so only a terminal gets the bar.
     """
+    if speaks and not err.is_terminal:
+        yield
+        return
     stop = threading.Event()
     with meter(title, total_steps) as progress:
 
@@ -134,7 +140,7 @@ def watch_metrics(title: str, path: Path, total_steps: int) -> Iterator[None]:
                 if newest is not None:
                     loss = newest.get("loss")
                     note = f"loss {loss:.4f}" if isinstance(loss, float) else ""
-                    progress.update(float(newest.get("step", 0)), note)
+                    progress.update(newest["step"] + 1, note)
 
         thread = threading.Thread(target=follow, name="watch-metrics", daemon=True)
         thread.start()

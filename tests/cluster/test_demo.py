@@ -1,0 +1,182 @@
+"""The demo's parts without its hours: story, HTTP, storyboard, report."""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import uvicorn
+from PIL import Image
+
+from cluster.demo import _ask, _clear, _free_port
+from cluster.demo_report import write_report
+from cluster.demo_story import write_story_of_captions, write_toy_story
+from cluster.story_client import ServerError, StoryClient
+from cluster.storyboard import MODE_WORDS
+from fw_model.errors import ConfigError, DataError
+from fw_model.media.video import read_frames
+from fw_model.story import StoryFile, load_story
+from pipelines.toyfilms.config import ToyFilmsConfig
+from serve.api import create_api
+from serve.config import LeaseConfig, ServingConfig
+from serve.context import FilmFormat, StoreAddress, open_context
+from serve.generators import LoadedGenerator
+from serve.worker import Worker
+from tests.serve.fake_generator import FakeGenerator
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The real API and a real worker over a fake generator, on a real socket."""
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    config = ServingConfig(data_dir=str(tmp_path / "serve"), lease=LeaseConfig(poll_s=0.02))
+    context = open_context(config, StoreAddress.of(config), FilmFormat(64, 48))
+    loaded = LoadedGenerator(FakeGenerator(), fps=12.0, embedder_id="fake-16")
+    worker = Worker(
+        "worker-1", database=context.database, blobs=context.blobs, loaded=loaded, config=config
+    )
+    port = _free_port(0)
+    settings = uvicorn.Config(create_api(context), port=port, log_level="error", ws="none")
+    api = uvicorn.Server(settings)
+    threads = [
+        threading.Thread(target=api.run, daemon=True),
+        threading.Thread(target=worker.run, daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+    while not api.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{port}"
+    worker.stop()
+    api.should_exit = True
+    for thread in threads:
+        thread.join()
+    context.database.close()
+
+
+@pytest.fixture
+def curated(tmp_path: Path) -> Path:
+    """What curation leaves, as far as the demo reads it: one scene of two shots."""
+    folder = tmp_path / "curated"
+    (folder / "media").mkdir(parents=True)
+    for name, hue in (("a", 40), ("b", 200)):
+        Image.fromarray(np.full((24, 32, 3), hue, np.uint8)).save(folder / f"media/{name}.jpg")
+    shots = [
+        {"shot_id": name, "drop_reason": None, "keyframes": [{"uri": f"media/{name}.jpg"}]}
+        for name in ("a", "b")
+    ] + [{"shot_id": "c", "drop_reason": "dark", "keyframes": []}]
+    captions = [
+        {
+            "scene_id": "s",
+            "status": "captioned",
+            "shots": [{"shot_id": n, "text": f"A <bear> {n} waves."} for n in ("a", "b")],
+            "entities": [{"id": "1", "name": "bear"}],
+        }
+    ]
+    for table, rows in (("shots", shots), ("captions", captions)):
+        (folder / table).mkdir()
+        pq.write_table(pa.Table.from_pylist(rows), folder / table / "part.parquet")
+    summary = {"videos_in": 2, "videos_kept": 1, "videos_quarantined": 1, "shots": 3, "scenes": 1}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def test_the_toy_story_is_a_story_file_with_its_reference(tmp_path: Path) -> None:
+    story = write_toy_story(tmp_path, ToyFilmsConfig(first_seed=900000, num_films=4))
+    assert load_story(tmp_path / "story.yaml") == story
+    assert len(story.shots) >= 4
+    assert any(shot.extend for shot in story.shots)
+    assert any(shot.references for shot in story.shots)
+
+
+def test_a_story_is_told_from_captions(tmp_path: Path, curated: Path) -> None:
+    story = write_story_of_captions(tmp_path / "story", curated)
+    assert len(story.shots) == 4
+    assert {shot.prompt for shot in story.shots} == {"A <bear> a waves.", "A <bear> b waves."}
+    assert story.shots[2].references[0].image == "reference.png"
+
+
+def test_nothing_captioned_is_said(tmp_path: Path, curated: Path) -> None:
+    table = pa.table({"scene_id": ["s"], "status": ["rejected"], "shots": [[]], "entities": [[]]})
+    pq.write_table(table, curated / "captions" / "part.parquet")
+    with pytest.raises(DataError, match=r"report\.html"):
+        write_story_of_captions(tmp_path / "story", curated)
+
+
+def test_a_story_asked_for_over_http_passes_through_all_modes(server: str, tmp_path: Path) -> None:
+    story = write_toy_story(tmp_path / "story", ToyFilmsConfig(first_seed=900000, num_films=4))
+    client = StoryClient(server)
+    client.wait_until_ready(30, lambda: True)
+    film = tmp_path / "film.mp4"
+    rows = _ask(client, story, tmp_path / "story", film)
+    client.close()
+    assert {row.mode for row in rows} == set(MODE_WORDS)
+    assert sorted({row.shot for row in rows}) == list(range(len(story.shots)))
+    assert len(read_frames(film)) == sum(len(row.frames) for row in rows)
+    assert any(found.label == "a robot" for row in rows for found in row.retrieved)
+    assert all(row.retrieved for row in rows if row.mode == "new_shot")
+
+
+def test_a_refusal_is_the_servers_own_sentence(server: str, tmp_path: Path) -> None:
+    text = tmp_path / "reference.png"
+    text.write_text("no image")
+    shots = [{"prompt": "a bear", "references": [{"image": "reference.png", "name": "a bear"}]}]
+    client = StoryClient(server)
+    with pytest.raises(ServerError, match="image"):
+        client.make_story(StoryFile(shots=shots), base_dir=tmp_path, on_progress=lambda *_: None)
+    client.close()
+
+
+def test_the_report_holds_everything_it_shows(tmp_path: Path, curated: Path) -> None:
+    trained = tmp_path / "trained"
+    trained.mkdir()
+    lines = [{"step": i, "stage": "temporal", "loss": 1 / (i + 1)} for i in range(5)]
+    (trained / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    film, storyboard = tmp_path / "film.mp4", tmp_path / "storyboard.png"
+    film.write_bytes(b"film")
+    Image.new("RGB", (8, 8)).save(storyboard)
+    report = tmp_path / "report.html"
+    write_report(
+        report,
+        title="A <day> out",
+        film=film,
+        storyboard=storyboard,
+        curated=curated,
+        trained=trained,
+        timings_s={"curate": 3.0, "train": 9.0},
+        facts={"Model": "tiny"},
+    )
+    page = report.read_text()
+    for words in ("A &lt;day&gt; out", "A &lt;bear&gt; a waves.", "dark", "9.0 s", "video/mp4"):
+        assert words in page
+    assert "http" not in page.replace("HTTP", "")
+
+
+def test_a_folder_of_somebody_else_is_not_cleared(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "thesis.txt").write_text("ten years")
+    with pytest.raises(ConfigError, match="--out"):
+        _clear(work)
+    assert (work / "thesis.txt").exists()
+    (work / "thesis.txt").unlink()
+    work.rmdir()
+    _clear(work)
+    (work / "old").touch()
+    _clear(work)
+    assert not (work / "old").exists()
+
+
+def test_a_taken_port_is_left_alone() -> None:
+    with contextlib.closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert _free_port(port) != port
