@@ -20,6 +20,24 @@ _PIVOT_Y = 0.62  # what stays in place when the camera comes nearer
 _FAR, _MIDDLE, _NEAR = 0.3, 0.65, 1.0
 
 
+def _crescent() -> np.ndarray:
+    """Points [32, 2] of a moon round the origin, open to the upper right."""
+    outer = np.linspace(np.radians(50), np.radians(310), 16)
+    inner = np.linspace(np.radians(285), np.radians(75), 16)
+    shape = np.concatenate(
+        [
+            np.stack([np.cos(outer), np.sin(outer)], 1),
+            np.stack([0.437 + 0.793 * np.cos(inner), 0.793 * np.sin(inner)], 1),
+        ]
+    )
+    tilt = np.radians(-25)
+    turn = np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])
+    return 0.085 * shape @ turn
+
+
+_CRESCENT = _crescent()
+
+
 @dataclass(frozen=True)
 class Camera:
     """`zoom` of the place, and how far the camera is to the right, in frame widths."""
@@ -68,12 +86,9 @@ def paint_place(canvas: Canvas, place: PlaceSpec, camera: Camera) -> None:
     _PAINTERS[place.kind](_Scenery(canvas, place, camera))
 
 
-def landmark_positions(place: PlaceSpec, camera: Camera) -> list[dict[str, float | str]]:
-    """Where landmarks stand on screen: x in frame widths, at their depth."""
-    return [
-        {"kind": mark.kind, "x": round(camera.screen_x(mark.x, _DEPTHS[mark.kind]), 4)}
-        for mark in place.landmarks
-    ]
+def landmark_xs(place: PlaceSpec, camera: Camera) -> list[float]:
+    """Where the landmarks of a place are on screen, in frame widths; may lie outside."""
+    return [round(camera.screen_x(mark.x, _DEPTHS[mark.kind]), 4) for mark in place.landmarks]
 
 
 def _sky(scenery: _Scenery) -> None:
@@ -85,16 +100,15 @@ def _sky(scenery: _Scenery) -> None:
         colours = hsv(hue, 0.55, 0.62), hsv(28 + (hue - 295) / 2, 0.62, 1.0)
     else:
         colours = hsv(hue, 0.75, 0.17), hsv(hue - 15, 0.6, 0.42)
-    scenery.gradient(-0.7, place.horizon + 0.02, *colours)
+    scenery.gradient(-0.7, place.horizon + 0.05, *colours)  # below every ground's edge
     _sky_lights(scenery)
 
 
 def _sky_lights(scenery: _Scenery) -> None:
     place = scenery.place
     if place.light == "night":
-        moon, night = (250, 246, 215), hsv(place.sky_hue, 0.72, 0.24)
-        scenery.fill_at(place.sun_x, ellipse(0, place.sun_y, 0.085, 0.085), moon, _FAR)
-        scenery.fill_at(place.sun_x, ellipse(0.045, place.sun_y - 0.02, 0.07, 0.07), night, _FAR)
+        moon = _CRESCENT + (0.0, place.sun_y)
+        scenery.fill_at(place.sun_x, moon, (250, 246, 215), _FAR)
         for number in range(7):
             x = (place.sun_x + 0.17 + 0.137 * number) % 1.0
             y = 0.06 + 0.3 * ((number * 0.618) % 1.0)

@@ -15,7 +15,7 @@ import numpy as np
 from pipelines.toyfilms.actions import Pose, pose_at
 from pipelines.toyfilms.canvas import Canvas, ellipse, scaled
 from pipelines.toyfilms.figures import Part, figure_parts, joined_points, moved_parts
-from pipelines.toyfilms.places import Camera, landmark_positions, paint_place
+from pipelines.toyfilms.places import Camera, landmark_xs, paint_place
 from pipelines.toyfilms.story import FilmSpec, Role, ShotSpec
 from pipelines.toyfilms.truth import film_truth
 
@@ -192,7 +192,7 @@ def _mixed(kind: str, old: np.ndarray, new: np.ndarray, progress: float) -> np.n
 def _frame_truth(film: FilmSpec, shot: ShotSpec, truth: FrameTruth) -> dict[str, Any]:
     return {
         "camera_x": round(truth.camera.x, 4),
-        "landmarks": landmark_positions(film.places[shot.place], truth.camera),
+        "landmark_xs": landmark_xs(film.places[shot.place], truth.camera),
         "boxes": [dict(boxes) for boxes in truth.boxes],
     }
 

@@ -14,8 +14,8 @@ def film_truth(film: FilmSpec, frames: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the truth of a film from the truths of its frames, in order.
 
     Spans are half-open frame numbers. `cuts` holds the first frame of each shot entered by a
-    hard cut; `gradual` the span of each dissolve and fade. Boxes are [x0, y0, x1, y1] in
-    fractions of the frame.
+    hard cut; `gradual` the span of each dissolve and fade. Boxes are [x0, y0, x1, y1], and
+    landmarks' `xs`, in fractions of the frame, one for each frame of the shot.
     """
     starts = shot_starts(film)
     shots = [_shot_truth(film, i, starts[i], frames) for i in range(len(film.shots))]
@@ -83,7 +83,14 @@ def _shot_truth(
         "scale": shot.scale,
         "camera": shot.camera,
         "transition_in": shot.transition_in,
-        "landmarks": own[0]["landmarks"],
+        "landmarks": [
+            {
+                "kind": mark.kind,
+                "hue": mark.hue,
+                "xs": [frame["landmark_xs"][number] for frame in own],
+            }
+            for number, mark in enumerate(place.landmarks)
+        ],
         "camera_x": [frame["camera_x"] for frame in own],
         "figures": [
             {

@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from fw_model.errors import DataError, StorageError
 from fw_model.media.video import VideoWriter
 from pipelines.toyfilms.config import ToyFilmsConfig
@@ -34,7 +36,7 @@ def render_films_on_ray(config: ToyFilmsConfig, output: Path) -> list[Path]:
     import ray
 
     folder = Path(output).absolute()
-    render = ray.remote(num_cpus=1)(write_film)
+    render = ray.remote(num_cpus=1)(_write_film_alone)
     waiting = iter(config.seeds)
     running = [
         render.remote(config, seed, folder) for seed in itertools.islice(waiting, _IN_FLIGHT)
@@ -64,6 +66,11 @@ def write_film(config: ToyFilmsConfig, seed: int, output: Path) -> Path:
     _write_json(truth_path(video), {**film_truth(film, truths), **picture, "video": video.name})
     logger.info("rendered film %d: %d frames in %s", seed, len(truths), video)
     return video
+
+
+def _write_film_alone(config: ToyFilmsConfig, seed: int, output: Path) -> Path:
+    cv2.setNumThreads(1)  # a task a core: more threads would only get in each other's way
+    return write_film(config, seed, output)
 
 
 def read_truth(video: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 from fw_model.errors import DataError
 from fw_model.media.video import probe, read_frames
 from pipelines.toyfilms.config import ToyFilmsConfig
+from pipelines.toyfilms.places import landmark_xs
 from pipelines.toyfilms.render import ShotRenderer, render_film, render_shot
 from pipelines.toyfilms.story import film_from_json, sample_film
 from pipelines.toyfilms.write import read_truth, render_films_on_ray, write_films
@@ -17,7 +18,7 @@ _CUTS_ONLY = ToyFilmsConfig(dissolve_probability=0, fade_probability=0, pan_prob
 
 @pytest.fixture(scope="module")
 def films():
-    return [(film, *render_film(film, **_SIZE)) for film in map(_film, range(12))]
+    return [(film, *render_film(film, **_SIZE)) for film in map(_film, range(5))]
 
 
 def _film(seed, config=ToyFilmsConfig()):
@@ -34,7 +35,7 @@ def _share_of_hue(pixels, hue, tolerance=12):
     """The share of pixels that are well saturated and of a hue, in degrees."""
     hsv = cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2HSV).reshape(-1, 3)
     gap = np.abs((hsv[:, 0] - hue + 180) % 360 - 180)
-    return np.mean((gap < tolerance) & (hsv[:, 1] > 0.5) & (hsv[:, 2] > 0.4))
+    return np.mean((gap < tolerance) & (hsv[:, 1] > 0.45) & (hsv[:, 2] > 0.4))
 
 
 def test_drawing_twice_gives_the_same_pixels():
@@ -85,7 +86,7 @@ def test_every_figure_has_its_hues_inside_its_box(films):
                     hat = _inside(frame, figure["hat_boxes"][middle])
                     assert _share_of_hue(hat, figure["trim_hue"]) > 0.15
                 checked += 1
-    assert checked > 40
+    assert checked > 15
 
 
 def test_boxes_follow_a_walking_figure():
@@ -97,6 +98,34 @@ def test_boxes_follow_a_walking_figure():
     boxes = np.array(render_film(film, **_SIZE)[1]["shots"][0]["figures"][0]["boxes"])
     centres = (boxes[:, 0] + boxes[:, 2]) / 2
     assert np.ptp(centres) > 0.15
+
+
+def test_landmarks_stand_still_unless_the_camera_pans(films):
+    for _, _, truth in films:
+        for shot in truth["shots"]:
+            moves = [np.ptp(mark["xs"]) for mark in shot["landmarks"]]
+            assert all(move > 0.02 for move in moves) == (shot["camera"] == "pan")
+
+
+def test_a_landmark_is_where_the_truth_says():
+    checked = 0
+    for film in map(_film, range(150)):
+        for index, shot in enumerate(film.shots):
+            place = film.places[shot.place]
+            if (place.kind, place.light, shot.scale) != ("room", "day", "wide"):
+                continue
+            frame, seen = ShotRenderer(film, index, width=256, height=256).frame(0)
+            marks = zip(place.landmarks, landmark_xs(place, seen.camera), strict=True)
+            ((mark, x),) = (pair for pair in marks if pair[0].kind == "picture")
+            boxes = [box for role in seen.boxes for box in role.values()]
+            if 0.1 < x < 0.9 and not any(box[0] < x + 0.1 and box[2] > x - 0.1 for box in boxes):
+                around = frame[60:100, round(x * 256) - 18 : round(x * 256) + 18]
+                own, spot = (_share_of_hue(around, mark.hue + turn) for turn in (0, 150))
+                assert own + spot > 0.8
+                checked += 1
+        if checked >= 3:
+            return
+    pytest.fail("no picture of 150 films hangs clear of the figures")
 
 
 def test_a_figure_is_larger_the_nearer_the_camera():
@@ -169,7 +198,7 @@ def test_any_size_can_be_drawn(width, height):
 
 
 def test_a_film_is_written_with_its_truth(tmp_path):
-    config = ToyFilmsConfig(first_seed=20, num_films=2)
+    config = ToyFilmsConfig(first_seed=20, num_films=2, min_shots=2, max_shots=2)
     videos = write_films(config, tmp_path)
     assert [video.name for video in videos] == ["film_000020.mp4", "film_000021.mp4"]
     truth = read_truth(videos[0])
