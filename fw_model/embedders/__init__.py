@@ -1,0 +1,1 @@
+"""Embedders of pictures and prompts into one space. One file an implementation."""

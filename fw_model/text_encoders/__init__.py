@@ -1,0 +1,1 @@
+"""Text encoders for cross-attention. One file an implementation."""
