@@ -58,12 +58,16 @@ class StoreAddress:
         )
 
     def open(self) -> tuple[Database, BlobStore]:
-        """Open the stores in this process and bring the schema up to date."""
+        """Open the stores in this process."""
+        return self.open_database(), BlobStore(self.blobs_uri)
+
+    def open_database(self) -> Database:
+        """Open the database in this process and bring its schema up to date."""
         if self.needs_database_url and not os.environ.get("DATABASE_URL"):
             raise ConfigError("DATABASE_URL is set where the server was started but not here.")
         database = Database(database_url(Path(self.data_dir)))
         database.migrate()
-        return database, BlobStore(self.blobs_uri)
+        return database
 
 
 def open_context(

@@ -1,0 +1,82 @@
+"""The two deployments on Ray Serve: generators that pull their work, and the HTTP ingress.
+
+No logic of its own: it opens the stores, loads the model and keeps a worker's thread running.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import uuid
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from ray import serve as ray_serve
+
+from serve.api import create_api
+from serve.config import ServingConfig
+from serve.context import FilmFormat, StoreAddress, open_context
+from serve.generators import load_generator
+from serve.worker import Worker
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
+
+    from fw_model.generation import GenerationConfig
+    from fw_model.model import ModelConfig
+
+log = logging.getLogger(__name__)
+
+
+class GeneratorReplica:
+    """One loaded model and the thread that draws chunks with it."""
+
+    def __init__(
+        self,
+        config: ServingConfig,
+        address: StoreAddress,
+        model: ModelConfig,
+        generation: GenerationConfig,
+    ) -> None:
+        database, blobs = address.open()
+        self._grace_s = config.scaling.graceful_shutdown_s
+        self._worker = Worker(
+            f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
+            database=database,
+            blobs=blobs,
+            loaded=load_generator(config.generator, model, generation),
+            config=config,
+        )
+        self._thread = threading.Thread(target=self._worker.run, name="worker", daemon=True)
+        self._thread.start()
+
+    def check_health(self) -> None:
+        """Called by Ray Serve; a replica whose loop has died is replaced."""
+        if not self._thread.is_alive():
+            raise RuntimeError("the worker's loop has ended; its log says why")
+
+    def __del__(self) -> None:
+        """Called by Ray Serve when the replica is let go: the chunk in hand is finished first."""
+        if hasattr(self, "_thread"):
+            self._worker.stop()
+            self._thread.join(timeout=self._grace_s)
+
+
+@ray_serve.ingress()
+class Ingress:
+    """The HTTP interface; any number of them over the same stores."""
+
+    def __init__(
+        self,
+        config: ServingConfig,
+        address: StoreAddress,
+        film_format: FilmFormat,
+        _generators: DeploymentHandle,  # not called: binding it is what deploys them
+    ) -> None:
+        self._context = open_context(config, address, film_format)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Called by Ray Serve inside the replica."""
+        return create_api(self._context)
