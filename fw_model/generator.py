@@ -242,6 +242,8 @@ class StoryGenerator:
         return frames_to_uint8(frames.cpu())
 
     def _new_keyframes(self, request: ChunkRequest, pixels: Pixels) -> tuple[Keyframe, ...]:
+        if self.config.keyframes_per_chunk == 0:
+            return ()
         before = sum(chunk.latents.shape[1] for chunk in request.history)
         first = 0 if before == 0 else self.model.codec.temporal_factor * (before - 1) + 1
         indices = select_keyframe_indices(len(pixels), self.config.keyframes_per_chunk)
