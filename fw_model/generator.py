@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
@@ -20,20 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fw_model.backbones.base import ContextKV
-from fw_model.cache.context import (
-    ContextLatents,
-    Mode,
-    Segment,
-    keyframe_segments,
-    target_segment,
-    temporal_segments,
-)
+from fw_model.cache.context import Mode
 from fw_model.cache.shot import REFERENCE_SHOT, Keyframe, ScoredKeyframe, admit, retrieve
 from fw_model.codecs.base import DecodeStream
-from fw_model.diffusion.objective import add_noise
-from fw_model.diffusion.sampler import Cancelled, guided, make_scheduler, sample
-from fw_model.diffusion.schedule import derive_seed, keyed_generator, sigma_of_step
+from fw_model.conditioning import Conditioner, joined_history
+from fw_model.diffusion.sampler import Cancelled, Predict, make_scheduler, sample
+from fw_model.diffusion.schedule import derive_seed
 from fw_model.errors import InputError
 from fw_model.generation import ChunkRequest, ChunkResult, GenerationConfig, HistoryChunk, Pixels
 from fw_model.media.keyframes import select_keyframe_indices
@@ -50,8 +42,6 @@ __all__ = [
     "StoryChunk",
     "StoryGenerator",
 ]
-
-Predict = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -72,9 +62,8 @@ class StoryGenerator:
     def __init__(self, model: FilmModel, config: GenerationConfig | None = None) -> None:
         self.model = model
         self.config = config or GenerationConfig()
-        self._texts: OrderedDict[str, Tensor] = OrderedDict()
+        self._conditioner = Conditioner(model, self.config)
         self._streams: OrderedDict[str, DecodeStream] = OrderedDict()
-        self._shot_context: tuple[str, ContextKV] | None = None
 
     # ---- the shot cache ----------------------------------------------------------------------
 
@@ -165,7 +154,7 @@ class StoryGenerator:
             request.story_seed, "chunk", request.shot, request.chunk, request.version
         )
         with _timed(timings, "context_s"):
-            predict = self._predictor(request)
+            predict = self._conditioner.predictor(request, self._guidance_scale(request))
         with _timed(timings, "denoise_s"):
             latents = self._denoise(request, seed, predict, on_step, should_cancel)
         if should_cancel is not None and should_cancel():
@@ -230,7 +219,7 @@ class StoryGenerator:
     def _decode(self, request: ChunkRequest, latents: Tensor) -> Pixels:
         """Return the chunk's frames; the decoder goes on from where the shot's last chunk ended."""
         device = self.model.config.torch_device()
-        history = _joined_history(request.history)
+        history = joined_history(request.history)
         stream = self._streams.pop(_history_key(request.history), None)
         if stream is None:
             stream = self.model.codec.stream(None if history is None else history[None].to(device))
@@ -251,102 +240,6 @@ class StoryGenerator:
             self._keyframe(pixels[i], shot=request.shot, frame=first + i, caption=request.prompt)
             for i in indices
         )
-
-    # ---- what the transformer reads ----------------------------------------------------------
-
-    def _predictor(self, request: ChunkRequest) -> Predict:
-        """Return predict(latents, sigma) -> guided velocity, with the context behind it."""
-        keyframes, history = self._context(request)
-        scale = self._guidance_scale(request)
-        prompts = [request.prompt]
-        if scale > 1.0:
-            prompts.append(request.negative_prompt or self.config.negative_prompt)
-        texts = [self._text(p) for p in prompts]
-        run = self._runner(request, keyframes, history)
-        text_kvs: list[dict[tuple[int, int], tuple[Tensor, Tensor]]] = [{}, {}]
-
-        def predict(latents: Tensor, sigma: Tensor) -> Tensor:
-            if len(texts) == 1:
-                return run(target_segment(latents, sigma, texts[0]), text_kvs[0])
-            if self.config.guidance == "two_pass":
-                both = [
-                    run(target_segment(latents, sigma, text), kv)
-                    for text, kv in zip(texts, text_kvs, strict=True)
-                ]
-                return guided(both[0], both[1], scale)
-            pair = target_segment(
-                latents.expand(2, *latents.shape[1:]), sigma.expand(2), torch.cat(texts)
-            )
-            conditional, unconditional = run(pair, text_kvs[0]).chunk(2)
-            return guided(conditional, unconditional, scale)
-
-        return predict
-
-    def _runner(
-        self, request: ChunkRequest, keyframes: list[Segment], history: list[Segment]
-    ) -> Callable[[Segment, dict[tuple[int, int], tuple[Tensor, Tensor]]], Tensor]:
-        """Return a call that predicts velocity, reusing context where that is exact."""
-        backbone = self.model.backbone
-        if not self.config.reuse_context or self.model.record.cache.visibility != "prefix":
-
-            def recompute(target: Segment, text_kv: object) -> Tensor:
-                batch = target.latents.shape[0]
-                context = [_expanded(s, batch) for s in (*keyframes, *history)]
-                return backbone.forward([*context, target])
-
-            return recompute
-        context = self._shot_kv(request, keyframes) if keyframes else None
-        if history:
-            context = backbone.encode_context(history, past=context)
-        return lambda target, text_kv: backbone.predict(target, context, text_kv)
-
-    def _shot_kv(self, request: ChunkRequest, keyframes: list[Segment]) -> ContextKV:
-        """Return the keyframes' keys and values: computed once a shot, reused by all its chunks."""
-        ids = [f"{s.keyframe.keyframe_id}:{s.keyframe.caption}" for s in request.keyframes]
-        key = repr((request.story_seed, request.shot, request.version, ids))
-        if self._shot_context is None or self._shot_context[0] != key:
-            self._shot_context = (key, self.model.backbone.encode_context(keyframes))
-        return self._shot_context[1]
-
-    def _context(self, request: ChunkRequest) -> tuple[list[Segment], list[Segment]]:
-        """Return the segments of the shot cache and of the temporal cache, batch one."""
-        cache, device = self.model.record.cache, self.model.config.torch_device()
-        place = ("context", request.shot, request.version)
-
-        def noised(latents: Tensor, sigma: float, caption: str, *key: int | str) -> ContextLatents:
-            draw = keyed_generator(request.story_seed, *place, *key)
-            level = torch.tensor([sigma])
-            noise = torch.randn(latents.shape, generator=draw)
-            noisy = add_noise(latents[None], noise[None], level)
-            return ContextLatents(noisy.to(device), level.to(device), self._text(caption))
-
-        sigma = self._context_sigma("keyframe")
-        chosen = [scored.keyframe for scored in request.keyframes]
-        keyframes = [noised(k.latents, sigma, k.caption, k.keyframe_id) for k in chosen]
-        history = None
-        joined = _joined_history(request.history)
-        if joined is not None:
-            sigma, caption = self._context_sigma("temporal"), request.history[-1].prompt
-            newest = joined[:, -cache.history_latents :]
-            history = noised(newest, sigma, caption, "history", request.chunk)
-        return keyframe_segments(cache, keyframes), temporal_segments(cache, history)
-
-    def _context_sigma(self, role: str) -> float:
-        """Return the noise level of cached latents: the dial if set, else the least of training."""
-        augment = self.model.record.augment
-        dial = self.config.keyframe_step if role == "keyframe" else self.config.temporal_step
-        if dial is not None:
-            return sigma_of_step(dial, augment.mapping)
-        return augment.sigma_range("keyframe" if role == "keyframe" else "temporal")[0]
-
-    def _text(self, prompt: str) -> Tensor:
-        """Return the embedded prompt [1, T, D], remembered: a story repeats its captions."""
-        if prompt not in self._texts:
-            if len(self._texts) >= 256:
-                self._texts.popitem(last=False)
-            encoded = self.model.text_encoder.encode([prompt])
-            self._texts[prompt] = encoded.to(self.model.config.torch_device())
-        return self._texts[prompt]
 
     # ---- a whole story -----------------------------------------------------------------------
 
@@ -414,26 +307,12 @@ class StoryGenerator:
         return HistoryChunk(self.model.codec.encode(frames)[0].float().cpu(), prompt)
 
 
-def _joined_history(history: Sequence[HistoryChunk]) -> Tensor | None:
-    """Return all latents of the shot so far, [C, F, h, w]."""
-    return torch.cat([chunk.latents for chunk in history], dim=1).float() if history else None
-
-
 def _history_key(history: Sequence[HistoryChunk]) -> str:
     """Return a key that two histories share only if they end in the same latents."""
     if not history:
         return "start"
     last = history[-1].latents.float().contiguous().numpy().tobytes()
     return f"{len(history)}:{blake2b(last, digest_size=16).hexdigest()}"
-
-
-def _expanded(segment: Segment, batch: int) -> Segment:
-    return replace(
-        segment,
-        latents=segment.latents.expand(batch, -1, -1, -1, -1),
-        sigma=segment.sigma.expand(batch),
-        text=segment.text.expand(batch, -1, -1),
-    )
 
 
 @contextmanager

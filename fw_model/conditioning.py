@@ -1,0 +1,153 @@
+"""From a chunk's request to the velocity field that draws it: caches -> segments -> predict.
+
+Training builds the same segments by the same functions. Latents have no batch here: [C, F, h, w].
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fw_model.backbones.base import ContextKV, KeyValue
+from fw_model.cache.context import (
+    ContextLatents,
+    Segment,
+    keyframe_segments,
+    target_segment,
+    temporal_segments,
+)
+from fw_model.diffusion.objective import add_noise
+from fw_model.diffusion.sampler import Predict, guided
+from fw_model.diffusion.schedule import keyed_generator, sigma_of_step
+from fw_model.generation import ChunkRequest, GenerationConfig, HistoryChunk
+from fw_model.model import FilmModel
+
+TextKV = dict[tuple[int, int], KeyValue]
+TEXTS_KEPT = 256
+
+
+class Conditioner:
+    """Puts requests behind a `predict(latents, sigma)` call, and keeps what chunks share."""
+
+    def __init__(self, model: FilmModel, config: GenerationConfig) -> None:
+        self._model = model
+        self._config = config
+        self._texts: OrderedDict[str, Tensor] = OrderedDict()
+        self._shot_context: tuple[str, ContextKV] | None = None
+
+    def predictor(self, request: ChunkRequest, guidance_scale: float) -> Predict:
+        """Return predict(latents [1, C, F, h, w], sigma [1]) -> guided velocity."""
+        run = self._runner(request, *self._context(request))
+        prompts = [request.prompt]
+        if guidance_scale > 1.0:
+            prompts.append(request.negative_prompt or self._config.negative_prompt)
+        texts = [self._text(p) for p in prompts]
+        text_kvs: list[TextKV] = [{} for _ in texts]
+
+        def predict(latents: Tensor, sigma: Tensor) -> Tensor:
+            if len(texts) == 1:
+                return run(target_segment(latents, sigma, texts[0]), text_kvs[0])
+            if self._config.guidance == "two_pass":
+                both = [
+                    run(target_segment(latents, sigma, text), kv)
+                    for text, kv in zip(texts, text_kvs, strict=True)
+                ]
+                return guided(both[0], both[1], guidance_scale)
+            pair = target_segment(
+                latents.expand(2, *latents.shape[1:]), sigma.expand(2), torch.cat(texts)
+            )
+            conditional, unconditional = run(pair, text_kvs[0]).chunk(2)
+            return guided(conditional, unconditional, guidance_scale)
+
+        return predict
+
+    def _runner(
+        self, request: ChunkRequest, keyframes: list[Segment], history: list[Segment]
+    ) -> Callable[[Segment, TextKV], Tensor]:
+        """Return a call that predicts velocity, reusing context where that is exact."""
+        backbone = self._model.backbone
+        if not self._config.reuse_context or self._model.record.cache.visibility != "prefix":
+
+            def recompute(target: Segment, text_kv: TextKV) -> Tensor:
+                batch = target.latents.shape[0]
+                context = [_expanded(s, batch) for s in (*keyframes, *history)]
+                return backbone.forward([*context, target])
+
+            return recompute
+        context = self._shot_kv(request, keyframes) if keyframes else None
+        if history:
+            context = backbone.encode_context(history, past=context)
+        return lambda target, text_kv: backbone.predict(target, context, text_kv)
+
+    def _shot_kv(self, request: ChunkRequest, keyframes: list[Segment]) -> ContextKV:
+        """Return the keyframes' keys and values: computed once a shot, reused by all its chunks."""
+        chosen = [s.keyframe for s in request.keyframes]
+        ids = [(k.keyframe_id, k.caption) for k in chosen]
+        key = repr((request.story_seed, request.shot, request.version, ids, keyframes[0].sigma))
+        if self._shot_context is None or self._shot_context[0] != key:
+            self._shot_context = (key, self._model.backbone.encode_context(keyframes))
+        return self._shot_context[1]
+
+    def _context(self, request: ChunkRequest) -> tuple[list[Segment], list[Segment]]:
+        """Return the segments of the shot cache and of the temporal cache, batch one."""
+        cache = self._model.record.cache
+        sigma = self._context_sigma("keyframe")
+        chosen = [scored.keyframe for scored in request.keyframes]
+        keyframes = [
+            self._noised(request, k.latents, sigma, k.caption, k.keyframe_id) for k in chosen
+        ]
+        history = None
+        joined = joined_history(request.history)
+        if joined is not None:
+            newest = joined[:, -cache.history_latents :]
+            sigma, caption = self._context_sigma("temporal"), request.history[-1].prompt
+            history = self._noised(request, newest, sigma, caption, "history", request.chunk)
+        return keyframe_segments(cache, keyframes), temporal_segments(cache, history)
+
+    def _noised(
+        self, request: ChunkRequest, latents: Tensor, sigma: float, caption: str, *key: int | str
+    ) -> ContextLatents:
+        """Return cached latents at noise level `sigma`; the noise depends on the shot and `key`."""
+        device = self._model.config.torch_device()
+        draw = keyed_generator(request.story_seed, "context", request.shot, request.version, *key)
+        level = torch.tensor([sigma])
+        noise = torch.randn(latents.shape, generator=draw)
+        noisy = add_noise(latents[None], noise[None], level)
+        return ContextLatents(noisy.to(device), level.to(device), self._text(caption))
+
+    def _context_sigma(self, role: Literal["keyframe", "temporal"]) -> float:
+        """Return the noise level of cached latents: the dial if set, else the least of training."""
+        augment = self._model.record.augment
+        config = self._config
+        dial = config.keyframe_step if role == "keyframe" else config.temporal_step
+        if dial is not None:
+            return sigma_of_step(dial, augment.mapping)
+        return augment.sigma_range(role)[0]
+
+    def _text(self, prompt: str) -> Tensor:
+        """Return the embedded prompt [1, T, D], remembered: a story repeats its captions."""
+        if prompt not in self._texts:
+            if len(self._texts) >= TEXTS_KEPT:
+                self._texts.popitem(last=False)
+            encoded = self._model.text_encoder.encode([prompt])
+            self._texts[prompt] = encoded.to(self._model.config.torch_device())
+        return self._texts[prompt]
+
+
+def joined_history(history: Sequence[HistoryChunk]) -> Tensor | None:
+    """Return all latents of the shot so far, [C, F, h, w]; None before its first chunk."""
+    return torch.cat([chunk.latents for chunk in history], dim=1).float() if history else None
+
+
+def _expanded(segment: Segment, batch: int) -> Segment:
+    return replace(
+        segment,
+        latents=segment.latents.expand(batch, -1, -1, -1, -1),
+        sigma=segment.sigma.expand(batch),
+        text=segment.text.expand(batch, -1, -1),
+    )
