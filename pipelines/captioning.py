@@ -6,16 +6,18 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fw_model.embedders.base import Embedder
 from fw_model.schema import CaptionReason
 from pipelines.captioners.base import Captioner, SceneCaption, SceneView
 from pipelines.curation_config import ValidationConfig
 from pipelines.validation import Check, check_rank, check_structure, complaints
+
+if TYPE_CHECKING:
+    from fw_model.embedders.base import Embedder
 
 
 @dataclass(frozen=True)

@@ -32,12 +32,11 @@ from pipelines.duplicates import find_duplicates
 from pipelines.ledger import Entry, Ledger, config_hash
 from pipelines.operators import (
     PENDING_VIDEO,
+    RECEIPT,
+    SCENE_PART,
     AnalyzeVideos,
     CaptionScenes,
-    CommitRows,
     EmbedShots,
-    LoadRows,
-    LoadScenes,
     Provenance,
     code_version,
 )
@@ -111,21 +110,22 @@ class _Curation:
         share, settings = self.config.resources, self._analyze_settings()
         if pending:
             rows = _blocks(pending, PENDING_VIDEO)  # a row is a video
-            rows = rows.map_batches(  # 1:1, decoding in a child process
+            rows = rows.map_batches(  # 1:1, decodes in a child process, commits each video
                 AnalyzeVideos,
-                fn_constructor_args=(settings, self.store, self._provenance(self.decoded)),
+                fn_constructor_args=(
+                    settings,
+                    self.store,
+                    self.decoded,
+                    self._provenance(self.decoded),
+                ),
                 batch_size=1,
                 **_actors(share.analyze_cpus, 0.0, self._analyze_actors(len(pending))),
             )
-            rows = rows.map_batches(  # 1:1, commits
-                CommitRows(self.decoded, hand_on_rows=True), batch_size=1, **_light_task()
-            )
-            self._drain("analyze", self._embedded(rows), len(pending))
+            self._drain("analyze", self._embedded(rows, len(pending)), len(pending))
         if half_done:
-            schema = pa.schema([("id", pa.string()), ("key", pa.string())])
-            rows = _blocks([{"id": i, "key": e.key} for i, e in half_done.items()], schema)
-            rows = rows.map_batches(LoadRows(self.decoded), batch_size=1, **_light_task())
-            self._drain("embed", self._embedded(rows), len(half_done))
+            receipts = [{"id": i, "key": e.key} for i, e in half_done.items()]
+            rows = _blocks(receipts, RECEIPT)
+            self._drain("embed", self._embedded(rows, len(half_done)), len(half_done))
         return len(pending)
 
     def assemble(self, sources: list[Source]) -> list[Part]:
@@ -156,28 +156,23 @@ class _Curation:
         total = sum(len(row["scene_ids"]) for row in pending)
         share = self.config.resources
         if pending:
-            rows = _blocks(pending, SCENE_PARTS)  # a row is a part of the scenes table
-            rows = rows.map_batches(LoadScenes(self.store), batch_size=1, **_light_task())  # 1:N
-            rows = rows.map_batches(  # 1:1, a row is a scene
+            rows = _blocks(pending, SCENE_PART)  # a row is a few scenes
+            rows = rows.map_batches(  # 1:N, commits the scenes of a row together
                 CaptionScenes,
                 fn_constructor_args=(
                     self.config.captioner,
                     self.config.validation,
                     self.model,
                     self.store,
+                    self.captioned,
                     self._provenance(self.captioned),
                 ),
                 fn_constructor_kwargs={
                     "num_actors": share.caption_actors,
                     "budget_usd": self._budget_left(done),
                 },
-                batch_size=share.scenes_per_commit,
+                batch_size=1,
                 **_actors(share.caption_cpus, share.caption_gpus, share.caption_actors),
-            )
-            rows = rows.map_batches(  # commits
-                CommitRows(self.captioned, hand_on_rows=False),
-                batch_size=share.scenes_per_commit,
-                **_light_task(),
             )
             self._drain("caption", rows, total)
         return total
@@ -218,19 +213,20 @@ class _Curation:
         write_report(self.config.output)
         return summary
 
-    def _embedded(self, rows: ray.data.Dataset) -> ray.data.Dataset:
-        """Embed decoded videos and commit them; receipts come out."""
+    def _embedded(self, rows: ray.data.Dataset, num_videos: int) -> ray.data.Dataset:
+        """Embed decoded videos, a row a receipt of one; receipts come out."""
         share = self.config.resources
-        rows = rows.map_batches(  # 1:1
+        return rows.map_batches(  # 1:1, commits a batch together
             EmbedShots,
-            fn_constructor_args=(self.model, self.store, self._provenance(self.analyzed)),
-            batch_size=1,
+            fn_constructor_args=(
+                self.model,
+                self.store,
+                self.decoded,
+                self.analyzed,
+                self._provenance(self.analyzed),
+            ),
+            batch_size=min(share.videos_per_commit, max(1, num_videos // 4)),
             **_actors(share.embed_cpus, share.embed_gpus, share.embed_actors),
-        )
-        return rows.map_batches(  # commits
-            CommitRows(self.analyzed, hand_on_rows=False),
-            batch_size=share.videos_per_commit,
-            **_light_task(),
         )
 
     def _to_analyze(self, sources: list[Source]) -> tuple[list[dict[str, Any]], dict[str, Entry]]:
@@ -304,6 +300,7 @@ class _Curation:
     def _drain(self, phase: str, rows: ray.data.Dataset, total: int) -> None:
         """Run a graph to its end, telling how far it is."""
         context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False  # progress is told by phase, through on_progress
         # One long video is progress too; its own deadline ends it.
         longest_s = self.config.decode.deadline_s + 600.0
         context.execution_no_progress_timeout_s = max(
@@ -314,15 +311,6 @@ class _Curation:
         for receipts in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
             done += receipts.num_rows
             self.on_progress(phase, done, total)
-
-
-SCENE_PARTS = pa.schema(
-    [
-        ("scenes_key", pa.string()),
-        ("shots_key", pa.string()),
-        ("scene_ids", pa.list_(pa.string())),
-    ]
-)
 
 
 def _blocks(rows: list[dict[str, Any]], schema: pa.Schema) -> ray.data.Dataset:
@@ -342,12 +330,6 @@ def _actors(cpus: float, gpus: float, most: int) -> dict[str, Any]:
         "num_gpus": gpus or None,
         "compute": ray.data.ActorPoolStrategy(min_size=1, max_size=most),
     }
-
-
-def _light_task() -> dict[str, Any]:
-    """Return the arguments of map_batches for a task that waits for storage more than it works,
-    and must find room beside actors that hold every CPU."""
-    return {"batch_format": "pyarrow", "num_cpus": 0.01}
 
 
 @contextmanager

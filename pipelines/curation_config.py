@@ -42,7 +42,7 @@ class DecodeConfig(StrictModel):
 
     memory_limit_mb: int = Field(4096, ge=512, description="Address space of a child, MiB.")
     deadline_s: float = Field(3600.0, gt=0, description="Longest time for one video, seconds.")
-    stall_s: float = Field(60.0, gt=0, description="Longest time without a new frame, seconds.")
+    stall_s: float = Field(120.0, gt=0, description="Longest time without a new frame, seconds.")
     max_pixels: int = Field(
         8192 * 8192, ge=64, description="Largest frame (width x height) that is decoded."
     )

@@ -1,19 +1,22 @@
 """Ray-facing callables of curation: thin shells over the pure modules beside them.
 
-Each takes and returns Arrow tables with the schemas of fw_model.schema, so no type is guessed from
-a row. None raises for a fault of the data.
+Each does its rows, commits them to a ledger and hands on receipts (an id and where its row stands),
+so what travels between operators is small whatever the rows hold, and a row that an operator sees
+is already safe. Tables have explicit schemas: no type is guessed. None raises for a fault of the
+data. torch is imported by the actors that need it only: a decoding actor stays small.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,16 +24,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fw_model.errors import StorageError
-from fw_model.model import ModelConfig, load_embedder
-from fw_model.schema import ANALYZED_VIDEOS, MEASURED_SHOT_FIELDS, VideoReason
+from fw_model.schema import MEASURED_SHOT_FIELDS, VideoReason
 from fw_model.similarity import unit_rows
-from pipelines.analyze import AnalyzeSettings, video_id
+from pipelines.analyze import AnalyzeSettings, keyframe_uri, video_id
 from pipelines.captioners.base import CaptionContext, make_captioner, scene_view
 from pipelines.captioning import CaptionDesk
 from pipelines.curation_config import CaptionerConfig, ValidationConfig
 from pipelines.ledger import Entry, Ledger
 from pipelines.sandbox import DecodeSandbox
 from pipelines.storage import Store, fetch_local
+
+if TYPE_CHECKING:
+    from fw_model.model import ModelConfig
 
 PENDING_VIDEO = pa.schema(
     [
@@ -43,15 +48,14 @@ PENDING_VIDEO = pa.schema(
 )
 """What is known of a video that waits to be analyzed."""
 
-SCENE_INPUT = pa.schema(
+SCENE_PART = pa.schema(
     [
-        pa.field("scene_id", pa.string()),
-        pa.field("video_id", pa.string()),
-        pa.field("uri", pa.string()),
-        pa.field("shots", pa.list_(pa.struct(MEASURED_SHOT_FIELDS))),
+        pa.field("scenes_key", pa.string()),
+        pa.field("shots_key", pa.string()),
+        pa.field("scene_ids", pa.list_(pa.string())),
     ]
 )
-"""A scene that waits to be captioned, with its shots."""
+"""Some scenes of one part of the scenes table, and the part of the shots table beside it."""
 
 RECEIPT = pa.schema(
     [
@@ -60,7 +64,7 @@ RECEIPT = pa.schema(
         pa.field("key", pa.string()),
     ]
 )
-"""What a commit tells the driver: small, whatever the rows hold."""
+"""What a commit hands on."""
 
 
 @dataclass(frozen=True)
@@ -82,18 +86,30 @@ class Provenance:
         }
 
 
-class AnalyzeVideos:
-    """PENDING_VIDEO -> ANALYZED_VIDEOS without embeddings; 1:1. Owns a decoding child."""
+def commit(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Commit rows together and return their receipts."""
+    if not rows:
+        return RECEIPT.empty_table()
+    key = ledger.commit(rows)
+    receipts = [{"id": r[ledger.id_column], "status": r["status"], "key": key} for r in rows]
+    return pa.Table.from_pylist(receipts, schema=RECEIPT)
 
-    def __init__(self, settings: AnalyzeSettings, store: Store, provenance: Provenance) -> None:
+
+class AnalyzeVideos:
+    """PENDING_VIDEO -> RECEIPT, 1:1, each video committed by itself. Owns a decoding child."""
+
+    def __init__(
+        self, settings: AnalyzeSettings, store: Store, ledger: Ledger, provenance: Provenance
+    ) -> None:
         self._settings = settings
         self._store = store
+        self._ledger = ledger
         self._provenance = provenance
         self._sandbox = DecodeSandbox(settings)
 
     def __call__(self, pending: pa.Table) -> pa.Table:
-        rows = [self._analyze(row) for row in pending.to_pylist()]
-        return pa.Table.from_pylist(rows, schema=ANALYZED_VIDEOS)
+        receipts = [commit(self._ledger, [self._analyze(row)]) for row in pending.to_pylist()]
+        return pa.concat_tables(receipts)
 
     def __del__(self) -> None:
         if hasattr(self, "_sandbox"):
@@ -133,24 +149,36 @@ class AnalyzeVideos:
                     os.unlink(path)
 
     def _keep_keyframe(self, sha256: str, jpeg: bytes) -> None:
-        from pipelines.analyze import keyframe_uri
-
         self._store.write_once(keyframe_uri(sha256), jpeg)
 
 
 class EmbedShots:
-    """ANALYZED_VIDEOS -> the same with an embedding for each shot that has a keyframe; 1:1."""
+    """RECEIPT of a decoded video -> RECEIPT of the same with embeddings, 1:1, committed together.
+
+    A shot without a keyframe has no embedding.
+    """
 
     BATCH = 64
 
-    def __init__(self, model: ModelConfig, store: Store, provenance: Provenance) -> None:
+    def __init__(
+        self,
+        model: ModelConfig,
+        store: Store,
+        decoded: Ledger,
+        ledger: Ledger,
+        provenance: Provenance,
+    ) -> None:
+        from fw_model.model import load_embedder
+
         self._embedder = load_embedder(model)
         self._store = store
+        self._decoded = decoded
+        self._ledger = ledger
         self._provenance = provenance
 
-    def __call__(self, videos: pa.Table) -> pa.Table:
-        rows = [self._embed(row) for row in videos.to_pylist()]
-        return pa.Table.from_pylist(rows, schema=ANALYZED_VIDEOS)
+    def __call__(self, receipts: pa.Table) -> pa.Table:
+        entries = {row["id"]: Entry(row["key"], {}) for row in receipts.to_pylist()}
+        return commit(self._ledger, [self._embed(row) for row in self._decoded.read(entries)])
 
     def _embed(self, row: dict[str, Any]) -> dict[str, Any]:
         owners = [s for s, shot in enumerate(row["shots"]) for _ in shot["keyframes"]]
@@ -180,52 +208,49 @@ def mean_by_owner(
     return unit_rows(sums)
 
 
-class CommitRows:
-    """Writes rows to a ledger. Hands on the rows themselves, or only receipts."""
+class CaptionScenes:
+    """SCENE_PART -> RECEIPT, 1:N, a part's scenes committed together. Several scenes of a part are
+    in flight at once."""
 
-    def __init__(self, ledger: Ledger, *, hand_on_rows: bool) -> None:
-        self._ledger = ledger
-        self._hand_on_rows = hand_on_rows
+    def __init__(
+        self,
+        captioner: CaptionerConfig,
+        validation: ValidationConfig,
+        model: ModelConfig,
+        store: Store,
+        ledger: Ledger,
+        provenance: Provenance,
+        *,
+        num_actors: int,
+        budget_usd: float | None,
+    ) -> None:
+        from fw_model.model import load_embedder
 
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        if rows.num_rows == 0:
-            return rows if self._hand_on_rows else RECEIPT.empty_table()
-        key = self._ledger.commit(rows.to_pylist())
-        if self._hand_on_rows:
-            return rows
-        return pa.table(
-            {
-                "id": rows[self._ledger.id_column],
-                "status": rows["status"],
-                "key": pa.array([key] * rows.num_rows, pa.string()),
-            },
-            schema=RECEIPT,
+        embedder = load_embedder(model)
+        share = 1.0 / num_actors
+        context = CaptionContext(
+            captioner,
+            store,
+            embedder,
+            share=share,
+            budget_usd=None if budget_usd is None else budget_usd * share,
         )
-
-
-class LoadRows:
-    """Rows of a ledger by where they stand (columns `id` and `key`); 1:1."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    def __call__(self, wanted: pa.Table) -> pa.Table:
-        entries = {row["id"]: Entry(row["key"], {}) for row in wanted.to_pylist()}
-        return pa.Table.from_pylist(self._ledger.read(entries), schema=self._ledger.schema)
-
-
-class LoadScenes:
-    """Parts of the scenes table (columns `scenes_key`, `shots_key`, `scene_ids`) -> SCENE_INPUT,
-    only the scenes that are named; 1:N."""
-
-    def __init__(self, store: Store) -> None:
+        self._desk = CaptionDesk(
+            make_captioner(context), captioner.kind, validation, embedder, captioner.concurrency
+        )
         self._store = store
+        self._ledger = ledger
+        self._provenance = provenance
 
     def __call__(self, parts: pa.Table) -> pa.Table:
-        rows = [row for part in parts.to_pylist() for row in self._scenes(part)]
-        return pa.Table.from_pylist(rows, schema=SCENE_INPUT)
+        return pa.concat_tables([self._caption(part) for part in parts.to_pylist()])
+
+    def _caption(self, part: Mapping[str, Any]) -> pa.Table:
+        views = [scene_view(row, self._store) for row in self._scenes(part)]
+        return commit(self._ledger, self._desk.caption(views, self._provenance.stamp()))
 
     def _scenes(self, part: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the scenes of a part that are asked for, each with its shots."""
         wanted = set(part["scene_ids"])
         shots = {s["shot_id"]: s for s in self._store.read_table(part["shots_key"]).to_pylist()}
         scenes = self._store.read_table(part["scenes_key"]).to_pylist()
@@ -244,47 +269,8 @@ class LoadScenes:
         ]
 
 
-class CaptionScenes:
-    """SCENE_INPUT -> CAPTIONS; 1:1, several scenes in flight at once."""
-
-    def __init__(
-        self,
-        captioner: CaptionerConfig,
-        validation: ValidationConfig,
-        model: ModelConfig,
-        store: Store,
-        provenance: Provenance,
-        *,
-        num_actors: int,
-        budget_usd: float | None,
-    ) -> None:
-        embedder = load_embedder(model)
-        share = 1.0 / num_actors
-        context = CaptionContext(
-            captioner,
-            store,
-            embedder,
-            share=share,
-            budget_usd=None if budget_usd is None else budget_usd * share,
-        )
-        self._desk = CaptionDesk(
-            make_captioner(context), captioner.kind, validation, embedder, captioner.concurrency
-        )
-        self._store = store
-        self._provenance = provenance
-
-    def __call__(self, scenes: pa.Table) -> pa.Table:
-        from fw_model.schema import CAPTIONS
-
-        views = [scene_view(row, self._store) for row in scenes.to_pylist()]
-        rows = self._desk.caption(views, self._provenance.stamp())
-        return pa.Table.from_pylist(rows, schema=CAPTIONS)
-
-
 def code_version() -> str:
     """Return a hash of the code that decides rows, so that a changed program is visible."""
-    import hashlib
-
     digest = hashlib.sha256()
     folder = Path(__file__).parent
     for name in ("analyze.py", "harvest.py", "sampling.py", "detectors"):

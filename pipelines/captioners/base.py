@@ -10,17 +10,19 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fw_model.embedders.base import Embedder
 from fw_model.registry import resolve
 from fw_model.schema import CaptionReason
 from pipelines.curation_config import CaptionerConfig
 from pipelines.storage import Store
+
+if TYPE_CHECKING:
+    from fw_model.embedders.base import Embedder
 
 CAPTIONERS: Mapping[str, str] = {
     "offline": "pipelines.captioners.offline:OfflineCaptioner",
@@ -153,7 +155,7 @@ def make_captioner(context: CaptionContext) -> Captioner:
 
 
 def scene_view(row: Mapping[str, Any], store: Store) -> SceneView:
-    """Turn a row of captioning's input (see operators.SCENE_INPUT) into a view."""
+    """Turn a row of captioning's input (a scene with its shots, see operators.py) into a view."""
     shots = tuple(
         ShotView(
             shot_id=shot["shot_id"],
