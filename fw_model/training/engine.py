@@ -1,4 +1,4 @@
-"""What runs forward, backward and step; here in plain torch, in one process.
+"""What runs forward, backward and step; here in plain torch, weights whole on every rank.
 
 `pipelines.deepspeed_engine` has the other one. The loop knows only `TrainEngine`.
 """
@@ -15,6 +15,11 @@ from torch import Tensor
 from fw_model.errors import CheckpointError
 from fw_model.training.batch import Batch
 from fw_model.training.config import TrainingConfig
+from fw_model.training.distributed import (
+    collect_on_first,
+    mean_over_ranks,
+    rank_and_world_size,
+)
 from fw_model.training.step import StepOutput, TrainingModel
 
 STATE_FILE = "plain_engine.pt"
@@ -57,14 +62,13 @@ class TrainEngine(Protocol):
 
 
 class PlainEngine:
-    """One process, one device, AdamW."""
+    """AdamW on one device a rank; ranks, if there are more, average their gradients."""
 
     name = "plain"
-    rank = 0
-    world_size = 1
 
     def __init__(self, model: TrainingModel, config: TrainingConfig, device: torch.device) -> None:
         self.device = device
+        self.rank, self.world_size = rank_and_world_size()
         self.module = model.to(device).train()
         self._max_grad_norm = config.optimizer.max_grad_norm
         self._parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
@@ -90,7 +94,11 @@ class PlainEngine:
         torch.autograd.backward(loss)
 
     def step(self, learning_rate: float) -> float:
-        """Clip, update, and return the gradients' norm before clipping."""
+        """Average gradients over ranks, clip, update; return their norm before clipping."""
+        if self.world_size > 1:
+            for parameter in self._parameters.values():
+                assert parameter.grad is not None, "every parameter has a gradient at every step"
+                parameter.grad = mean_over_ranks(parameter.grad)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._max_grad_norm)
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
@@ -107,15 +115,17 @@ class PlainEngine:
         yield from self._parameters.items()
 
     def mean(self, values: Tensor) -> Tensor:
-        """Return `values`: there is one rank."""
-        return values
+        """Return `values` averaged over ranks."""
+        return mean_over_ranks(values)
 
     def collect(self, value: Tensor | None, shape: torch.Size, owner: int) -> Tensor | None:
-        """Return `value`: there is one rank."""
-        return value
+        """Bring a float32 tensor from rank `owner` to rank 0; others get None."""
+        return collect_on_first(value, shape, owner, self.device)
 
     def save(self, folder: Path) -> None:
-        """Write weights and optimizer."""
+        """Write weights and optimizer, which are the same on every rank."""
+        if self.rank != 0:
+            return
         weights = {name: p.detach() for name, p in self._parameters.items()}
         state = {"weights": weights, "optimizer": self._optimizer.state_dict()}
         torch.save(state, folder / STATE_FILE)

@@ -118,8 +118,8 @@ class TrainingModel(nn.Module):
         zero = torch.zeros((), device=next(self.backbone.parameters()).device)
         for name, embed in self.backbone.context_patch.items():
             if name not in used:
-                weight_shape = (1, *embed.weight.shape[1:])
-                zero = zero + 0.0 * embed(torch.zeros(weight_shape, device=zero.device)).sum()
+                cell = (1, self.backbone.latent_channels, *map(int, name.split("x")))
+                zero = zero + 0.0 * embed(torch.zeros(cell, device=zero.device)).sum()
         return zero
 
     def _target_sigma(self, numbers: list[int], draws: int) -> Tensor:

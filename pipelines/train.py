@@ -1,0 +1,105 @@
+"""Training: here in one process, or on a cluster under Ray Train with DeepSpeed.
+
+The loop is fw_model's in both cases; this file starts workers, feeds them by Ray Data and keeps
+their checkpoints with Ray Train. The same call on the same output continues a run that was cut.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fw_model.errors import CapacityError, FilmWeaverError
+from fw_model.model import ModelConfig, load_record
+from fw_model.training.config import TrainingConfig
+from fw_model.training.dataset import EncodedDataset
+from fw_model.training.plan import TrainingPlan
+from fw_model.training.run import CHECKPOINTS, EXPORT, train_here
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What every worker is told. Paths must be seen by all nodes."""
+
+    config: TrainingConfig
+    model: ModelConfig
+    dataset: Path
+    output: Path
+
+
+def run_train(config: TrainingConfig, model: ModelConfig, dataset: Path, output: Path) -> Path:
+    """Train and return the exported model folder, `output`/checkpoint."""
+    job = TrainJob(config, model, Path(dataset).absolute(), Path(output).absolute())
+    if config.num_workers == 0:
+        return train_here(config, model, job.dataset, job.output)
+    return _train_on_ray(job)
+
+
+def _train_on_ray(job: TrainJob) -> Path:
+    from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from pipelines.training_feed import feed_options, plan_stream
+    from pipelines.training_worker import train_worker
+
+    data = EncodedDataset(job.dataset)  # unpacked and checked here, before workers are started
+    TrainingPlan(job.config, load_record(job.model).cache, data)
+    config = job.config
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(backend="nccl" if config.use_gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=config.num_workers,
+            use_gpu=config.use_gpu,
+            resources_per_worker=_resources(config),
+        ),
+        run_config=RunConfig(
+            storage_path=str(job.output),
+            name=CHECKPOINTS,
+            checkpoint_config=CheckpointConfig(num_to_keep=config.checkpoint.keep),
+            failure_config=FailureConfig(max_failures=config.max_failures),
+            worker_runtime_env=_worker_environment(config),
+        ),
+        datasets={"plan": lambda: plan_stream(job)} if config.feed == "ray_data" else {},
+        dataset_config=DataConfig(execution_options=feed_options()),
+    )
+    try:
+        trainer.fit()
+    except FilmWeaverError:
+        raise
+    except Exception as error:
+        raise _readable(error) from error
+    return job.output / EXPORT
+
+
+def _resources(config: TrainingConfig) -> dict[str, float]:
+    return {"CPU": config.cpus_per_worker} | ({"GPU": 1.0} if config.use_gpu else {})
+
+
+def _worker_environment(config: TrainingConfig) -> dict[str, Any]:
+    """Threads as many as the cores that a worker reserves, so that workers do not fight."""
+    variables = {"OMP_NUM_THREADS": str(max(1, int(config.cpus_per_worker)))}
+    if not config.use_gpu:
+        variables["DS_ACCELERATOR"] = "cpu"
+    return {"env_vars": variables}
+
+
+def _readable(error: Exception) -> FilmWeaverError:
+    """Return the fault that stopped the workers: one of ours as it is, others in one sentence."""
+    failures = list(getattr(error, "worker_failures", {}).values()) or [error]
+    for failure in failures:
+        cause: BaseException | None = failure
+        while cause is not None:
+            if isinstance(cause, FilmWeaverError):
+                return cause
+            cause = getattr(cause, "cause", None) or cause.__cause__
+    first = str(failures[0]).strip().splitlines()
+    return CapacityError(
+        f"Training workers failed ({type(failures[0]).__name__}: {first[-1] if first else ''}); "
+        "its checkpoints are kept, so the same command continues from the last one."
+    )

@@ -1,0 +1,78 @@
+"""What runs in each Ray Train worker: build, resume, loop, export."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray.train
+from ray.train import Checkpoint, CheckpointConsistencyMode
+
+from fw_model.model import load_record
+from fw_model.training.build import build_training_model
+from fw_model.training.dataset import EncodedDataset
+from fw_model.training.engine import PlainEngine, TrainEngine
+from fw_model.training.export import collect_average, export_checkpoint
+from fw_model.training.loop import Feed, LocalFeed, train
+from fw_model.training.plan import TrainingPlan
+from fw_model.training.run import EXPORT, METRICS_FILE
+from pipelines.deepspeed_engine import DeepSpeedEngine
+from pipelines.training_feed import RayDataFeed
+
+if TYPE_CHECKING:
+    from pipelines.train import TrainJob
+
+
+def train_worker(settings: dict[str, Any]) -> None:
+    """Train as one of the ranks of `settings["job"]`."""
+    job: TrainJob = settings["job"]
+    config = job.config
+    data = EncodedDataset(job.dataset)
+    cache = load_record(job.model).cache
+    plan = TrainingPlan(config, cache, data)
+    model = build_training_model(config, job.model, data.meta)
+    engine: TrainEngine
+    if config.engine == "deepspeed":
+        engine = DeepSpeedEngine(model, config)
+    else:
+        engine = PlainEngine(model, config, ray.train.torch.get_device())
+    feed: Feed
+    if config.feed == "ray_data":
+        feed = RayDataFeed(ray.train.get_dataset_shard("plan"), engine.rank, plan.num_steps)
+    else:
+        feed = LocalFeed(
+            data, plan, engine.rank, engine.world_size, config.micro_batch, cache.history_latents
+        )
+    ema = train(engine, plan, feed, RayStore(), config, job.output / METRICS_FILE)
+    state = collect_average(engine, ema)
+    if engine.rank == 0:
+        export_checkpoint(
+            state, job.output / EXPORT, config=config, model=job.model, meta=data.meta
+        )
+
+
+class RayStore:
+    """Checkpoints kept by Ray Train: every rank reports its files, Ray merges them."""
+
+    @contextlib.contextmanager
+    def latest(self) -> Iterator[Path | None]:
+        """Give the newest committed checkpoint as a local folder, or None."""
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            yield None
+            return
+        with checkpoint.as_directory() as folder:
+            yield Path(folder)
+
+    def save(self, step: int, write: Callable[[Path], None]) -> None:
+        """Report what `write` leaves in a folder, and wait until it is committed.
+
+        A crash right after a report that is not committed would lose the checkpoint.
+        """
+        with tempfile.TemporaryDirectory(prefix="filmweaver-checkpoint-") as folder:
+            write(Path(folder))
+            ray.train.report({"step": step}, checkpoint=Checkpoint.from_directory(folder))
+        ray.train.get_all_reported_checkpoints(CheckpointConsistencyMode.COMMITTED)
