@@ -240,27 +240,19 @@ def load_text_encoder(config: ModelConfig) -> TextEncoder:
 
 def model_fingerprint(config: ModelConfig) -> str:
     """Return a hash of a model's record and its files (names and sizes)."""
-    digest = hashlib.sha256(load_record(config).model_dump_json().encode())
-    for part in ("transformer", "vae", "clip", "text_encoder"):
-        folder = _find(config, part)
-        if folder is not None:
-            digest.update(_files_hash(folder))
+    parts = part_fingerprint(config, ("transformer", "vae", "clip", "text_encoder"))
+    return hashlib.sha256((load_record(config).model_dump_json() + parts).encode()).hexdigest()[:16]
+
+
+def part_fingerprint(config: ModelConfig, parts: Sequence[str]) -> str:
+    """Return a hash of the files (names and sizes) of some parts of a model."""
+    digest = hashlib.sha256()
+    for part in parts:
+        folder = _clip_folder(config) if part == "clip" else _find(config, part)
+        for path in sorted(folder.rglob("*")) if folder else []:
+            if path.is_file():
+                digest.update(f"{part}/{path.relative_to(folder)}:{path.stat().st_size}".encode())
     return digest.hexdigest()[:16]
-
-
-def embedder_fingerprint(config: ModelConfig) -> str:
-    """Return a hash of the embedder alone: its kind, the names and sizes of its files."""
-    digest = hashlib.sha256(config.embedder.kind.encode())
-    digest.update(_files_hash(_clip_folder(config)))
-    return digest.hexdigest()[:16]
-
-
-def _files_hash(folder: Path) -> bytes:
-    digest = hashlib.sha256(folder.name.encode())
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            digest.update(f"{path.relative_to(folder)}:{path.stat().st_size}".encode())
-    return digest.digest()
 
 
 def resolve_folder(path: str) -> Path:

@@ -23,7 +23,7 @@ import ray
 import ray.data
 
 from fw_model.errors import ConfigError
-from fw_model.model import ModelConfig, embedder_fingerprint
+from fw_model.model import ModelConfig, part_fingerprint
 from fw_model.schema import ANALYZED_VIDEOS, CAPTIONS
 from pipelines.analyze import ANALYZE_VERSION, AnalyzeSettings
 from pipelines.assemble import Assembled, assemble_video, shot_prints
@@ -81,12 +81,13 @@ class _Curation:
             config.detector,
             config.keyframes,
         )
-        analyzed = config_hash(decoded, embedder_fingerprint(model))
+        embedder = part_fingerprint(model, ("clip",))
+        analyzed = config_hash(decoded, embedder)
         # Speed, price and endpoint decide no text; the rest of the captioner's settings do.
         worded = config.captioner.model_dump(
             include={"kind", "vocabulary", "model", "max_output_tokens", "json_schema"}
         )
-        captioned = config_hash(worded, config.validation, embedder_fingerprint(model))
+        captioned = config_hash(worded, config.validation, embedder)
         self.decoded = Ledger(self.store, "decoded", decoded, ANALYZED_VIDEOS, "source_id")
         self.analyzed = Ledger(self.store, "analyzed", analyzed, ANALYZED_VIDEOS, "source_id")
         self.captioned = Ledger(self.store, "captioned", captioned, CAPTIONS, "scene_id")
