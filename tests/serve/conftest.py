@@ -1,6 +1,7 @@
 """Stores in a temporary folder, the API over them, and workers with the fake generator."""
 
 import io
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from serve.api import create_api
 from serve.config import LeaseConfig, ServingConfig
 from serve.context import FilmFormat, StoreAddress, open_context
 from serve.generators import LoadedGenerator
+from serve.stores.database import Database
 from serve.worker import Worker
 
 
@@ -31,9 +33,21 @@ class Clock:
         return self.now
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory):
+    """An empty SQLite database of the newest schema, to be copied."""
+    path = tmp_path_factory.mktemp("migrated") / "filmweaver.db"
+    database = Database(f"sqlite:///{path}")
+    database.migrate()
+    database.close()
+    return path
+
+
 @pytest.fixture
-def config(tmp_path):
+def config(tmp_path, migrated):
     """A server's settings, with its state in the test's folder."""
+    (tmp_path / "serve").mkdir()
+    shutil.copy(migrated, tmp_path / "serve" / "filmweaver.db")
     lease = LeaseConfig(duration_s=15, heartbeat_s=5, poll_s=0.01, affinity_s=0)
     return ServingConfig(data_dir=str(tmp_path / "serve"), lease=lease)
 
@@ -42,6 +56,7 @@ def config(tmp_path):
 def context(config, monkeypatch):
     """Opened stores whose clock the test moves."""
     monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setattr(Database, "migrate", lambda _self: None)  # copied as migrated
     opened = open_context(config, StoreAddress.of(config), FilmFormat(64, 48))
     opened.database.clock = Clock()
     yield opened

@@ -251,7 +251,7 @@ def test_shots_drawn_by_two_workers_equal_those_drawn_by_one(client, make_worker
         url = f"/v1/stories/{story['story_id']}/shots"
         for prompt in ("a bear walks", "a bear sits", "a cat jumps"):
             client.post(url, json={"prompt": prompt, "num_chunks": 2})
-        while any([worker.step() for worker in workers]):
+        while sum([worker.step() for worker in workers]):
             pass
         return client.get(story["video_url"]).content
 
