@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field
@@ -154,7 +155,7 @@ class _MappedTable:
         self._table = _map_table(folder, name)
         keys = [(column, "ascending") for column in order]
         index_table = self._table.select(list(order))
-        positions = pa.compute.sort_indices(index_table, sort_keys=keys).to_numpy()
+        positions = pc.sort_indices(index_table, sort_keys=keys).to_numpy()
         self._rows: Ints = positions.astype(np.int64)
         self._blobs: dict[str, list[Any]] = {}
 
