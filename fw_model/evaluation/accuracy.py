@@ -1,0 +1,65 @@
+"""Is what a shot shows what its prompt asked for? Each measure is a share in 0..1 over a story."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fw_model.evaluation.oracle import ShotReading
+from fw_model.evaluation.truth import ShotTruth, StoryTruth
+
+Span = tuple[int, int | None]
+WHOLE: Span = (0, None)
+
+
+def figure_accuracy(readings: Sequence[ShotReading], story: StoryTruth) -> float:
+    """Return the share of shots that show just the kinds of figure asked for, no more, no less."""
+    return _share([shows_figures(r, s) for r, s in _pairs(readings, story)])
+
+
+def place_accuracy(readings: Sequence[ShotReading], story: StoryTruth) -> float:
+    """Return the share of shots in the kind of place asked for."""
+    return _share([shows_place(r, s) for r, s in _pairs(readings, story)])
+
+
+def light_accuracy(readings: Sequence[ShotReading], story: StoryTruth) -> float:
+    """Return the share of shots in the light asked for."""
+    return _share([r.light_in() == s.light for r, s in _pairs(readings, story)])
+
+
+def scale_accuracy(readings: Sequence[ShotReading], story: StoryTruth) -> float:
+    """Return the share of shots with the camera scale asked for."""
+    return _share([shows_scale(r, s) for r, s in _pairs(readings, story)])
+
+
+def action_accuracy(readings: Sequence[ShotReading], story: StoryTruth) -> float:
+    """Return the share of asked-for figures that are there and do what they should."""
+    right = []
+    for reading, shot in _pairs(readings, story):
+        seen = reading.figures_in()
+        right += [f.kind in seen and reading.action_of(f.kind) == f.action for f in shot.figures]
+    return _share(right)
+
+
+def shows_figures(reading: ShotReading, shot: ShotTruth, span: Span = WHOLE) -> bool:
+    """Say whether frames [start, end) show just the figures asked for."""
+    return set(reading.figures_in(*span)) == {figure.kind for figure in shot.figures}
+
+
+def shows_place(reading: ShotReading, shot: ShotTruth, span: Span = WHOLE) -> bool:
+    """Say whether frames [start, end) are in the place asked for."""
+    return reading.place_in(*span) == shot.place
+
+
+def shows_scale(reading: ShotReading, shot: ShotTruth, span: Span = WHOLE) -> bool:
+    """Say whether frames [start, end) have the camera scale asked for."""
+    return reading.scale_in(*span) == shot.scale
+
+
+def _pairs(
+    readings: Sequence[ShotReading], story: StoryTruth
+) -> list[tuple[ShotReading, ShotTruth]]:
+    return list(zip(readings, story.shots, strict=True))
+
+
+def _share(claims: Sequence[bool]) -> float:
+    return sum(claims) / len(claims)

@@ -1,0 +1,71 @@
+"""Settings of `filmweaver evaluate`: which stories, which variants of the model, how many."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from fw_model.config import StrictModel
+from fw_model.evaluation.variants import VARIANTS
+
+_CACHE_VARIANTS = tuple(name for name in VARIANTS if not VARIANTS[name].needs_checkpoint)
+
+
+class EvaluationConfig(StrictModel):
+    """What is measured. A story's result depends on its seed, never on which others are run."""
+
+    suite: str = Field(
+        default="toyfilms", description="toyfilms, or module:Name for a story suite of your own."
+    )
+    seeds: str = Field(
+        default="1000000:1000010",
+        description="Seeds of the stories, FIRST:LAST, LAST left out; held out from training.",
+    )
+    shots_per_story: int = Field(default=5, ge=1, le=64, description="Shots in a story.")
+    num_chunks: int = Field(default=2, ge=1, le=3600, description="Chunks in a shot.")
+    variants: tuple[str, ...] = Field(
+        default=_CACHE_VARIANTS,
+        description="Which variants to generate; those left out are null in the scorecard.",
+    )
+    checkpoints: dict[str, str] = Field(
+        default={},
+        description="Model folders of variants that were trained otherwise "
+        "(without_augmentation, without_negatives).",
+    )
+    oracle: str | None = Field(
+        default=None, description="Folder of a toy-film oracle; default: the packaged one."
+    )
+    num_actors: int = Field(default=2, ge=1, description="Stories generated at the same time.")
+    cpus_per_actor: float = Field(default=1.0, ge=0, description="Logical CPUs of each.")
+    gpus_per_actor: float = Field(default=0.0, ge=0, description="GPUs of each; may be a part.")
+    num_bootstrap: int = Field(
+        default=2000, ge=100, le=100_000, description="Resamplings behind a 95 % interval."
+    )
+    films_in_report: int = Field(default=6, ge=0, le=200, description="Stories in scorecard.html.")
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_are_a_range(cls, seeds: str) -> str:
+        first, colon, last = seeds.partition(":")
+        if not (colon and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+            raise ValueError("seeds must look like FIRST:LAST with FIRST below LAST")
+        return seeds
+
+    @model_validator(mode="after")
+    def _variants_are_known(self) -> Self:
+        for name in (*self.variants, *self.checkpoints):
+            if name not in VARIANTS:
+                raise ValueError(f"there is no variant {name!r}; choose from {', '.join(VARIANTS)}")
+        if not self.variants or len(set(self.variants)) < len(self.variants):
+            raise ValueError("name each variant once, and at least one")
+        for name in self.variants:
+            if VARIANTS[name].needs_checkpoint and name not in self.checkpoints:
+                raise ValueError(f"variant {name!r} needs a model folder: set checkpoints.{name}")
+        return self
+
+    @property
+    def story_seeds(self) -> range:
+        """The seeds as numbers."""
+        first, _, last = self.seeds.partition(":")
+        return range(int(first), int(last))

@@ -1,0 +1,122 @@
+"""The paper's CLIP measures: consistency between shots and alignment with the words, times 100.
+
+Of each shot the middle frame is taken; a character is what lies in its box. S shots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fw_model.embedders.base import Embedder
+from fw_model.evaluation.oracle import ShotReading
+from fw_model.evaluation.truth import FilmedShot, Pixels, StoryTruth
+from fw_model.similarity import unit_rows
+
+_SMALLEST_CROP_PX = 8
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class StoryEmbeddings:
+    """What CLIP makes of a film: shots, prompts, and characters by (shot, kind), unit length."""
+
+    shots: Floats  # [S, E]
+    prompts: Floats  # [S, E]
+    characters: dict[tuple[int, str], Floats]  # [E]
+    names: dict[str, Floats]  # [E] of "a bear"
+
+
+def embed_story(
+    shots: Sequence[FilmedShot],
+    readings: Sequence[ShotReading],
+    story: StoryTruth,
+    embedder: Embedder,
+) -> StoryEmbeddings:
+    """Embed the middle frames, the crops of those asked-for characters that are seen, the words."""
+    middles = [len(shot.frames) // 2 for shot in shots]
+    frames = [shot.frames[m] for shot, m in zip(shots, middles, strict=True)]
+    crops: dict[tuple[int, str], Pixels] = {}
+    for index, (frame, reading) in enumerate(zip(frames, readings, strict=True)):
+        seen = reading.figures_in()
+        for figure in story.shots[index].figures:
+            if figure.kind in seen:
+                box = reading.box_of(figure.kind, middles[index])
+                crops[index, figure.kind] = crop(frame, box)
+    kinds = sorted({figure.kind for shot in story.shots for figure in shot.figures})
+    images = _embedded(embedder.embed_images([*frames, *crops.values()]))
+    texts = _embedded(embedder.embed_text([*(s.prompt for s in story.shots), *map(_name, kinds)]))
+    count = len(frames)
+    return StoryEmbeddings(
+        shots=images[:count],
+        prompts=texts[:count],
+        characters=dict(zip(crops, images[count:], strict=True)),
+        names=dict(zip(kinds, texts[count:], strict=True)),
+    )
+
+
+def crop(frame: Pixels, box: tuple[float, float, float, float]) -> Pixels:
+    """Return what lies in a box given in fractions of the frame; never less than a few pixels."""
+    height, width = frame.shape[:2]
+    x0, y0, x1, y1 = box
+    left, right = _span(x0, x1, width)
+    top, bottom = _span(y0, y1, height)
+    return frame[top:bottom, left:right]
+
+
+def character_consistency(embeddings: StoryEmbeddings) -> float | None:
+    """Return how alike the crops of one character are from shot to shot; None if none recurs."""
+    pairs = [
+        float(first @ second)
+        for (a, first), (b, second) in combinations(embeddings.characters.items(), 2)
+        if a[1] == b[1]
+    ]
+    return _percent(pairs)
+
+
+def overall_consistency(embeddings: StoryEmbeddings, story: StoryTruth) -> float | None:
+    """Return how alike shots of one place are; the paper's scenes have one place each."""
+    pairs = [
+        float(embeddings.shots[a] @ embeddings.shots[b])
+        for a, b in combinations(range(len(story.shots)), 2)
+        if story.shots[a].place_index == story.shots[b].place_index
+    ]
+    return _percent(pairs)
+
+
+def character_alignment(embeddings: StoryEmbeddings) -> float | None:
+    """Return how well the crops of characters fit their names; None if no character is seen."""
+    return _percent(
+        [float(row @ embeddings.names[kind]) for (_, kind), row in embeddings.characters.items()]
+    )
+
+
+def overall_alignment(embeddings: StoryEmbeddings) -> float | None:
+    """Return how well shots fit their prompts."""
+    return _percent((embeddings.shots * embeddings.prompts).sum(axis=1).tolist())
+
+
+def _span(low: float, high: float, size: int) -> tuple[int, int]:
+    start, stop = round(min(low, high) * size), round(max(low, high) * size)
+    least = min(_SMALLEST_CROP_PX, size)
+    if stop - start < least:
+        start = max(0, min(size - least, (start + stop - least) // 2))
+        stop = start + least
+    return start, stop
+
+
+def _name(kind: str) -> str:
+    return f"a {kind}"
+
+
+def _embedded(rows: object) -> Floats:
+    return unit_rows(np.asarray(rows, dtype=np.float32))
+
+
+def _percent(cosines: Sequence[float]) -> float | None:
+    return 100.0 * float(np.mean(cosines)) if cosines else None

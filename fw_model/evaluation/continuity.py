@@ -1,0 +1,61 @@
+"""Does motion run on where one chunk ends and the next begins, and do pixels hold still?
+
+F frames, H x W pixels; levels are of 0..255.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fw_model.evaluation.truth import FilmedShot, Pixels
+
+_NOISE_FLOOR_LEVELS = 0.5  # below what can be seen: a still shot must not divide by nearly nothing
+
+
+def border_jump_ratio(shots: Sequence[FilmedShot]) -> float | None:
+    """Return the jump across chunk borders over the usual jump between frames of a chunk.
+
+    About 1 where borders cannot be told; mean over shots, None where no shot has two chunks.
+    """
+    ratios = [ratio for shot in shots if (ratio := _shot_ratio(shot)) is not None]
+    return float(np.mean(ratios)) if ratios else None
+
+
+def flicker(shots: Sequence[FilmedShot], truth: Sequence[Pixels]) -> float | None:
+    """Return by how many levels a pixel leaves both its neighbours in time, less what truth has.
+
+    The distance of each frame from the median of itself, the one before and the one after: no
+    steady change counts, a flash does. Edges that move swing a little in true frames [F, H, W, 3]
+    as well. None where all shots have fewer than three frames.
+    """
+    excess = [
+        _mean_swing(shot.frames) - _mean_swing(true_frames)
+        for shot, true_frames in zip(shots, truth, strict=True)
+        if len(shot.frames) >= 3 and len(true_frames) >= 3
+    ]
+    return float(np.mean(excess)) if excess else None
+
+
+def _shot_ratio(shot: FilmedShot) -> float | None:
+    borders = [start for start in shot.chunk_starts if start > 0]
+    jumps = frame_jumps(shot.frames)
+    inside = np.delete(jumps, [border - 1 for border in borders])
+    if not borders or not len(inside):
+        return None
+    at_borders = float(np.mean([jumps[border - 1] for border in borders]))
+    usual = float(np.median(inside))
+    return (at_borders + _NOISE_FLOOR_LEVELS) / (usual + _NOISE_FLOOR_LEVELS)
+
+
+def frame_jumps(frames: Pixels) -> np.ndarray:
+    """Return the mean absolute change in levels from each frame to the next, [F - 1]."""
+    changes = np.abs(np.diff(frames.astype(np.int16), axis=0))
+    return np.asarray(changes.mean(axis=(1, 2, 3)))
+
+
+def _mean_swing(frames: Pixels) -> float:
+    before, now, after = (frames[i : len(frames) - 2 + i].astype(np.int16) for i in range(3))
+    median = np.maximum(np.minimum(before, after), np.minimum(np.maximum(before, after), now))
+    return float(np.abs(now - median).mean())

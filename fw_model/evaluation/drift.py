@@ -1,0 +1,41 @@
+"""Does a long shot fall apart? What is asked for against what is seen, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fw_model.evaluation.accuracy import shows_figures, shows_place, shows_scale
+from fw_model.evaluation.oracle import ShotReading
+from fw_model.evaluation.truth import FilmedShot, StoryTruth
+
+_WINDOW = 10
+
+
+def accuracy_by_chunk(
+    shots: Sequence[FilmedShot], readings: Sequence[ShotReading], story: StoryTruth
+) -> list[float]:
+    """Return for each chunk number the share right of figures, place and scale over the shots."""
+    rights: dict[int, list[float]] = {}
+    for filmed, reading, shot in zip(shots, readings, story.shots, strict=True):
+        for chunk, span in enumerate(filmed.chunk_spans):
+            right = [
+                shows_figures(reading, shot, span),
+                shows_place(reading, shot, span),
+                shows_scale(reading, shot, span),
+            ]
+            rights.setdefault(chunk, []).append(float(np.mean(right)))
+    return [float(np.mean(rights[chunk])) for chunk in sorted(rights)]
+
+
+def drift_ratio(by_chunk: Sequence[float]) -> float | None:
+    """Return the accuracy of the last chunks over that of the first: ten, or half of them.
+
+    1 where nothing drifts; None for one chunk, or where the first are all wrong.
+    """
+    window = min(_WINDOW, len(by_chunk) // 2)
+    if window == 0:
+        return None
+    first, last = float(np.mean(by_chunk[:window])), float(np.mean(by_chunk[-window:]))
+    return last / first if first > 0 else None

@@ -1,0 +1,40 @@
+"""Does a character keep its colours? Prompts never say a hue: only the shot cache can carry it."""
+
+from __future__ import annotations
+
+import cmath
+import math
+from collections.abc import Sequence
+
+from fw_model.evaluation.oracle import ShotReading, hue_gap_deg
+from fw_model.evaluation.truth import StoryTruth
+
+
+def hue_errors_deg(readings: Sequence[ShotReading], story: StoryTruth) -> list[float]:
+    """Return how far each character's body and hat are from their mean hue in earlier shots.
+
+    Two numbers in degrees, 0 to 180, for every time that a character is asked for and seen again.
+    Where it is not seen there is nothing to compare: `figure_accuracy` counts that.
+    """
+    errors: list[float] = []
+    earlier: dict[str, list[tuple[float, float]]] = {}
+    for reading, shot in zip(readings, story.shots, strict=True):
+        seen = reading.figures_in()
+        for figure in shot.figures:
+            if figure.kind not in seen:
+                continue
+            hues = (seen[figure.kind].body_hue_deg, seen[figure.kind].trim_hue_deg)
+            before = earlier.setdefault(figure.kind, [])
+            if before:
+                errors += [
+                    hue_gap_deg(hue, mean_hue_deg([old[part] for old in before]))
+                    for part, hue in enumerate(hues)
+                ]
+            before.append(hues)
+    return errors
+
+
+def mean_hue_deg(hues_deg: Sequence[float]) -> float:
+    """Return the mean of directions on the hue circle."""
+    total = sum(cmath.rect(1.0, math.radians(hue)) for hue in hues_deg)
+    return math.degrees(cmath.phase(total)) % 360.0

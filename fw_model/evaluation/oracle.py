@@ -1,0 +1,165 @@
+"""The oracle: what a toy film's frames show, so that it can be held against what was asked for.
+
+A reading keeps probabilities frame by frame; any span of frames can be asked about. The oracle's
+own accuracy on held-out truth lies beside its weights and goes into every scorecard.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fw_model.errors import CheckpointError
+from fw_model.evaluation.oracle_net import OracleNet, Vocabulary
+from fw_model.evaluation.truth import Pixels
+from fw_model.media.video import uint8_to_frames
+from fw_model.model import TINY
+
+WEIGHTS_FILE = "oracle.safetensors"
+CARD_FILE = "oracle.json"
+PACKAGED_ORACLE = TINY / "oracle"
+_FRAMES_AT_ONCE = 256
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SeenFigure:
+    """A figure in a span of frames: hues in degrees, how sure its presence is in 0..1."""
+
+    kind: str
+    presence: float
+    body_hue_deg: float
+    trim_hue_deg: float
+
+
+@dataclass(frozen=True)
+class ShotReading:
+    """What the oracle sees in a shot of F frames, frame by frame; `actions` over all of it."""
+
+    vocabulary: Vocabulary
+    place: Floats  # [F, places] probabilities
+    light: Floats  # [F, lights]
+    scale: Floats  # [F, scales]
+    presence: Floats  # [F, K]
+    body_hue: Floats  # [F, K, 2] cosine, sine
+    trim_hue: Floats  # [F, K, 2]
+    boxes: Floats  # [F, K, 4]
+    actions: Floats  # [K, actions] probabilities
+
+    def place_in(self, start: int = 0, end: int | None = None) -> str:
+        """Return the place seen in frames [start, end)."""
+        return self.vocabulary.places[int(self.place[start:end].mean(0).argmax())]
+
+    def light_in(self, start: int = 0, end: int | None = None) -> str:
+        """Return the light seen in frames [start, end)."""
+        return self.vocabulary.lights[int(self.light[start:end].mean(0).argmax())]
+
+    def scale_in(self, start: int = 0, end: int | None = None) -> str:
+        """Return the camera scale seen in frames [start, end)."""
+        return self.vocabulary.scales[int(self.scale[start:end].mean(0).argmax())]
+
+    def figures_in(self, start: int = 0, end: int | None = None) -> dict[str, SeenFigure]:
+        """Return the figures seen in more likelihood than not in frames [start, end), by kind."""
+        presence = self.presence[start:end].mean(0)
+        return {
+            kind: SeenFigure(
+                kind=kind,
+                presence=float(presence[i]),
+                body_hue_deg=_hue(self.body_hue[start:end, i]),
+                trim_hue_deg=_hue(self.trim_hue[start:end, i]),
+            )
+            for i, kind in enumerate(self.vocabulary.kinds)
+            if presence[i] > 0.5
+        }
+
+    def action_of(self, kind: str) -> str:
+        """Return what the figure of `kind` does over the whole shot."""
+        row = self.actions[self.vocabulary.kinds.index(kind)]
+        return self.vocabulary.actions[int(row.argmax())]
+
+    def box_of(self, kind: str, frame: int) -> tuple[float, float, float, float]:
+        """Return x0, y0, x1, y1 of the figure of `kind` in a frame, in fractions of the frame."""
+        x0, y0, x1, y1 = self.boxes[frame, self.vocabulary.kinds.index(kind)].clip(0, 1).tolist()
+        return x0, y0, x1, y1
+
+
+class Oracle:
+    """A trained network and what is known of it."""
+
+    def __init__(self, net: OracleNet, card: dict[str, Any] | None = None) -> None:
+        self.net = net.float().eval()
+        self.card = card or {}
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words that it tells apart."""
+        return self.net.vocabulary
+
+    @classmethod
+    def load(cls, folder: Path = PACKAGED_ORACLE) -> Oracle:
+        """Load the oracle of `folder`; CheckpointError if there is none."""
+        try:
+            card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+            words = {name: tuple(values) for name, values in card["vocabulary"].items()}
+            net = OracleNet(Vocabulary(**words), card["width"])
+            net.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise CheckpointError(
+                f"There is no usable oracle in {folder} ({type(error).__name__}: {error}); "
+                "make one with `filmweaver pretrain oracle FILMS OUTPUT`."
+            ) from error
+        return cls(net, card)
+
+    def save(self, folder: Path, **facts: Any) -> None:
+        """Write the weights in half precision, and beside them the words and `facts`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        half = {name: value.half().contiguous() for name, value in self.net.state_dict().items()}
+        save_file(half, folder / WEIGHTS_FILE)
+        width = self.net.masks.in_channels
+        card = {"vocabulary": asdict(self.vocabulary), "width": width, **facts}
+        (folder / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+    @torch.no_grad()
+    def read(self, frames: Pixels) -> ShotReading:
+        """Read the frames [F, H, W, 3] of one shot."""
+        outputs = [
+            self.net(uint8_to_frames(frames[start : start + _FRAMES_AT_ONCE]))
+            for start in range(0, len(frames), _FRAMES_AT_ONCE)
+        ]
+
+        def joined(name: str) -> torch.Tensor:
+            return torch.cat([getattr(output, name)[0] for output in outputs])
+
+        actions = torch.stack([output.action[0].softmax(-1) for output in outputs]).mean(0)
+        return ShotReading(
+            vocabulary=self.vocabulary,
+            place=joined("place").softmax(-1).numpy(),
+            light=joined("light").softmax(-1).numpy(),
+            scale=joined("scale").softmax(-1).numpy(),
+            presence=joined("presence").sigmoid().numpy(),
+            body_hue=joined("body_hue").numpy(),
+            trim_hue=joined("trim_hue").numpy(),
+            boxes=joined("boxes").numpy(),
+            actions=actions.numpy(),
+        )
+
+
+def hue_gap_deg(first: float, second: float) -> float:
+    """Return the distance of two hues on the circle, 0 to 180 degrees."""
+    return abs((first - second + 180.0) % 360.0 - 180.0)
+
+
+def _hue(vectors: Floats) -> float:
+    """Return the circular mean of hue vectors [F, 2], in degrees; unsure frames weigh less."""
+    cosine, sine = vectors.mean(0).tolist()
+    return math.degrees(math.atan2(sine, cosine)) % 360.0

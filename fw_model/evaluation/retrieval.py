@@ -1,0 +1,38 @@
+"""Does the shot cache find the right place again when a story comes back to it (A-B-A)?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fw_model.evaluation.truth import FilmedShot, StoryTruth
+
+
+def return_hits(shots: Sequence[FilmedShot], story: StoryTruth) -> list[bool]:
+    """Say for each return to a place whether the best keyframe found shows that place.
+
+    A return is a shot in a place of an earlier shot, straight after a shot elsewhere. A return
+    whose shot read no keyframe at all is not counted: its cache was switched off.
+    """
+    hits = []
+    for index in returning_shots(story):
+        found = [cached for cached in shots[index].cached if cached.shot >= 0]
+        if found:
+            best = story.shots[found[0].shot]
+            hits.append(best.place_index == story.shots[index].place_index)
+    return hits
+
+
+def retrieval_return_accuracy(shots: Sequence[FilmedShot], story: StoryTruth) -> float | None:
+    """Return the share of returns that found their place; None where there is no return."""
+    hits = return_hits(shots, story)
+    return sum(hits) / len(hits) if hits else None
+
+
+def returning_shots(story: StoryTruth) -> list[int]:
+    """Return the shots that come back to a place after another one."""
+    places = [shot.place_index for shot in story.shots]
+    return [
+        i
+        for i in range(2, len(places))
+        if places[i] != places[i - 1] and places[i] in places[: i - 1]
+    ]

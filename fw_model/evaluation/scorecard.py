@@ -1,0 +1,134 @@
+"""From the scores of single stories to the scorecard: means with intervals over stories.
+
+Stories are the independent samples, so they are what the bootstrap draws again. The same stories
+are filmed by every variant, so differences are taken story by story.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fw_model.evaluation.story_score import METRICS
+from fw_model.evaluation.variants import VARIANTS
+
+Interval = dict[str, float]
+StoryScores = Mapping[int, Mapping[str, Any]]  # seed -> what `score_story` returned
+
+_DECIMALS = 4
+
+
+def build_scorecard(
+    scores: Mapping[str, StoryScores],
+    truth: StoryScores,
+    *,
+    num_bootstrap: int,
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the scorecard as plain JSON.
+
+    `variants`: each variant's metrics as {mean, low, high} with a 95 % interval, null where not
+    measured. `full_minus`: the same for differences to the full method, story by story. `truth`:
+    what the metrics say of the true films. `details`: what has no column.
+    """
+    full = scores.get("full", {})
+    return {
+        "variants": {
+            name: {m: _over_stories(scores.get(name, {}), m, num_bootstrap) for m in METRICS}
+            for name in VARIANTS
+        },
+        "full_minus": {
+            name: {m: _difference(full, stories, m, num_bootstrap) for m in METRICS}
+            for name, stories in scores.items()
+            if name != "full" and full
+        },
+        "truth": {m: _over_stories(truth, m, num_bootstrap) for m in METRICS},
+        "details": {name: _details(stories) for name, stories in scores.items()},
+        **about,
+    }
+
+
+def bootstrap_interval(values: Sequence[float], num_bootstrap: int) -> Interval | None:
+    """Return mean and 95 % percentile interval over resampled values; None of no values.
+
+    The draws depend on the number of values alone, so the same scores give the same interval.
+    """
+    if not values:
+        return None
+    array = np.asarray(values, dtype=np.float64)
+    rng = np.random.default_rng(len(array))
+    means = array[rng.integers(len(array), size=(num_bootstrap, len(array)))].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return {
+        "mean": round(float(array.mean()), _DECIMALS),
+        "low": round(float(low), _DECIMALS),
+        "high": round(float(high), _DECIMALS),
+    }
+
+
+def _over_stories(stories: StoryScores, metric: str, num_bootstrap: int) -> Interval | None:
+    values = [story["metrics"][metric] for _, story in sorted(stories.items())]
+    return bootstrap_interval([v for v in values if v is not None], num_bootstrap)
+
+
+def _difference(
+    full: StoryScores, other: StoryScores, metric: str, num_bootstrap: int
+) -> Interval | None:
+    pairs = [
+        (full[seed]["metrics"][metric], other[seed]["metrics"][metric])
+        for seed in sorted(set(full) & set(other))
+    ]
+    gaps = [a - b for a, b in pairs if a is not None and b is not None]
+    return bootstrap_interval(gaps, num_bootstrap)
+
+
+def _details(stories: StoryScores) -> dict[str, Any]:
+    """Return what a reader asks next: medians, light, flicker, accuracy chunk by chunk."""
+    details = [story["details"] for _, story in sorted(stories.items())]
+    hue_errors = [error for d in details for error in d["hue_errors_deg"]]
+    lengths = max((len(d["accuracy_by_chunk"]) for d in details), default=0)
+    return {
+        "num_stories": len(details),
+        "hue_error_median_deg": _rounded(np.median(hue_errors)) if hue_errors else None,
+        "num_hue_comparisons": len(hue_errors),
+        "light_accuracy": _mean([d["light_accuracy"] for d in details]),
+        "flicker": _mean([d["flicker"] for d in details]),
+        "drift_ratio": _mean([d["drift_ratio"] for d in details]),
+        "accuracy_by_chunk": [
+            _mean([d["accuracy_by_chunk"][i] for d in details if i < len(d["accuracy_by_chunk"])])
+            for i in range(lengths)
+        ],
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return _rounded(np.mean(known)) if known else None
+
+
+def _rounded(value: Any) -> float:
+    return round(float(value), _DECIMALS)
+
+
+def table_rows(scorecard: Mapping[str, Any]) -> list[list[str]]:
+    """Return the scorecard as a table: a header, then a metric a row, a measured variant a column.
+
+    Cells read "mean [low, high]", or "not measured".
+    """
+    columns = {
+        name: metrics
+        for name, metrics in scorecard["variants"].items()
+        if any(value is not None for value in metrics.values())
+    }
+    columns["truth"] = scorecard["truth"]
+    rows = [["metric", *columns]]
+    rows += [[metric, *(_cell(c[metric]) for c in columns.values())] for metric in METRICS]
+    return rows
+
+
+def _cell(interval: Interval | None) -> str:
+    if interval is None:
+        return "not measured"
+    return f"{interval['mean']:.3g} [{interval['low']:.3g}, {interval['high']:.3g}]"

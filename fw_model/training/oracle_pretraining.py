@@ -1,0 +1,202 @@
+"""Training of the toy-film oracle, and its accuracy on held-out truth."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from fw_model.config import StrictModel
+from fw_model.diffusion.schedule import derive_seed
+from fw_model.errors import DataError
+from fw_model.evaluation.oracle import Oracle, hue_gap_deg
+from fw_model.evaluation.oracle_net import OracleNet, OracleOutput
+from fw_model.training.oracle_data import LabelledShot, OracleBatch, draw_batch, vocabulary_of
+from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState
+from fw_model.training.shot_library import ShotLibrary
+
+logger = logging.getLogger(__name__)
+
+
+class OraclePretrainConfig(StrictModel):
+    """How the oracle is trained."""
+
+    steps: int = Field(1500, ge=1, description="Steps of the optimizer.")
+    batch_size: int = Field(20, ge=1, description="Clips in a step.")
+    clip_frames: tuple[int, ...] = Field(
+        (9, 12, 16), description="Lengths of clips; a step draws one of them."
+    )
+    width: int = Field(96, ge=16, multiple_of=8, description="Channels of the last layers.")
+    learning_rate: float = Field(3e-3, gt=0, description="Peak learning rate.")
+    warmup_steps: int = Field(50, ge=0, description="Steps of linear warm-up.")
+    weight_decay: float = Field(0.02, ge=0, description="Weight decay.")
+    ema_decay: float = Field(0.995, ge=0, lt=1, description="Decay of the averaged weights.")
+    seed: int = Field(0, ge=0, description="Seed of weights, clips and damage.")
+    log_every: int = Field(25, ge=1, description="Steps between lines of metrics.")
+    save_every: int = Field(200, ge=1, description="Steps between saves of the state.")
+
+
+def pretrain_oracle(
+    config: OraclePretrainConfig,
+    training: tuple[ShotLibrary, Sequence[LabelledShot]],
+    held_out: tuple[ShotLibrary, Sequence[LabelledShot]],
+    output: Path,
+) -> dict[str, float]:
+    """Train until the last step, from where `output` stands; return the held-out accuracy.
+
+    Leaves `oracle/` (averaged weights), `metrics.jsonl` and `state.pt`.
+    """
+    library, labels = training
+    vocabulary = vocabulary_of(labels)
+    _check(config, library, vocabulary_of(held_out[1]).kinds, vocabulary.kinds)
+    torch.manual_seed(derive_seed(config.seed, "oracle-weights"))
+    net = OracleNet(vocabulary, config.width)
+    optimizer = torch.optim.AdamW(
+        net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    average = MovingAverage(net, config.ema_decay)
+    state = RunState(output / "state.pt", {"net": net, "optimizer": optimizer, "ema": average})
+    metrics = MetricsFile(output / "metrics.jsonl")
+    first = state.load(config.model_dump_json())
+    metrics.truncate(first)
+    for step in range(first, config.steps):
+        started = time.perf_counter()
+        rng = np.random.default_rng(derive_seed(config.seed, "oracle-clips", step))
+        batch = draw_batch(
+            library,
+            labels,
+            vocabulary,
+            rng,
+            batch_size=config.batch_size,
+            num_frames=config.clip_frames[int(rng.integers(len(config.clip_frames)))],
+        )
+        losses = oracle_losses(net(batch.frames), batch)
+        for group in optimizer.param_groups:
+            group["lr"] = _learning_rate(config, step)
+        optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        average.update(net)
+        if (step + 1) % config.log_every == 0:
+            row = {name: float(value.detach()) for name, value in losses.items()}
+            metrics.append(step + 1, {**row, "step_s": time.perf_counter() - started})
+        if (step + 1) % config.save_every == 0:
+            state.save(step + 1)
+    state.save(config.steps)
+    with average.applied_to(net):
+        oracle = Oracle(net)
+        accuracy = measure_oracle(oracle, *held_out)
+        facts: dict[str, Any] = {"training": config.model_dump(mode="json"), "held_out": accuracy}
+        oracle.save(output / "oracle", **facts)
+    metrics.append(config.steps, accuracy)
+    return accuracy
+
+
+def oracle_losses(output: OracleOutput, batch: OracleBatch) -> dict[str, Tensor]:
+    """Return the loss and its parts; figures count where they are present."""
+    present = batch.present  # [B, K]
+    count = present.sum().clamp_min(1.0)
+    num_frames = output.place.shape[1]
+
+    def classes(logits: Tensor, index: Tensor) -> Tensor:
+        return functional.cross_entropy(
+            logits.flatten(0, 1), index.repeat_interleave(num_frames), label_smoothing=0.05
+        )
+
+    def of_present(errors: Tensor) -> Tensor:
+        """Mean over the frames [B, F, K] of figures that are there."""
+        return (errors.mean(1) * present).sum() / count
+
+    hues = (output.body_hue - batch.body_hue[:, None]).square().sum(-1)  # [B, F, K]
+    hues = hues + (output.trim_hue - batch.trim_hue[:, None]).square().sum(-1)
+    boxes = (output.boxes - batch.boxes).abs().mean(-1)  # [B, F, K]
+    actions = functional.cross_entropy(
+        output.action.flatten(0, 1), batch.action.flatten(), reduction="none", label_smoothing=0.05
+    )
+    parts = {
+        "place": classes(output.place, batch.place),
+        "light": classes(output.light, batch.light),
+        "scale": classes(output.scale, batch.scale),
+        "presence": functional.binary_cross_entropy_with_logits(
+            output.presence, present[:, None].expand_as(output.presence)
+        ),
+        "hue": of_present(hues),
+        "box": of_present(boxes),
+        "action": (actions * present.flatten()).sum() / count,
+    }
+    loss = (
+        parts["place"]
+        + 0.5 * parts["light"]
+        + parts["scale"]
+        + 4.0 * parts["presence"]
+        + 2.0 * parts["hue"]
+        + 4.0 * parts["box"]
+        + parts["action"]
+    )
+    return {"loss": loss, **parts}
+
+
+@torch.no_grad()
+def measure_oracle(
+    oracle: Oracle, library: ShotLibrary, labels: Sequence[LabelledShot], *, num_frames: int = 24
+) -> dict[str, float]:
+    """Return the oracle's accuracy over the first frames of all shots: shares, and degrees."""
+    rights: dict[str, list[bool]] = {
+        name: [] for name in ("figures", "place", "light", "scale", "action")
+    }
+    hue_errors: list[float] = []
+    for index, label in enumerate(labels):
+        count = min(num_frames, library.shots[index].num_frames)
+        reading = oracle.read(np.array(library.clip(index, 0, count)))
+        seen = reading.figures_in()
+        rights["figures"].append(set(seen) == {figure.kind for figure in label.figures})
+        rights["place"].append(reading.place_in() == label.place)
+        rights["light"].append(reading.light_in() == label.light)
+        rights["scale"].append(reading.scale_in() == label.scale)
+        for figure in label.figures:
+            rights["action"].append(reading.action_of(figure.kind) == figure.action)
+            if figure.kind in seen:
+                found = seen[figure.kind]
+                hue_errors.append(hue_gap_deg(found.body_hue_deg, figure.body_hue_deg))
+                hue_errors.append(hue_gap_deg(found.trim_hue_deg, figure.trim_hue_deg))
+    accuracy = {f"{name}_accuracy": float(np.mean(claims)) for name, claims in rights.items()}
+    if hue_errors:
+        accuracy["hue_error_deg"] = float(np.mean(hue_errors))
+        accuracy["hue_error_median_deg"] = float(np.median(hue_errors))
+    return {**{k: round(v, 4) for k, v in accuracy.items()}, "num_shots": float(len(labels))}
+
+
+def _learning_rate(config: OraclePretrainConfig, step: int) -> float:
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    return (
+        config.learning_rate
+        * warm
+        * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
+    )
+
+
+def _check(
+    config: OraclePretrainConfig,
+    library: ShotLibrary,
+    held_out_kinds: tuple[str, ...],
+    kinds: tuple[str, ...],
+) -> None:
+    longest = max(config.clip_frames)
+    if not library.with_frames(longest):
+        raise DataError(f"No shot has {longest} frames; choose shorter clips or longer shots.")
+    unknown = sorted(set(held_out_kinds) - set(kinds))
+    if unknown:
+        raise DataError(
+            f"The held-out films show {', '.join(unknown)}, which no training film does; "
+            "give more films."
+        )

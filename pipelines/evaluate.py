@@ -1,0 +1,156 @@
+"""`filmweaver evaluate`: films held-out stories with every variant of a model and scores them.
+
+A row of work is one story under one variant. Its result is a file, written last and whole, so a
+stopped run goes on where it was; a result made under other settings is made again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from fw_model.evaluation.config import EvaluationConfig
+from fw_model.evaluation.oracle import PACKAGED_ORACLE, Oracle
+from fw_model.evaluation.report import StoryStrips, render_report
+from fw_model.evaluation.scorecard import build_scorecard
+from fw_model.generation import GenerationConfig
+from fw_model.model import ModelConfig, load_record
+from pipelines.storage import Store
+from pipelines.story_filming import TRUTH, StoryFilmer, StoryJob, fingerprint, read_result
+from pipelines.story_suites import suite_story
+
+logger = logging.getLogger(__name__)
+
+
+def run_evaluate(
+    config: EvaluationConfig,
+    model: ModelConfig,
+    generation: GenerationConfig,
+    output: str | Path,
+) -> dict[str, Any]:
+    """Film, score and report on a running Ray; return the scorecard.
+
+    Leaves `scorecard.json`, `scorecard.html`, `stories/VARIANT/*.json` and `films/VARIANT/*` in
+    `output`, which every node must reach.
+    """
+    # Actors run in another folder, so a local path must be whole.
+    store = Store(str(output) if "://" in str(output) else str(Path(output).absolute()))
+    oracle_folder = Path(config.oracle) if config.oracle else PACKAGED_ORACLE
+    oracle = Oracle.load(oracle_folder)  # a missing oracle is told before hours of filming
+    jobs = plan_jobs(config, model, generation, oracle_folder)
+    todo = [job for job in jobs if read_result(store, job) is None]
+    logger.info("%d films, %d of them made before", len(jobs), len(jobs) - len(todo))
+    started = time.perf_counter()
+    filmed = _filmed(config, generation, oracle_folder, store, todo)
+    for done, job in enumerate(filmed, start=1):
+        elapsed_s = time.perf_counter() - started
+        left_s = elapsed_s / done * (len(todo) - done)
+        logger.info(
+            "film %d/%d: %s of story %d (%.0f s, %.0f s to go)",
+            done, len(todo), job.variant, job.seed, elapsed_s, left_s,
+        )  # fmt: skip
+    scorecard = _scorecard(config, model, generation, oracle, store, jobs)
+    store.write("scorecard.json", json.dumps(scorecard, indent=2).encode() + b"\n")
+    store.write("scorecard.html", render_report(scorecard, _strips(config, store, jobs)).encode())
+    return scorecard
+
+
+def plan_jobs(
+    config: EvaluationConfig, model: ModelConfig, generation: GenerationConfig, oracle: Path
+) -> list[StoryJob]:
+    """Return all films to be made, one model after the other: loading takes longer than a film."""
+    models = {
+        name: model.model_copy(
+            update={"checkpoint": config.checkpoints.get(name, model.checkpoint)}
+        )
+        for name in (TRUTH, *config.variants)
+    }
+    names = sorted(models, key=lambda name: models[name].checkpoint != model.checkpoint)
+    prints = {name: fingerprint(config, models[name], generation, oracle, name) for name in names}
+    return [
+        StoryJob(name, seed, models[name], prints[name])
+        for name in names
+        for seed in config.story_seeds
+    ]
+
+
+def _filmed(
+    config: EvaluationConfig,
+    generation: GenerationConfig,
+    oracle: Path,
+    store: Store,
+    jobs: list[StoryJob],
+) -> Iterator[StoryJob]:
+    """Yield jobs as they are done, each by the next free actor; the first error ends the run."""
+    remote = ray.remote(StoryFilmer).options(
+        num_cpus=config.cpus_per_actor,
+        num_gpus=config.gpus_per_actor,
+        max_restarts=3,
+        max_task_retries=3,
+    )
+    count = min(config.num_actors, len(jobs))
+    actors = [remote.remote(config, generation, oracle.absolute(), store.uri) for _ in range(count)]
+    waiting = iter(jobs)
+    running = {actor.film.remote(job): actor for actor, job in zip(actors, waiting, strict=False)}
+    try:
+        while running:
+            (done,), _ = ray.wait(list(running), num_returns=1)
+            actor = running.pop(done)
+            yield ray.get(done)
+            job = next(waiting, None)
+            if job is not None:
+                running[actor.film.remote(job)] = actor
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+
+
+def _scorecard(
+    config: EvaluationConfig,
+    model: ModelConfig,
+    generation: GenerationConfig,
+    oracle: Oracle,
+    store: Store,
+    jobs: list[StoryJob],
+) -> dict[str, Any]:
+    scores: dict[str, dict[int, dict[str, Any]]] = {}
+    for job in jobs:
+        result = read_result(store, job)
+        assert result is not None  # it was filmed, or there would have been an error
+        scores.setdefault(job.variant, {})[job.seed] = result
+    truth = scores.pop(TRUTH)
+    return build_scorecard(
+        scores,
+        truth,
+        num_bootstrap=config.num_bootstrap,
+        about={
+            "oracle": oracle.card,
+            "settings": {
+                **config.model_dump(mode="json"),
+                "model": model.model_dump(mode="json", exclude_defaults=True),
+                "generation": generation.model_dump(mode="json", exclude_defaults=True),
+                "fps": load_record(model).fps,
+            },
+        },
+    )
+
+
+def _strips(config: EvaluationConfig, store: Store, jobs: list[StoryJob]) -> list[StoryStrips]:
+    """Return the film strips of the first stories, truth and every variant side by side."""
+    strips = []
+    for seed in config.story_seeds[: config.films_in_report]:
+        story = suite_story(seed, config).truth
+        strips.append(
+            StoryStrips(
+                title=f"Story {seed}",
+                prompts=[shot.prompt for shot in story.shots],
+                strips={j.variant: store.read(j.strip_key) for j in jobs if j.seed == seed},
+            )
+        )
+    return strips

@@ -1,0 +1,110 @@
+"""Intervals over stories, the scorecard's format, and the page."""
+
+import numpy as np
+import pytest
+
+from fw_model.config import validate
+from fw_model.errors import ConfigError
+from fw_model.evaluation.config import EvaluationConfig
+from fw_model.evaluation.report import StoryStrips, film_strip, render_report
+from fw_model.evaluation.scorecard import bootstrap_interval, build_scorecard, table_rows
+from fw_model.evaluation.story_score import METRICS
+from fw_model.evaluation.variants import VARIANTS
+
+
+def scored(value, **metrics):
+    return {
+        "metrics": {**dict.fromkeys(METRICS), "figure_accuracy": value, **metrics},
+        "details": {
+            "light_accuracy": 1.0,
+            "flicker": 0.1,
+            "drift_ratio": None,
+            "accuracy_by_chunk": [1.0, value],
+            "hue_errors_deg": [10.0, 30.0],
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def card():
+    full = {seed: scored(0.9 + 0.01 * (seed % 3), hue_error_deg=12.0) for seed in range(30)}
+    without = {seed: scored(0.5 + 0.02 * (seed % 5), hue_error_deg=60.0) for seed in range(30)}
+    truth = {seed: scored(1.0) for seed in range(30)}
+    scores = {"full": full, "without_shot_cache": without}
+    about = {"oracle": {"held_out": {"place_accuracy": 0.99}}, "settings": {"seeds": "0:30"}}
+    return build_scorecard(scores, truth, num_bootstrap=500, about=about)
+
+
+def test_an_interval_holds_its_mean_and_narrows_with_more_stories():
+    rng = np.random.default_rng(0)
+    few, many = (bootstrap_interval(rng.normal(size=n).tolist(), 1000) for n in (10, 1000))
+    for interval in (few, many):
+        assert interval["low"] < interval["mean"] < interval["high"]
+    assert many["high"] - many["low"] < (few["high"] - few["low"]) / 4
+
+
+def test_95_of_100_intervals_hold_the_true_mean():
+    rng = np.random.default_rng(1)
+    held = 0
+    for _ in range(200):
+        interval = bootstrap_interval(rng.normal(size=40).tolist(), 400)
+        held += interval["low"] <= 0 <= interval["high"]
+    assert 0.88 <= held / 200 <= 0.99
+
+
+def test_the_same_values_give_the_same_interval():
+    values = [0.1, 0.5, 0.7]
+    assert bootstrap_interval(values, 300) == bootstrap_interval(values, 300)
+    assert bootstrap_interval([], 300) is None
+
+
+def test_every_variant_and_metric_is_there_and_null_where_not_measured(card):
+    assert list(card["variants"]) == list(VARIANTS)
+    assert all(list(metrics) == list(METRICS) for metrics in card["variants"].values())
+    full = card["variants"]["full"]
+    assert set(full["figure_accuracy"]) == {"mean", "low", "high"}
+    assert full["aesthetic"] is None
+    assert not any(card["variants"]["without_augmentation"].values())
+
+
+def test_differences_are_taken_story_by_story(card):
+    gap = card["full_minus"]["without_shot_cache"]["hue_error_deg"]
+    assert gap == {"mean": -48.0, "low": -48.0, "high": -48.0}
+
+
+def test_medians_are_over_all_comparisons(card):
+    assert card["details"]["full"]["hue_error_median_deg"] == 20.0
+    assert card["details"]["full"]["num_hue_comparisons"] == 60
+
+
+def test_the_table_says_what_was_not_measured(card):
+    header, *rows = table_rows(card)
+    assert header == ["metric", "full", "without_shot_cache", "truth"]
+    assert next(row for row in rows if row[0] == "aesthetic")[1:] == ["not measured"] * 3
+    assert next(row for row in rows if row[0] == "figure_accuracy")[1].startswith("0.91 [")
+
+
+def test_the_page_stands_alone(card):
+    frames = [np.zeros((9, 16, 16, 3), np.uint8)] * 2
+    strips = [StoryStrips("Story 1", ["a <bear>", "a cat"], {"full": film_strip(frames)})]
+    page = render_report(card, strips)
+    assert "data:image/jpeg;base64," in page
+    assert "a &lt;bear&gt;" in page
+    assert "without_shot_cache" in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seeds": "5:5"},
+        {"seeds": "seven"},
+        {"variants": ["fulll"]},
+        {"variants": []},
+        {"variants": ["full", "full"]},
+        {"variants": ["without_augmentation"]},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes):
+    with pytest.raises(ConfigError):
+        validate(EvaluationConfig, changes, "here")
