@@ -298,6 +298,7 @@ class _ShotTracker:
         self._motion, self._luma, self._contrast = array("f"), array("f"), array("f")
         self._previous: np.ndarray | None = None
         self._opened_by = Transition("cut", 0, 0, 0.0)
+        self._closing: Transition | None = None
         self._shots: list[dict[str, Any]] = []
 
     def take(self, frame: Any, seen: _Stream) -> None:
@@ -342,8 +343,16 @@ class _ShotTracker:
 
     def _close(self, closing: Transition, seen: _Stream, *, is_end: bool = False) -> None:
         opening = self._opened_by
-        start = (opening.start_frame + opening.end_frame + 1) // 2
+        if closing.start_frame == 0 and not self._shots and not is_end:
+            self._opened_by = closing  # the video fades in: there is no shot before
+            return
+        if closing.end_frame >= seen.num_frames and not is_end:
+            self._closing = closing  # the video fades out: there is no shot after
+            return
+        start = (opening.start_frame + opening.end_frame + 1) // 2 if self._shots else 0
         end = (closing.start_frame + closing.end_frame + 1) // 2
+        if is_end:
+            closing, end = self._closing or closing, seen.num_frames
         too_close = end - start < self._settings.detector.min_shot_frames
         if end <= start or (too_close and not is_end and closing.kind == "cut"):
             return
@@ -369,7 +378,6 @@ class _ShotTracker:
     ) -> dict[str, Any]:
         span = slice(content_start, content_end)
         middle = keyframes[len(keyframes) // 2].picture if keyframes else None
-        is_first = not self._shots and opening.start_frame == opening.end_frame
         return {
             "shot_id": shot_id(self._video, start, end, self._settings.detector_hash),
             "index": len(self._shots),
@@ -380,7 +388,7 @@ class _ShotTracker:
             "start_s": seen.times[start],
             "end_s": seen.times[end] if end < len(seen.times) else self.end_s(seen),
             "transition_in": {
-                "kind": "start" if is_first else opening.kind,
+                "kind": opening.kind if self._shots else "start",
                 "start_frame": opening.start_frame,
                 "end_frame": opening.end_frame,
                 "score": opening.score,

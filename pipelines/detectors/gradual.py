@@ -1,23 +1,253 @@
 """Gradual transitions: dissolves, fades and wipes, found by fitting a blend of two frames.
 
 In a dissolve each frame between A and B is close to A + weight * (B - A) with a weight that rises
-from 0 to 1; in a wipe each pixel is either A's or B's. A fade through black (or white) is two
-dissolves that meet in a flat frame. A moving camera is neither: its frames are no blend.
+from 0 to 1; in a wipe each pixel is either A's or B's, ever more of them B's. A fade through black
+(or white) is two dissolves that meet in a flat frame. A moving camera is neither: its frames are
+no blend of two others.
+
+N: pixels of a thumbnail; M: frames between A and B that are looked at.
 """
 
 from __future__ import annotations
 
-from pipelines.detectors.base import SmallFrame, Transition
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.detectors.base import GRID_HEIGHT, GRID_WIDTH, SmallFrame, Transition
+
+Floats = NDArray[np.float32]
+
+LENGTHS_S = (0.4, 0.7, 1.2, 2.0)
+MIN_STRUCTURE = 0.3  # 1 - correlation of A and B
+# A transition changes the whole picture; a figure that comes or goes changes a part of it.
+MIN_BLOCK_CHANGE = 20.0  # root mean square difference of A and B in the median of 3 x 4 blocks
+MIN_AREA = 0.5  # share of pixels that differ by more than SAME_LUMA
+SAME_LUMA = 8.0
+MAX_RESIDUAL = 0.04  # share of the change that the blend leaves unexplained
+MAX_STEP = 0.2  # more weight than this in one frame is a cut or a flash
+# A camera that turns to something else switches pixels too, if less cleanly than a wipe.
+MAX_WIPE_RESIDUAL = 0.03
+MIN_WIPE_STRUCTURE = 0.6
+MIN_WIPE_AREA = 0.7
+MAX_HASTE = 2.5  # fastest step of a transition, as a multiple of its mean step
+FLAT_STD = 6.0
+JOIN_S = 0.6
+EDGE_S = 0.4  # a picture seen for no longer than this at the end of the file is no shot
+RETURN_STRUCTURE = 0.15  # two frames closer than this show the same view
+LOOK_EVERY = 4
+
+
+@dataclass(frozen=True)
+class _Thumbnail:
+    index: int
+    luma: Floats  # [N]
+    is_flat: bool
+
+
+@dataclass(frozen=True)
+class Blend:
+    """How well the frames between A and B are a blend of the two.
+
+    `weights` [M] is how much of B each frame holds; `residual` the unexplained share of change.
+    """
+
+    weights: Floats
+    residual: float
+
+
+def fit_dissolve(first: Floats, last: Floats, between: Floats) -> Blend:
+    """Fit each frame of `between` [M, N] as `first` + weight * (`last` - `first`)."""
+    change = last - first  # [N]
+    energy = float(change @ change)
+    offset = between - first  # [M, N]
+    weights = offset @ change / energy  # [M]
+    rest = offset - weights[:, None] * change
+    return Blend(weights, float((rest * rest).sum(1).mean()) / energy)
+
+
+def fit_wipe(first: Floats, last: Floats, between: Floats) -> Blend:
+    """Fit each pixel of `between` [M, N] as either `first`'s or `last`'s."""
+    change = last - first
+    energy = float(change @ change)
+    to_first, to_last = (between - first) ** 2, (between - last) ** 2  # [M, N]
+    switched = to_last < to_first
+    weights = (switched * change**2).sum(1) / energy  # [M]
+    rest = np.minimum(to_first, to_last)
+    return Blend(weights.astype(np.float32), float(rest.sum(1).mean()) / energy)
 
 
 class GradualFinder:
     """Merges gradual transitions into a detector's cuts, in order of time."""
 
     def __init__(self, *, fps: float) -> None:
-        self.max_delay = 0
+        self._lengths = sorted({max(6, round(s * fps)) for s in LENGTHS_S})
+        self._join_frames = round(JOIN_S * fps)
+        self._edge_frames = round(EDGE_S * fps)
+        longest = self._lengths[-1]
+        self._recent: deque[_Thumbnail] = deque(maxlen=longest + 1)
+        self._cuts: list[Transition] = []
+        self._found: list[Transition] = []
+        # What is needed to look at both sides of a transition when it is released.
+        self._history: deque[_Thumbnail] = deque(maxlen=6 * longest)
+        self._first_index = 0
+        self._last_end = 0
+        self._next_index = 0
+        # A fade is joined only after its second half was seen whole.
+        self.max_delay = 2 * longest + self._join_frames
 
     def update(self, frame: SmallFrame, cuts: list[Transition]) -> list[Transition]:
-        return cuts
+        """Take a frame and the cuts that a detector has just found."""
+        luma = _thumbnail(frame.planes[0])
+        is_flat = float(luma.std()) < FLAT_STD
+        self._recent.append(_Thumbnail(frame.index, luma, is_flat))
+        self._history.append(self._recent[-1])
+        self._next_index = frame.index + 1
+        self._cuts += cuts
+        if frame.index % LOOK_EVERY == 0:
+            self._look_back()
+        return self._release(frame.index - self.max_delay)
 
     def finish(self, cuts: list[Transition]) -> list[Transition]:
-        return cuts
+        """Return all that is still open."""
+        self._cuts += cuts
+        self._look_back()
+        return [self._at_end(found) for found in self._release(None)]
+
+    def _look_back(self) -> None:
+        """Ask of each length whether a gradual transition has just ended."""
+        frames = list(self._recent)
+        for length in self._lengths:
+            if len(frames) <= length:
+                return
+            window = frames[-length - 1 :]
+            if any(window[0].index < cut.start_frame <= window[-1].index for cut in self._cuts):
+                return
+            found = _judge(window)
+            if found is not None:
+                self._add(found)
+
+    def _add(self, found: Transition) -> None:
+        """Keep the best of those that overlap."""
+        rivals = [f for f in self._found if _overlap(f, found)]
+        if all(found.score > rival.score for rival in rivals):
+            self._found = [f for f in self._found if f not in rivals] + [found]
+
+    def _release(self, before: int | None) -> list[Transition]:
+        """Judge and hand out what ended before frame `before`; None for all."""
+        settled = [g for g in self._joined() if before is None or g.end_frame < before]
+        self._found = [f for f in self._found if not any(_overlap(f, g) for g in settled)]
+        gradual = [g for g in settled if not self._comes_back(g)]
+        self._cuts = [c for c in self._cuts if not any(_holds(g, c.start_frame) for g in gradual)]
+        cuts = [c for c in self._cuts if before is None or c.start_frame < before]
+        self._cuts = self._cuts[len(cuts) :]
+        ready = sorted([*cuts, *gradual], key=_start)
+        if ready:
+            self._last_end = ready[-1].end_frame
+        return ready
+
+    def _joined(self) -> list[Transition]:
+        """Join what is one transition: two halves of a fade, pieces of a long dissolve."""
+        joined: list[Transition] = []
+        for found in sorted(self._found, key=_start):
+            if joined and self._is_one(joined[-1], found):
+                first = joined.pop()
+                score = min(first.score, found.score)
+                found = Transition("gradual", first.start_frame, found.end_frame, score)
+            joined.append(found)
+        return [self._at_start(found) for found in joined]
+
+    def _is_one(self, first: Transition, second: Transition) -> bool:
+        gap = range(first.end_frame, second.start_frame)
+        if len(gap) <= 2:
+            return True
+        return len(gap) <= self._join_frames and self._are_flat(gap)
+
+    def _are_flat(self, frames: range) -> bool:
+        num_flat = sum(t.is_flat for t in self._history if t.index in frames)
+        return num_flat >= 0.8 * len(frames)
+
+    def _comes_back(self, found: Transition) -> bool:
+        """Tell whether the view after is one that was there shortly before: something passed."""
+        reach = self._lengths[-1]
+        before = range(found.start_frame - reach, found.start_frame)
+        after = range(found.end_frame, found.end_frame + reach)
+        left = [t.luma for t in self._history if t.index in before and not t.is_flat][::3]
+        right = [t.luma for t in self._history if t.index in after and not t.is_flat][::3]
+        return any(_structure(a, b) < RETURN_STRUCTURE for a in left for b in right)
+
+    def _at_start(self, found: Transition) -> Transition:
+        """A fade in at the start of the file begins with the file."""
+        before = range(self._first_index, found.start_frame)
+        if self._last_end > self._first_index or not self._are_flat(before):
+            return found
+        return Transition("gradual", self._first_index, found.end_frame, found.score)
+
+    def _at_end(self, found: Transition) -> Transition:
+        """A fade out at the end of the file ends with the file."""
+        after = range(found.end_frame, self._next_index)
+        if found.kind == "cut" or (len(after) > self._edge_frames and not self._are_flat(after)):
+            return found
+        return Transition("gradual", found.start_frame, self._next_index, found.score)
+
+
+def _judge(window: list[_Thumbnail]) -> Transition | None:
+    """Return the gradual transition that the frames of `window` are, None if they are none."""
+    first, last = window[0].luma, window[-1].luma
+    structure = _structure(first, last)
+    area = float((np.abs(last - first) > SAME_LUMA).mean())
+    if structure < MIN_STRUCTURE or area < MIN_AREA:
+        return None
+    if _median_block(last - first) < MIN_BLOCK_CHANGE:
+        return None
+    between = np.stack([thumbnail.luma for thumbnail in window])  # [M, N]
+    blend = fit_dissolve(first, last, between)
+    if blend.residual > MAX_RESIDUAL:
+        blend = fit_wipe(first, last, between)
+        if structure < MIN_WIPE_STRUCTURE or area < MIN_WIPE_AREA:
+            return None
+        if blend.residual > MAX_WIPE_RESIDUAL:
+            return None
+    inside = np.flatnonzero((blend.weights > 0.04) & (blend.weights < 0.96))
+    if len(inside) < 3 or not _rises(blend.weights, len(inside)):
+        return None
+    start, end = window[int(inside[0])].index, window[int(inside[-1])].index + 1
+    return Transition("gradual", start, end, 1.0 - blend.residual)
+
+
+def _median_block(change: Floats) -> float:
+    """Return the root mean square of the median of 3 x 4 blocks of a thumbnail [N]."""
+    rows, columns = GRID_HEIGHT // 2 // 3, GRID_WIDTH // 2 // 4
+    blocks = (change * change).reshape(3, rows, 4, columns).mean((1, 3))
+    return float(np.sqrt(np.median(blocks)))
+
+
+def _rises(weights: Floats, num_inside: int) -> bool:
+    """Tell whether weights go from 0 to 1 steadily: no way back, no jump, no sudden haste."""
+    steps = np.diff(weights)
+    return bool(steps.min() > -0.06 and steps.max() < min(MAX_STEP, MAX_HASTE / num_inside))
+
+
+def _structure(first: Floats, last: Floats) -> float:
+    a, b = first - first.mean(), last - last.mean()
+    floor = 4.0 * a.size
+    return 1.0 - float((a @ b + floor) / np.sqrt((a @ a + floor) * (b @ b + floor)))
+
+
+def _thumbnail(luma: NDArray[np.uint8]) -> Floats:
+    halved = luma.reshape(GRID_HEIGHT // 2, 2, GRID_WIDTH // 2, 2).mean((1, 3), dtype=np.float32)
+    return halved.ravel()
+
+
+def _start(transition: Transition) -> int:
+    return transition.start_frame
+
+
+def _overlap(a: Transition, b: Transition) -> bool:
+    return a.start_frame < b.end_frame and b.start_frame < a.end_frame
+
+
+def _holds(span: Transition, frame: int) -> bool:
+    return span.start_frame <= frame < span.end_frame
