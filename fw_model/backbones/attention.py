@@ -114,8 +114,10 @@ class SegmentTextAttention:
 def install(blocks: nn.ModuleList) -> None:
     """Give each stock block the two processors; no parameter is touched."""
     for layer, block in enumerate(blocks):
-        block.attn1.set_processor(PrefixAttention(layer))
-        block.attn2.set_processor(SegmentTextAttention(layer))
+        self_attention: Any = block.attn1
+        text_attention: Any = block.attn2
+        self_attention.set_processor(PrefixAttention(layer))
+        text_attention.set_processor(SegmentTextAttention(layer))
 
 
 def _attend(processor: Any, query: Tensor, key: Tensor, value: Tensor, visible: int) -> Tensor:

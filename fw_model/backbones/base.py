@@ -75,8 +75,16 @@ class Backbone(Protocol):
     ) -> ContextKV:
         """Return `past` followed by the keys and values of context `segments`."""
 
-    def predict(self, target: Segment, context: ContextKV | None) -> Tensor:
-        """Return the target's velocity [B, C, F, h, w] with context already encoded."""
+    def predict(
+        self,
+        target: Segment,
+        context: ContextKV | None,
+        text_kv: dict[tuple[int, int], KeyValue] | None = None,
+    ) -> Tensor:
+        """Return the target's velocity [B, C, F, h, w] with context already encoded.
+
+        `text_kv`, an empty dict at first, keeps the text's keys and values from step to step.
+        """
 
     def save(self, folder: Path, *, dtype: torch.dtype | None = None) -> None:
         """Write the transformer in diffusers' layout and the new parameters beside it."""

@@ -98,7 +98,8 @@ class WanBackbone(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The type that tokens are computed in (a few of Wan's parameters stay float32)."""
-        return self.transformer.proj_out.weight.dtype
+        dtype: torch.dtype = self.transformer.proj_out.weight.dtype
+        return dtype
 
     # ---- one pass over packed tokens ---------------------------------------------------------
 
@@ -129,14 +130,15 @@ class WanBackbone(nn.Module):
         """Return the tokens of one segment [B, L, D]; edges repeat where a kernel does not fit."""
         kernel = segment.kernel or self.patch
         coarse = kernel != self.patch
-        embed = (
+        embed: Any = (
             self.context_patch[_kernel_name(kernel)] if coarse else self.transformer.patch_embedding
         )
         latents = segment.latents
         pad_h, pad_w = -latents.shape[3] % kernel[1], -latents.shape[4] % kernel[2]
         if pad_h or pad_w:
             latents = F.pad(latents, (0, pad_w, 0, pad_h, 0, 0), mode="replicate")
-        tokens = embed(latents.to(embed.weight.dtype))  # [B, D, f, h, w]
+        dtype: torch.dtype = embed.weight.dtype
+        tokens: Tensor = embed(latents.to(dtype))  # [B, D, f, h, w]
         return rearrange(tokens, "b d f h w -> b (f h w) d").contiguous()
 
     def _conditions(
@@ -176,7 +178,7 @@ class WanBackbone(nn.Module):
         hidden = hidden[:, -grid[0] * grid[1] * grid[2] :]
         shift, scale = (model.scale_shift_table + temb[:, None]).chunk(2, dim=1)  # [B, 1, D]
         hidden = (model.norm_out(hidden.float()) * (1 + scale) + shift).type_as(hidden)
-        velocity = rearrange(
+        velocity: Tensor = rearrange(
             model.proj_out(hidden),
             "b (f h w) (pf ph pw c) -> b c (f pf) (h ph) (w pw)",
             **dict(zip(("f", "h", "w", "pf", "ph", "pw"), (*grid, *self.patch), strict=True)),

@@ -46,7 +46,8 @@ class Batch:
     def to_bytes(self) -> bytes:
         """Return the batch as safetensors."""
         arrays = {f.name: np.ascontiguousarray(getattr(self, f.name)) for f in fields(self)}
-        return save(arrays)
+        content: bytes = save(arrays)
+        return content
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Batch:
