@@ -1,6 +1,6 @@
-"""What an embedder of pictures and prompts into one space must offer.
+"""What an embedder of pictures and prompts must offer.
 
-N inputs, E embedding width, H x W pixels.
+N inputs, E embedding width.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-
-Embeddings = NDArray[np.float32]
 
 
 class Embedder(Protocol):
-    """CLIP, or anything that puts pictures and words into one space."""
+    """Puts pictures and prompts into one space, where like things have a high cosine."""
 
     model_id: str
     """Names the weights: embeddings of different ids must not be compared."""
     width: int
     image_size: int
+    """Side in pixels that pictures are scaled to."""
 
-    def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> Embeddings:
-        """Return the unit-length embeddings [N, E] of uint8 RGB images [H, W, 3] of any size."""
+    def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+        """Return unit rows [N, E], float32 on the CPU, of pictures [H, W, 3] of any size."""
         ...
 
-    def embed_text(self, prompts: Sequence[str]) -> Embeddings:
-        """Return the unit-length embeddings [N, E] of `prompts`."""
+    def embed_text(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Return unit rows [N, E], float32 on the CPU."""
         ...

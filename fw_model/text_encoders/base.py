@@ -1,4 +1,4 @@
-"""What a text encoder for the transformer's cross-attention must offer.
+"""What an encoder of prompts must offer to a backbone.
 
 N prompts, T tokens, D width.
 """
@@ -8,20 +8,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from torch import Tensor
+import torch
 
 
 class TextEncoder(Protocol):
-    """Turns prompts into the token embeddings that a transformer was trained to read."""
+    """Turns a prompt into a sequence of tokens for cross-attention."""
 
     model_id: str
-    """Names the weights: embeddings of different ids must not be mixed."""
     width: int
     num_tokens: int
 
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Return float32 embeddings [N, num_tokens, width] on the CPU.
+    def encode(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Return [N, T, D], float32; zero after a prompt's true length, as Wan was trained."""
+        ...
 
-        Rows after a prompt's last token are zero, as Wan pads them.
-        """
+    def lengths(self, prompts: Sequence[str]) -> list[int]:
+        """Return how many tokens of each prompt are true: what must be kept at rest."""
         ...

@@ -1,0 +1,183 @@
+"""Wan's causal video VAE (diffusers `AutoencoderKLWan`, 2.1 and 2.2 layouts) as a codec.
+
+Decoding is streamed and exact: the features that the causal convolutions carry from latent to
+latent live in the stream, not in the VAE, so any number of shots can be decoded by turns.
+
+B samples, F frames, f latent frames, C latent channels, H x W pixels, h x w latent cells.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from diffusers import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import (
+    WanCausalConv3d,
+    WanResample,
+    unpatchify,
+)
+
+from fw_model.errors import CheckpointError, InputError
+
+logger = logging.getLogger(__name__)
+
+_ENCODER_TIME_STRIDE: Final = 4  # fixed in the stock encode loop
+
+
+class WanCodec:
+    """A Wan VAE with its own normalisation; see `Codec` for what the methods promise."""
+
+    def __init__(self, vae: AutoencoderKLWan) -> None:
+        self.vae = vae.eval().requires_grad_(False)
+        config = vae.config
+        self.latent_channels = int(config.z_dim)
+        self.spatial_factor = int(config.scale_factor_spatial)
+        self.temporal_factor = 2 ** sum(config.temperal_downsample)
+        if self.temporal_factor != _ENCODER_TIME_STRIDE:
+            raise CheckpointError(
+                f"This VAE compresses time {self.temporal_factor} times; Wan VAEs compress it "
+                f"{_ENCODER_TIME_STRIDE} times, so its config must be wrong."
+            )
+        if not len(config.latents_mean) == len(config.latents_std) == self.latent_channels:
+            raise CheckpointError(
+                f"The VAE has {self.latent_channels} latent channels, but its config lists "
+                f"{len(config.latents_mean)} means and {len(config.latents_std)} deviations."
+            )
+        self.receptive_latents = decoder_reach(vae)
+        shape = (1, self.latent_channels, 1, 1, 1)
+        self._mean = torch.tensor(config.latents_mean, dtype=torch.float32).view(shape)
+        self._std = torch.tensor(config.latents_std, dtype=torch.float32).view(shape)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> WanCodec:
+        """Load a VAE folder in diffusers layout; CheckpointError if it is none."""
+        try:
+            vae = AutoencoderKLWan.from_pretrained(str(folder), torch_dtype=dtype)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise CheckpointError(
+                f"{folder} is no Wan VAE in diffusers layout: {_first_line(error)}"
+            ) from error
+        return cls(vae.to(device))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the VAE is; inputs may be elsewhere, outputs are here."""
+        return next(self.vae.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights; frames and latents go in and out as float32."""
+        return next(self.vae.parameters()).dtype
+
+    @torch.no_grad()
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        """Encode frames [B, 3, F, H, W] as normalised latents [B, C, f, h, w]: the mode."""
+        self._check_frames(frames)
+        posterior = self.vae.encode(frames.to(self.device, self.dtype)).latent_dist
+        mode = posterior.mode().float()  # [B, C, f, h, w]
+        return (mode - self._mean.to(self.device)) / self._std.to(self.device)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Decode a whole shot [B, C, f, h, w] into frames [B, 3, F, H, W]."""
+        return self.stream().decode(latents)
+
+    def stream(self, history: torch.Tensor | None = None) -> WanDecodeStream:
+        """Begin to decode a shot, or go on after `history`, its latents so far [B, C, n, h, w].
+
+        Only the last `receptive_latents` of the history are decoded, to warm the features up.
+        """
+        stream = WanDecodeStream(self)
+        if history is not None and history.shape[2] > 0:
+            # One more than the reach: the first latent of a stream is decoded as a shot's first.
+            stream.decode(history[:, :, -(self.receptive_latents + 1) :])
+        return stream
+
+    def denormalise(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return latents [B, C, f, h, w] in the VAE's own units, on its device."""
+        if latents.ndim != 5 or latents.shape[1] != self.latent_channels:
+            raise InputError(
+                f"Latents must be [B, {self.latent_channels}, f, h, w], got {list(latents.shape)}."
+            )
+        own = latents.to(self.device, torch.float32)
+        own = own * self._std.to(self.device) + self._mean.to(self.device)
+        return own.to(self.dtype)
+
+    def _check_frames(self, frames: torch.Tensor) -> None:
+        if frames.ndim != 5 or frames.shape[1] != 3:
+            raise InputError(f"Frames must be [B, 3, F, H, W], got {list(frames.shape)}.")
+        num_frames, height, width = frames.shape[2:]
+        if num_frames % self.temporal_factor != 1:
+            raise InputError(
+                f"{num_frames} frames cannot be encoded; give {self.temporal_factor} n + 1 of them."
+            )
+        if height % self.spatial_factor or width % self.spatial_factor:
+            raise InputError(
+                f"Frames of {width}x{height} cannot be encoded; both sides must be multiples of "
+                f"{self.spatial_factor}."
+            )
+
+
+class WanDecodeStream:
+    """One shot being decoded: the feature cache of the decoder's causal convolutions."""
+
+    def __init__(self, codec: WanCodec) -> None:
+        self._codec = codec
+        num_convolutions = sum(isinstance(m, WanCausalConv3d) for m in codec.vae.decoder.modules())
+        self._features: list[Any] = [None] * num_convolutions
+        self._num_decoded = 0
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Decode the next latents [B, C, f, h, w] into frames [B, 3, F, H, W] in [-1, 1]."""
+        vae: Any = self._codec.vae
+        own = vae.post_quant_conv(self._codec.denormalise(latents))
+        parts = []
+        for index in range(own.shape[2]):
+            features = vae.decoder(
+                own[:, :, index : index + 1],
+                feat_cache=self._features,
+                feat_idx=[0],
+                first_chunk=self._num_decoded == 0,
+            )
+            self._num_decoded += 1
+            parts.append(features)
+        frames = torch.cat(parts, dim=2)
+        if vae.config.patch_size is not None:
+            frames = unpatchify(frames, patch_size=vae.config.patch_size)
+        return frames.float().clamp(-1.0, 1.0)
+
+
+def decoder_reach(vae: AutoencoderKLWan) -> int:
+    """Return how many earlier latents a frame can depend on, from the decoder's structure.
+
+    A causal convolution of kernel k reaches k - 1 features back, at the frame rate it runs at;
+    each doubling of time doubles that rate.
+    """
+    reach, rate = 0.0, 1
+    for module in vae.decoder.modules():  # in order of execution
+        if isinstance(module, WanResample) and module.mode == "upsample3d":
+            reach += 2 / rate
+            rate *= 2
+        elif isinstance(module, WanCausalConv3d) and not _is_time_convolution(vae, module):
+            reach += (module.kernel_size[0] - 1) / rate
+    return int(-(-reach // 1)) + 1
+
+
+def _is_time_convolution(vae: AutoencoderKLWan, module: WanCausalConv3d) -> bool:
+    return any(
+        isinstance(m, WanResample) and getattr(m, "time_conv", None) is module
+        for m in vae.decoder.modules()
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,310 @@
+"""Training of a small causal video VAE (Wan's architecture) from scratch.
+
+The encoder is fitted in closed form, so latents are final within a minute and whatever reads
+them can start; the decoder is then trained against it by gradient, first on small crops of few
+frames. A run can be killed and started again: every random draw is keyed by (seed, step), and
+the state is saved now and then. `vae/` holds the VAE in diffusers layout from the first minute.
+
+B samples, F frames, f latent frames, C latent channels.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from pydantic import Field
+from torch.nn import functional
+
+from fw_model.codecs.wan_whole import decode_frames
+from fw_model.config import StrictModel
+from fw_model.diffusion.schedule import derive_seed
+from fw_model.errors import DataError
+from fw_model.training.linear_encoder import fit_linear_encoder, latent_mode
+from fw_model.training.muon import Muon, split_weights
+from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState
+from fw_model.training.shot_library import ShotLibrary
+
+logger = logging.getLogger(__name__)
+
+
+class CodecStage(StrictModel):
+    """One stretch of training on clips of one shape."""
+
+    steps: int = Field(..., ge=0, description="Optimizer steps.")
+    crop_px: int = Field(32, ge=8, description="Side of the square crop; 0 mod the VAE's factor.")
+    num_frames: int = Field(9, ge=1, description="Frames in a clip, 4n + 1.")
+    batch_size: int = Field(16, ge=1, description="Clips in a step.")
+
+
+class CodecPretrainConfig(StrictModel):
+    """The small VAE and how it is trained."""
+
+    base_dim: int = Field(64, ge=8, description="Channels of the encoder.")
+    decoder_base_dim: int = Field(48, ge=2, description="Channels of the decoder; even.")
+    latent_channels: int = Field(32, ge=1, description="Channels of a latent.")
+    static_channels: int = Field(
+        20, ge=1, description="Latent channels for what stands still; the rest are for motion."
+    )
+    whitening: float = Field(
+        0.5, ge=0, le=1, description="1 gives all channels one spread, 0 keeps their own ratios."
+    )
+    num_fit_clips: int = Field(400, ge=8, description="Clips that the encoder is fitted to.")
+    patch_size: int = Field(2, ge=1, description="Pixels folded into channels, to each side.")
+    stages: tuple[CodecStage, ...] = Field(
+        (
+            CodecStage(steps=300, crop_px=32, num_frames=1, batch_size=16),
+            CodecStage(steps=500, crop_px=32, num_frames=5, batch_size=8),
+            CodecStage(steps=3000, crop_px=32, num_frames=9, batch_size=8),
+            CodecStage(steps=400, crop_px=64, num_frames=13, batch_size=3),
+        ),
+        description="Clip shapes, one after the other.",
+    )
+    learning_rate: float = Field(0.02, gt=0, description="Peak rate of Muon, for kernels.")
+    adam_learning_rate: float = Field(2e-3, gt=0, description="Peak rate of Adam, for the rest.")
+    warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up.")
+    final_fraction: float = Field(0.02, ge=0, le=1, description="Last learning rate / peak.")
+    edge_weight: float = Field(0.5, ge=0, description="Weight of the L1 error of differences.")
+    latent_noise: float = Field(
+        0.1, ge=0, description="Most noise on the latents, so that the decoder forgives errors."
+    )
+    hue_augmentation: float = Field(
+        0.3, ge=0, le=1, description="Chance that a clip's colour channels are permuted."
+    )
+    ema_decay: float = Field(0.998, ge=0, lt=1, description="Decay of the averaged weights.")
+    seed: int = Field(0, ge=0, description="Seed of weights, clips and noise.")
+    log_every: int = Field(20, ge=1, description="Steps between lines of metrics.")
+    save_every: int = Field(200, ge=1, description="Steps between saves of state and VAE.")
+    num_validation_clips: int = Field(32, ge=1, description="Clips whose PSNR is measured.")
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> CodecStage:
+        """Return the stage that `step` belongs to."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage
+            step -= stage.steps
+        return self.stages[-1]
+
+
+def build_vae(config: CodecPretrainConfig) -> AutoencoderKLWan:
+    """Return a new VAE with random weights: 4x in time, 4 * patch_size in space."""
+    torch.manual_seed(derive_seed(config.seed, "vae-weights"))
+    return AutoencoderKLWan(
+        base_dim=config.base_dim,
+        decoder_base_dim=config.decoder_base_dim,
+        z_dim=config.latent_channels,
+        dim_mult=[1, 1, 1],
+        num_res_blocks=0,
+        temperal_downsample=[True, True],
+        latents_mean=[0.0] * config.latent_channels,
+        latents_std=[1.0] * config.latent_channels,
+        in_channels=3 * config.patch_size**2,
+        out_channels=3 * config.patch_size**2,
+        patch_size=config.patch_size,
+        scale_factor_temporal=4,
+        scale_factor_spatial=4 * config.patch_size,
+    )
+
+
+def fit_encoder(
+    config: CodecPretrainConfig, vae: AutoencoderKLWan, library: ShotLibrary
+) -> dict[str, float]:
+    """Fit the encoder and the mean and spread of its latents; return what it keeps."""
+    clips = draw_whole_clips(library, config.num_fit_clips, num_frames=9, seed=config.seed)
+    kept = fit_linear_encoder(vae, clips, static_channels=config.static_channels)
+    for parameter in (*vae.encoder.parameters(), *vae.quant_conv.parameters()):
+        parameter.data = parameter.data.half().float()  # as it will be saved
+        parameter.requires_grad_(False)
+    flat = latent_mode(vae, clips).transpose(0, 1).flatten(1)  # [C, samples]
+    std = flat.std(1)
+    scale = std.pow(config.whitening)
+    scale *= (std / scale).square().mean().sqrt()  # the latents as a whole have spread one
+    vae.register_to_config(
+        latents_mean=[round(v, 5) for v in flat.mean(1).tolist()],
+        latents_std=[round(v, 5) for v in scale.tolist()],
+    )
+    return {"encoder_keeps": kept}
+
+
+def pretrain_codec(
+    config: CodecPretrainConfig, library: ShotLibrary, validation: ShotLibrary, output: Path
+) -> dict[str, float]:
+    """Train until the last step, from where `output` stands; return the final measurements.
+
+    Leaves `vae/` (averaged weights, diffusers layout), `metrics.jsonl` and `state.pt`.
+    """
+    metrics = MetricsFile(output / "metrics.jsonl")
+    if (output / "state.pt").is_file():
+        vae = AutoencoderKLWan.from_pretrained(output / "vae", torch_dtype=torch.float32)
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
+    else:
+        vae = build_vae(config)
+        metrics.append(0, fit_encoder(config, vae, library))
+        save_vae(vae, output / "vae")
+    vae.train()
+    kernels, others = split_weights(vae)
+    muon = Muon(kernels, lr=config.learning_rate)
+    adam = torch.optim.Adam(others, lr=config.adam_learning_rate, betas=(0.9, 0.98))
+    average = MovingAverage(vae, config.ema_decay)
+    parts = {"vae": vae, "muon": muon, "adam": adam, "ema": average}
+    state = RunState(output / "state.pt", parts)
+    first = state.load(config.model_dump_json())
+    metrics.truncate(first)
+    for step in range(first, config.num_steps):
+        started = time.perf_counter()
+        frames, generator = draw_clips(config, library, step)
+        losses = decoder_losses(config, vae, frames, generator)
+        factor = rate_factor(config, step)
+        vae.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        for optimizer, peak in ((muon, config.learning_rate), (adam, config.adam_learning_rate)):
+            for group in optimizer.param_groups:
+                group["lr"] = peak * factor
+            optimizer.step()
+        average.update(vae)
+        done = step + 1
+        if done % config.log_every == 0:
+            row = {name: float(value.detach()) for name, value in losses.items()}
+            row["lr"] = config.learning_rate * factor
+            row["step_s"] = time.perf_counter() - started
+            metrics.append(done, row)
+        if done % config.save_every == 0 and done < config.num_steps:
+            state.save(done)
+            with average.applied_to(vae):
+                metrics.append(done, measure(vae, validation, config.num_validation_clips))
+                save_vae(vae, output / "vae")
+    state.save(config.num_steps)
+    with average.applied_to(vae):
+        result = measure(vae, validation, config.num_validation_clips)
+        save_vae(vae, output / "vae")
+    metrics.append(config.num_steps, result)
+    return result
+
+
+def rate_factor(config: CodecPretrainConfig, step: int) -> float:
+    """Return the fraction of the peak learning rate: linear warm-up, then a cosine."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    cosine = 0.5 * (1 + math.cos(math.pi * step / max(1, config.num_steps)))
+    return warm * (config.final_fraction + (1 - config.final_fraction) * cosine)
+
+
+def draw_clips(
+    config: CodecPretrainConfig, library: ShotLibrary, step: int
+) -> tuple[torch.Tensor, torch.Generator]:
+    """Return the clips of a step [B, 3, F, H, W] in [-1, 1] and a generator for its noise."""
+    stage = config.stage_at(step)
+    shots = library.with_frames(stage.num_frames)
+    height, width = library.size
+    if not shots or stage.crop_px > min(height, width):
+        raise DataError(
+            f"No shot has {stage.num_frames} frames of {stage.crop_px} px or more; "
+            "choose smaller clips or longer shots."
+        )
+    seed = derive_seed(config.seed, "clips", step)
+    rng = np.random.default_rng(seed)
+    cell = 4 * config.patch_size  # crops keep to whole latents
+    clips = []
+    for _ in range(stage.batch_size):
+        shot = shots[int(rng.integers(len(shots)))]
+        start = int(rng.integers(library.shots[shot].num_frames - stage.num_frames + 1))
+        top = cell * int(rng.integers((height - stage.crop_px) // cell + 1))
+        left = cell * int(rng.integers((width - stage.crop_px) // cell + 1))
+        clip = library.clip(shot, start, stage.num_frames)
+        clip = clip[:, top : top + stage.crop_px, left : left + stage.crop_px]
+        if rng.random() < 0.5:
+            clip = clip[:, :, ::-1]
+        if rng.random() < config.hue_augmentation:
+            clip = clip[..., rng.permutation(3)]
+        clips.append(clip)
+    frames = torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3)  # [B, 3, F, H, W]
+    return frames.float() / 127.5 - 1.0, torch.Generator().manual_seed(seed)
+
+
+def draw_whole_clips(
+    library: ShotLibrary, count: int, *, num_frames: int, seed: int
+) -> torch.Tensor:
+    """Return `count` clips of whole pictures [B, 3, F, H, W] in [-1, 1]."""
+    shots = library.with_frames(num_frames)
+    if not shots:
+        raise DataError(f"No shot has {num_frames} frames; give longer shots.")
+    rng = np.random.default_rng(derive_seed(seed, "fit-clips"))
+    clips = []
+    for _ in range(count):
+        shot = shots[int(rng.integers(len(shots)))]
+        start = int(rng.integers(library.shots[shot].num_frames - num_frames + 1))
+        clips.append(library.clip(shot, start, num_frames))
+    return torch.cat([_to_frames(clip) for clip in clips])
+
+
+def decoder_losses(
+    config: CodecPretrainConfig,
+    vae: AutoencoderKLWan,
+    frames: torch.Tensor,
+    generator: torch.Generator,
+) -> dict[str, torch.Tensor]:
+    """Return the loss and its parts for frames [B, 3, F, H, W] and slightly noisy latents."""
+    with torch.no_grad():
+        latents = latent_mode(vae, frames)  # [B, C, f, h, w]
+        level = config.latent_noise * torch.rand(len(latents), 1, 1, 1, 1, generator=generator)
+        spread = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1)
+        latents = latents + level * spread * torch.randn(latents.shape, generator=generator)
+    decoded = decode_frames(vae, latents)
+    pixel = functional.l1_loss(decoded, frames)
+    # Outlines, eyes and hats are few pixels: an error in a difference of neighbours counts extra.
+    edge = (
+        functional.l1_loss(decoded.diff(dim=-1), frames.diff(dim=-1))
+        + functional.l1_loss(decoded.diff(dim=-2), frames.diff(dim=-2))
+    ) / 2
+    return {"loss": pixel + config.edge_weight * edge, "l1": pixel, "edge_l1": edge}
+
+
+@torch.no_grad()
+def measure(vae: AutoencoderKLWan, library: ShotLibrary, num_clips: int) -> dict[str, float]:
+    """Return the PSNR in dB of whole pictures over held-out clips of 13 frames (peak 255)."""
+    shots = library.with_frames(13)
+    if not shots:
+        raise DataError("No held-out shot has 13 frames; give more films.")
+    errors, first_errors = [], []
+    for index in np.linspace(0, len(shots) - 1, min(num_clips, len(shots))).astype(int):
+        frames = _to_frames(library.clip(shots[index], 0, 13))
+        decoded = decode_frames(vae, latent_mode(vae, frames)).clamp(-1, 1)
+        squared = (decoded - frames).square() / 4
+        errors.append(float(squared.mean()))
+        first_errors.append(float(squared[:, :, 0].mean()))
+    return {
+        "psnr_db": -10 * math.log10(max(float(np.mean(errors)), 1e-10)),
+        "psnr_first_frame_db": -10 * math.log10(max(float(np.mean(first_errors)), 1e-10)),
+    }
+
+
+def save_vae(vae: AutoencoderKLWan, folder: Path) -> None:
+    """Write the VAE in diffusers layout, half precision; the one in memory stays as it is."""
+    half = AutoencoderKLWan.from_config(vae.config)
+    half.load_state_dict(vae.state_dict())
+    half.to(torch.float16).save_pretrained(folder)
+    _drop_private_keys(folder / "config.json")
+
+
+def _drop_private_keys(path: Path) -> None:
+    # diffusers notes the folder a model was loaded from, a path of the machine it was made on.
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    config.pop("_name_or_path", None)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _to_frames(clip: np.ndarray) -> torch.Tensor:
+    frames = torch.from_numpy(np.array(clip)).permute(3, 0, 1, 2)[None]
+    return frames.float() / 127.5 - 1.0  # [1, 3, F, H, W]

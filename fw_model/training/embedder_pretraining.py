@@ -1,0 +1,276 @@
+"""Training of a small CLIP from scratch on captioned shots.
+
+A picture is matched with every text of the batch that is true of it, not with its own alone:
+many shots are alike, and short texts ("a bear", "at night") are true of many. So the towers learn
+whole captions and single facts alike, and retrieval and zero-shot tagging both work.
+
+B pairs in a batch, E embedding width, T tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from pydantic import Field
+from safetensors.torch import save_file
+from torch.nn import functional
+
+from fw_model.config import StrictModel
+from fw_model.diffusion.schedule import derive_seed
+from fw_model.embedders.clip import OpenClipEmbedder
+from fw_model.embedders.open_clip_folder import CONFIG_FILE, WEIGHTS_FILE
+from fw_model.errors import DataError
+from fw_model.training.muon import Muon, split_weights
+from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState
+from fw_model.training.shot_library import ShotLibrary, ShotSource
+from fw_model.training.tokenizer_training import save_tokenizer, train_tokenizer
+
+logger = logging.getLogger(__name__)
+
+_PIXEL_MEAN = _PIXEL_STD = (0.5, 0.5, 0.5)
+
+
+class EmbedderPretrainConfig(StrictModel):
+    """The small CLIP and how it is trained."""
+
+    image_size: int = Field(64, ge=16, description="Side of a picture in pixels.")
+    patch_size: int = Field(16, ge=4, description="Side of a patch in pixels.")
+    embed_dim: int = Field(96, ge=8, description="Width of the common space.")
+    image_width: int = Field(128, ge=16, description="Width of the picture tower.")
+    image_layers: int = Field(3, ge=1, description="Layers of the picture tower.")
+    text_width: int = Field(128, ge=16, description="Width of the text tower.")
+    text_layers: int = Field(2, ge=1, description="Layers of the text tower.")
+    head_width: int = Field(32, ge=8, description="Width of an attention head.")
+    context_length: int = Field(36, ge=8, description="Most tokens of a text.")
+    vocab_size: int = Field(1024, ge=300, description="Entries of the tokenizer.")
+    batch_size: int = Field(48, ge=2, description="Pairs in a step.")
+    steps: int = Field(900, ge=1, description="Optimizer steps.")
+    learning_rate: float = Field(0.02, gt=0, description="Peak rate of Muon, for matrices.")
+    adam_learning_rate: float = Field(1.5e-3, gt=0, description="Peak rate of Adam, for the rest.")
+    warmup_steps: int = Field(30, ge=0, description="Steps of linear warm-up.")
+    final_fraction: float = Field(0.02, ge=0, le=1, description="Last learning rate / peak.")
+    short_text_probability: float = Field(
+        0.5, ge=0, le=1, description="Chance that a text names only one to three facts."
+    )
+    hue_augmentation: float = Field(
+        0.3, ge=0, le=1, description="Chance that a picture's colour channels are permuted."
+    )
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the averaged weights.")
+    seed: int = Field(0, ge=0, description="Seed of weights and pairs.")
+    log_every: int = Field(20, ge=1, description="Steps between lines of metrics.")
+    save_every: int = Field(150, ge=1, description="Steps between saves of the state.")
+
+    def model_config_tree(self) -> dict[str, Any]:
+        """Return the model_cfg part of open_clip's config file."""
+        return {
+            "embed_dim": self.embed_dim,
+            "vision_cfg": {
+                "image_size": self.image_size,
+                "layers": self.image_layers,
+                "width": self.image_width,
+                "head_width": self.head_width,
+                "patch_size": self.patch_size,
+            },
+            "text_cfg": {
+                "context_length": self.context_length,
+                "vocab_size": self.vocab_size,
+                "hf_tokenizer_name": "local",
+                "width": self.text_width,
+                "heads": self.text_width // self.head_width,
+                "layers": self.text_layers,
+            },
+        }
+
+
+def pretrain_embedder(
+    config: EmbedderPretrainConfig,
+    library: ShotLibrary,
+    validation: ShotLibrary,
+    output: Path,
+) -> dict[str, float]:
+    """Train until the last step, from where `output` stands; return the final measurements.
+
+    Leaves `clip/` (open_clip layout, half precision), `metrics.jsonl` and `state.pt`.
+    """
+    captioned = [i for i, shot in enumerate(library.shots) if shot.caption and shot.tags]
+    if not captioned:
+        raise DataError("No shot has a caption; train CLIP on films with captions.")
+    texts = [library.shots[i].caption for i in captioned]
+    words = [tag for i in captioned for tag in library.shots[i].tags]
+    tokenizer = train_tokenizer([*texts, *words, *GENERAL_ENGLISH], vocab_size=config.vocab_size)
+    torch.manual_seed(derive_seed(config.seed, "clip-weights"))
+    tree = config.model_config_tree()
+    tree["text_cfg"]["vocab_size"] = len(tokenizer)
+    model = open_clip.CLIP(**tree)
+    matrices, others = split_weights(model)
+    muon = Muon(matrices, lr=config.learning_rate)
+    adam = torch.optim.AdamW(others, lr=config.adam_learning_rate, betas=(0.9, 0.98))
+    average = MovingAverage(model, config.ema_decay)
+    parts = {"clip": model, "muon": muon, "adam": adam, "ema": average}
+    state = RunState(output / "state.pt", parts)
+    metrics = MetricsFile(output / "metrics.jsonl")
+    first = state.load(config.model_dump_json())
+    metrics.truncate(first)
+    for step in range(first, config.steps):
+        started = time.perf_counter()
+        pixels, batch_texts, truth = draw_pairs(config, library, captioned, step)
+        tokens = _tokenize(tokenizer, batch_texts, config.context_length)
+        loss = matching_loss(model, pixels, tokens, truth)
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        factor = _rate_factor(config, step)
+        for optimizer, peak in ((muon, config.learning_rate), (adam, config.adam_learning_rate)):
+            for group in optimizer.param_groups:
+                group["lr"] = peak * factor
+            optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, math.log(100))
+        average.update(model)
+        if (step + 1) % config.log_every == 0:
+            row = {"loss": float(loss.detach()), "step_s": time.perf_counter() - started}
+            metrics.append(step + 1, row)
+        if (step + 1) % config.save_every == 0:
+            state.save(step + 1)
+    state.save(config.steps)
+    with average.applied_to(model):
+        save_clip(model, tree, output / "clip")
+        save_tokenizer(tokenizer, output / "clip")
+    result = measure_retrieval(OpenClipEmbedder.load(output / "clip"), validation)
+    metrics.append(config.steps, result)
+    return result
+
+
+def draw_pairs(
+    config: EmbedderPretrainConfig, library: ShotLibrary, captioned: list[int], step: int
+) -> tuple[torch.Tensor, list[str], torch.Tensor]:
+    """Return pictures [B, 3, S, S], texts [B], and which text is true of which picture [B, B]."""
+    rng = np.random.default_rng(derive_seed(config.seed, "pairs", step))
+    pictures, texts, facts, stated = [], [], [], []
+    for _ in range(config.batch_size):
+        index = captioned[int(rng.integers(len(captioned)))]
+        shot = library.shots[index]
+        picture = library.clip(index, int(rng.integers(shot.num_frames)), 1)[0]
+        pictures.append(_augmented(picture, config, rng))
+        text, said = _text_of(shot, config, rng)
+        texts.append(text)
+        facts.append(set(shot.tags))
+        stated.append(said)
+    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    truth = torch.tensor([[said <= known for said in stated] for known in facts])
+    return pixels, texts, truth
+
+
+def matching_loss(
+    model: Any, pixels: torch.Tensor, tokens: torch.Tensor, truth: torch.Tensor
+) -> torch.Tensor:
+    """Contrastive loss, both ways, with probability spread evenly over all true matches."""
+    images = model.encode_image(pixels, normalize=True)  # [B, E]
+    texts = model.encode_text(tokens, normalize=True)  # [B, E]
+    logits = model.logit_scale.exp() * images @ texts.T  # [B, B]
+    matches = truth.float()
+    to_texts = matches / matches.sum(1, keepdim=True)
+    to_images = matches.T / matches.T.sum(1, keepdim=True)
+    loss: torch.Tensor = functional.cross_entropy(logits, to_texts)
+    return (loss + functional.cross_entropy(logits.T, to_images)) / 2
+
+
+@torch.no_grad()
+def measure_retrieval(embedder: OpenClipEmbedder, library: ShotLibrary) -> dict[str, float]:
+    """Return how well held-out captions and single facts find pictures.
+
+    `caption_top1_<n>`: the best picture of another shot shares the n-th fact of the caption's
+    shot; `tag_accuracy_<n>`: the right word of all n-th facts scores best. Facts are in the
+    order of `ShotSource.tags`; only the first three are measured.
+    """
+    shots = [i for i, shot in enumerate(library.shots) if shot.caption and shot.tags]
+    if len(shots) < 2:
+        raise DataError("Fewer than two held-out shots have captions; give more films.")
+    frames = [library.clip(i, library.shots[i].num_frames // 2, 1)[0] for i in shots]
+    pictures = embedder.embed_images(frames)  # [N, E]
+    captions = embedder.embed_text([library.shots[i].caption for i in shots])  # [N, E]
+    scores = captions @ pictures.T  # [N, N]
+    own = scores.argmax(1) == torch.arange(len(shots))
+    others = scores.masked_fill(torch.eye(len(shots), dtype=torch.bool), -math.inf).argmax(1)
+    result = {"caption_finds_own_shot": float(own.float().mean())}
+    tags = [library.shots[i].tags for i in shots]
+    for n in range(min(4, *(len(t) for t in tags))):
+        truth = [t[n] for t in tags]
+        hits = [truth[row] == truth[int(others[row])] for row in range(len(shots))]
+        result[f"caption_top1_fact_{n}"] = float(np.mean(hits))
+        words = sorted(set(truth))
+        best = (pictures @ embedder.embed_text(words).T).argmax(1).tolist()
+        right = [words[b] == t for b, t in zip(best, truth, strict=True)]
+        result[f"tag_accuracy_fact_{n}"] = float(np.mean(right))
+    return result
+
+
+def save_clip(model: torch.nn.Module, tree: dict[str, Any], folder: Path) -> None:
+    """Write model and config in open_clip's layout, half precision."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {k: v.detach().to(torch.float16).contiguous() for k, v in model.state_dict().items()}
+    save_file(weights, folder / WEIGHTS_FILE)
+    preprocess = {"mean": _PIXEL_MEAN, "std": _PIXEL_STD, "interpolation": "bicubic"}
+    preprocess["resize_mode"] = "squash"
+    text = json.dumps({"model_cfg": tree, "preprocess_cfg": preprocess}, indent=2)
+    (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def _tokenize(tokenizer: Any, texts: list[str], context_length: int) -> torch.Tensor:
+    tokens: torch.Tensor = tokenizer(
+        texts,
+        max_length=context_length,
+        padding="max_length",
+        truncation=True,
+        return_tensors="pt",
+    ).input_ids
+    return tokens
+
+
+def _text_of(
+    shot: ShotSource, config: EmbedderPretrainConfig, rng: np.random.Generator
+) -> tuple[str, set[str]]:
+    """Return a text that is true of the shot, and the facts it states."""
+    if rng.random() >= config.short_text_probability:
+        return shot.caption, set(shot.caption_tags or shot.tags)
+    count = min(int(rng.integers(1, 4)), len(shot.tags))
+    chosen = [shot.tags[i] for i in rng.permutation(len(shot.tags))[:count]]
+    separator = (", ", " ", " and ", ": ")[int(rng.integers(4))]
+    frame = ("{}", "a {}", "a picture of {}", "in a {}", "at {}", "the {}")[int(rng.integers(6))]
+    return frame.format(separator.join(chosen)), set(chosen)
+
+
+def _augmented(
+    picture: np.ndarray, config: EmbedderPretrainConfig, rng: np.random.Generator
+) -> np.ndarray:
+    if rng.random() < 0.5:
+        picture = picture[:, ::-1]
+    if rng.random() < config.hue_augmentation:
+        picture = picture[..., rng.permutation(3)]
+    return picture
+
+
+def _rate_factor(config: EmbedderPretrainConfig, step: int) -> float:
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    cosine = 0.5 * (1 + math.cos(math.pi * step / max(1, config.steps)))
+    return warm * (config.final_fraction + (1 - config.final_fraction) * cosine)
+
+
+GENERAL_ENGLISH = (
+    "a photograph of a man and a woman talking in a kitchen while it rains outside",
+    "the camera follows children running through the forest towards an old bridge",
+    "an aerial view of ships at sea, mountains and a church in the background",
+    "she looks up, smiles and walks away from the window; he sits at the table and eats",
+    "close-up of hands holding a letter, slow motion, shallow depth of field, warm light",
+    "a dog and a horse stand in the garden next to a red car, blue sky, white clouds",
+    "people dancing on a stage, colourful lights, film still, computer animation, cartoon",
+    "low angle tracking shot, the astronaut opens the door of the laboratory in space",
+    "blurry, low quality, distorted, watermark, text, static picture, bad anatomy",
+)

@@ -1,0 +1,69 @@
+"""Muon: momentum with orthogonalised updates (Jordan et al. 2024), for convolution kernels too.
+
+Adam moves every weight of a 3x3x3 kernel by the same amount, which over hundreds of inputs is
+either far too much or, with a small learning rate, far too slow. Muon bounds what an update
+does to a layer's output instead. `torch.optim.Muon` takes matrices only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+_QUINTIC = (3.4445, -4.7750, 2.0315)  # the paper's Newton-Schulz coefficients
+_NEWTON_SCHULZ_STEPS = 5
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon over weights of two or more dimensions, each seen as a matrix [out, everything]."""
+
+    def __init__(
+        self, weights: Iterable[nn.Parameter], lr: float = 0.03, momentum: float = 0.95
+    ) -> None:
+        super().__init__(weights, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Move every weight that has a gradient."""
+        if closure is not None:
+            raise NotImplementedError("Muon takes no closure.")
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._move(weight, group["lr"], group["momentum"])
+
+    def _move(self, weight: nn.Parameter, rate: float, momentum: float) -> None:
+        state: dict[str, Any] = self.state[weight]
+        if not state:
+            state["momentum"] = torch.zeros_like(weight)
+        gradient: Any = weight.grad
+        state["momentum"].lerp_(gradient, 1 - momentum)
+        update = gradient.lerp(state["momentum"], momentum).flatten(1)  # [out, in * kernel]
+        rows, columns = update.shape
+        scale = max(1.0, rows / columns) ** 0.5
+        weight.add_(orthogonalise(update).view_as(weight), alpha=-rate * scale)
+
+
+def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
+    """Return about the nearest matrix whose singular values are all one (Newton-Schulz)."""
+    a, b, c = _QUINTIC
+    tall = matrix.shape[0] > matrix.shape[1]
+    current: torch.Tensor = (matrix.T if tall else matrix) / (matrix.norm() + 1e-7)
+    for _ in range(_NEWTON_SCHULZ_STEPS):
+        gram = current @ current.T
+        current = a * current + (b * gram + c * gram @ gram) @ current
+    return current.T if tall else current
+
+
+def split_weights(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Return the trainable weights of convolutions and linear layers, and all other ones."""
+    layers = (nn.Conv2d, nn.Conv3d, nn.Linear)
+    chosen = {id(m.weight) for m in module.modules() if isinstance(m, layers)}
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return (
+        [p for p in trained if id(p) in chosen],
+        [p for p in trained if id(p) not in chosen],
+    )

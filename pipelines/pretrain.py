@@ -1,0 +1,133 @@
+"""Training of the small VAE and the small CLIP on a folder of films.
+
+Every film with its truth beside it (a toy film) gives one captioned shot a take; any other
+video counts as one shot without a caption, good for the VAE alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from fw_model.config import StrictModel
+from fw_model.errors import DataError
+from fw_model.media.video import iter_frames
+from fw_model.training.codec_pretraining import CodecPretrainConfig, pretrain_codec
+from fw_model.training.embedder_pretraining import EmbedderPretrainConfig, pretrain_embedder
+from fw_model.training.oracle_pretraining import OraclePretrainConfig
+from fw_model.training.shot_library import ShotLibrary, ShotSource, open_library
+from pipelines.toyfilms.write import read_truth, truth_path
+
+logger = logging.getLogger(__name__)
+
+_PLACES = {"city": "city street", "mountains": "snowy mountains"}
+_SCALES = {"wide": "wide shot", "medium": "medium shot", "close": "close-up"}
+_ACTIONS = {
+    "walk": "walks",
+    "jump": "jumps",
+    "wave": "waves",
+    "spin": "spins around",
+    "sit": "sits",
+    "dance": "dances",
+    "stand": "stands still",
+}
+_VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
+
+
+class PretrainConfig(StrictModel):
+    """Settings of `filmweaver pretrain codec`, `embedder` and `oracle`."""
+
+    width: int = Field(64, ge=16, description="Width in pixels that frames are scaled to.")
+    height: int = Field(64, ge=16, description="Height in pixels that frames are scaled to.")
+    num_validation_films: int = Field(
+        12, ge=1, description="The last films by name are never trained on, only measured."
+    )
+    num_threads: int | None = Field(None, ge=1, description="Threads of torch; all if not set.")
+    codec: CodecPretrainConfig = Field(CodecPretrainConfig(), description="The small VAE.")
+    embedder: EmbedderPretrainConfig = Field(
+        EmbedderPretrainConfig(), description="The small CLIP."
+    )
+    oracle: OraclePretrainConfig = Field(
+        OraclePretrainConfig(), description="The oracle that judges toy films."
+    )
+
+
+def run_pretrain_codec(config: PretrainConfig, films: Path, output: Path) -> dict[str, float]:
+    """Train the small VAE on `films`; `output/vae` holds it. Goes on where it was stopped."""
+    library, validation = open_film_libraries(config, films, output)
+    _use_threads(config)
+    return pretrain_codec(config.codec, library, validation, output)
+
+
+def run_pretrain_embedder(config: PretrainConfig, films: Path, output: Path) -> dict[str, float]:
+    """Train the small CLIP on `films`; `output/clip` holds it. Goes on where it was stopped."""
+    library, validation = open_film_libraries(config, films, output)
+    _use_threads(config)
+    return pretrain_embedder(config.embedder, library, validation, output)
+
+
+def open_film_libraries(
+    config: PretrainConfig, films: Path, output: Path
+) -> tuple[ShotLibrary, ShotLibrary]:
+    """Return the shots to train on and the shots to measure on, decoded under `output`."""
+    videos = sorted(p for p in Path(films).glob("*") if p.suffix.lower() in _VIDEO_SUFFIXES)
+    if len(videos) <= config.num_validation_films:
+        raise DataError(
+            f"{films} holds {len(videos)} videos; training needs more than the "
+            f"{config.num_validation_films} that are kept for validation."
+        )
+    split = len(videos) - config.num_validation_films
+    size = {"width": config.width, "height": config.height}
+    return (
+        open_library(list_shots(videos[:split]), Path(output) / "frames" / "training", **size),
+        open_library(list_shots(videos[split:]), Path(output) / "frames" / "validation", **size),
+    )
+
+
+def list_shots(videos: Sequence[Path]) -> list[ShotSource]:
+    """Return all shots of the videos; the frames of a transition belong to no shot."""
+    shots: list[ShotSource] = []
+    for video in videos:
+        if not truth_path(video).is_file():
+            count = sum(1 for _ in iter_frames(video))
+            shots.append(ShotSource(str(video), 0, count))
+            continue
+        truth = read_truth(video)
+        gradual = [(span["start_frame"], span["end_frame"]) for span in truth["gradual"]]
+        for shot in truth["shots"]:
+            start, end = shot["start_frame"], shot["end_frame"]
+            for begin, stop in gradual:
+                if begin <= start < stop:
+                    start = stop
+                if begin < end <= stop:
+                    end = begin
+            if end > start:
+                tags, stated = shot_facts(shot)
+                shots.append(ShotSource(str(video), start, end, shot["prompt"], tags, stated))
+    return shots
+
+
+def shot_facts(shot: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what is true of a toy shot, and which of it its prompt states.
+
+    First place, light, camera scale and the first figure's kind, in this order.
+    """
+    figures = shot["figures"]
+    said = [_PLACES.get(shot["place"], shot["place"]), shot["light"], _SCALES[shot["scale"]]]
+    said += [figure["kind"] for figure in figures]
+    said += [_ACTIONS[figure["action"]] for figure in figures]
+    worn = [figure[part] for figure in figures for part in ("hat", "prop") if figure[part]]
+    said += [extra for extra in worn if extra in shot["prompt"]]
+    stated = tuple(dict.fromkeys(said))
+    return tuple(dict.fromkeys([*stated, *worn])), stated
+
+
+def _use_threads(config: PretrainConfig) -> None:
+    import torch
+
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)

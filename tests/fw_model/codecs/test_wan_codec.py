@@ -1,0 +1,146 @@
+"""The Wan codec: shapes, exact streaming, and the whole-sequence form used for training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan
+
+from fw_model.codecs.wan import WanCodec
+from fw_model.codecs.wan_whole import decode_frames, encode_moments
+from fw_model.errors import CheckpointError, InputError
+
+WAN_21 = {"dim_mult": [1, 2, 2, 2], "temperal_downsample": [False, True, True], "num_res_blocks": 1}
+WAN_22 = {
+    "dim_mult": [1, 2, 2],
+    "temperal_downsample": [True, True],
+    "num_res_blocks": 1,
+    "is_residual": True,
+    "in_channels": 12,
+    "out_channels": 12,
+    "patch_size": 2,
+}
+LAYOUTS = pytest.mark.parametrize("layout", [WAN_21, WAN_22], ids=["wan 2.1", "wan 2.2"])
+
+
+def random_vae(layout: dict[str, Any]) -> AutoencoderKLWan:
+    torch.manual_seed(0)
+    mean, std = [0.1, -0.2, 0.3, 0.0], [1.5, 0.5, 2.0, 1.0]
+    return AutoencoderKLWan(
+        base_dim=8, z_dim=4, scale_factor_spatial=8, latents_mean=mean, latents_std=std, **layout
+    )
+
+
+def latents_of(num_latents: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(1, 4, num_latents, 2, 3, generator=generator)
+
+
+@LAYOUTS
+def test_latents_are_the_normalised_mode_of_the_stock_encoder(layout: dict[str, Any]) -> None:
+    vae = random_vae(layout)
+    codec = WanCodec(vae)
+    frames = torch.rand(2, 3, 9, 16, 24) * 2 - 1
+    latents = codec.encode(frames)
+    assert latents.shape == (2, 4, 3, 2, 3)
+    mode = vae.encode(frames).latent_dist.mode()
+    expected = (mode[:, 2] - 0.3) / 2.0
+    torch.testing.assert_close(latents[:, 2], expected)
+
+
+@LAYOUTS
+def test_whole_decode_equals_the_stock_decoder(layout: dict[str, Any]) -> None:
+    vae = random_vae(layout)
+    codec = WanCodec(vae)
+    frames = codec.decode(latents_of(4))
+    assert frames.shape == (1, 3, 13, 16, 24)
+    with torch.no_grad():
+        stock = vae.decode(codec.denormalise(latents_of(4))).sample
+    assert torch.equal(frames, stock)
+
+
+@LAYOUTS
+@pytest.mark.parametrize("chunk", [1, 2, 3])
+def test_chunks_decode_to_the_frames_of_the_whole(layout: dict[str, Any], chunk: int) -> None:
+    codec = WanCodec(random_vae(layout))
+    latents = latents_of(7)
+    stream = codec.stream()
+    parts = [stream.decode(part) for part in latents.split(chunk, dim=2)]
+    assert parts[0].shape[2] == 4 * (chunk - 1) + 1
+    assert parts[1].shape[2] == 4 * chunk
+    assert torch.equal(torch.cat(parts, dim=2), codec.decode(latents))
+
+
+@LAYOUTS
+def test_a_warmed_up_stream_goes_on_as_if_it_had_decoded_everything(layout: dict[str, Any]) -> None:
+    codec = WanCodec(random_vae(layout))
+    latents = latents_of(codec.receptive_latents + 6)
+    whole = codec.decode(latents)
+    for start in (1, 3, codec.receptive_latents + 4):
+        stream = codec.stream(latents[:, :, :start])
+        frames = stream.decode(latents[:, :, start:])
+        torch.testing.assert_close(frames, whole[:, :, 4 * start - 3 :], rtol=0, atol=1e-6)
+
+
+@LAYOUTS
+def test_the_reach_of_the_decoder_is_not_understated(layout: dict[str, Any]) -> None:
+    codec = WanCodec(random_vae(layout))
+    reach = codec.receptive_latents
+    latents = latents_of(reach + 3)
+    changed = latents.clone()
+    changed[:, :, 1] += 5.0
+    same = codec.decode(latents)[:, :, -4:] == codec.decode(changed)[:, :, -4:]
+    assert bool(same.all())
+
+
+def test_streams_of_one_codec_do_not_disturb_each_other() -> None:
+    codec = WanCodec(random_vae(WAN_22))
+    one, other = latents_of(4), latents_of(4).flip(2)
+    alone = [codec.decode(one), codec.decode(other)]
+    first, second = codec.stream(), codec.stream()
+    parts: list[list[torch.Tensor]] = [[], []]
+    for k in range(4):
+        parts[0].append(first.decode(one[:, :, k : k + 1]))
+        parts[1].append(second.decode(other[:, :, k : k + 1]))
+        codec.encode(torch.zeros(1, 3, 1, 16, 16))
+    assert torch.equal(torch.cat(parts[0], 2), alone[0])
+    assert torch.equal(torch.cat(parts[1], 2), alone[1])
+
+
+@LAYOUTS
+def test_all_frames_at_once_equal_the_stock_loop(layout: dict[str, Any]) -> None:
+    vae = random_vae(layout)
+    frames = torch.rand(1, 3, 13, 16, 24) * 2 - 1
+    with torch.no_grad():
+        moments = vae._encode(frames)
+        torch.testing.assert_close(encode_moments(vae, frames), moments, rtol=0, atol=1e-5)
+        latents = moments.chunk(2, dim=1)[0]
+        decoded = decode_frames(vae, latents).clamp(-1, 1)
+        torch.testing.assert_close(decoded, vae.decode(latents).sample, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 3, 8, 16, 16), "4 n \\+ 1"),
+        ((1, 3, 5, 16, 20), "multiples of 8"),
+        ((3, 5, 16, 16), "must be"),
+    ],
+)
+def test_frames_that_do_not_fit_are_refused(shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        WanCodec(random_vae(WAN_22)).encode(torch.zeros(shape))
+
+
+def test_a_folder_that_is_no_vae_is_named(tmp_path: Any) -> None:
+    with pytest.raises(CheckpointError, match="no Wan VAE"):
+        WanCodec.load(tmp_path)
+
+
+def test_a_saved_vae_loads(tmp_path: Any) -> None:
+    vae = random_vae(WAN_22)
+    vae.save_pretrained(tmp_path)
+    codec = WanCodec.load(tmp_path)
+    assert torch.equal(codec.decode(latents_of(2)), WanCodec(vae).decode(latents_of(2)))
