@@ -11,12 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fw_model.cache.config import CacheConfig, TemporalLevel
-from fw_model.model import ModelConfig
+from fw_model.model import BackboneConfig, ModelConfig
 from fw_model.training.config import (
     CheckpointConfig,
     EmaConfig,
     ModeWeights,
-    NewTransformer,
     OptimizerConfig,
     StageConfig,
     TrainingConfig,
@@ -103,7 +102,7 @@ def write_encoded(folder: Path, *, num_videos: int = 4, shots_per_video: int = 3
 
 
 def small_training(**changes: object) -> TrainingConfig:
-    """Return settings of a run of seconds: a new 2-layer transformer, all modes."""
+    """Return settings of a run of seconds: all modes, two stages."""
     settings: dict[str, object] = {
         "seed": 5,
         "stages": (
@@ -118,7 +117,6 @@ def small_training(**changes: object) -> TrainingConfig:
         "groups_per_step": 2,
         "optimizer": OptimizerConfig(learning_rate=1e-3, warmup_steps=2),
         "ema": EmaConfig(decay=0.9),
-        "new_transformer": NewTransformer(num_layers=2, num_heads=2, head_width=12, ffn_width=32),
         "checkpoint": CheckpointConfig(every_steps=5, every_minutes=60),
         "export_dtype": "float32",
         "log_every": 4,
@@ -127,9 +125,20 @@ def small_training(**changes: object) -> TrainingConfig:
 
 
 def small_model(folder: Path) -> ModelConfig:
-    """Return a model whose record has the small caches; its folder holds nothing else."""
+    """Return a model of a new 2-layer transformer and small caches; its folder holds nothing."""
     folder.mkdir(parents=True, exist_ok=True)
-    return ModelConfig(path=str(folder), cache=CACHE, device="cpu")
+    shape = {
+        "num_layers": 2,
+        "num_attention_heads": 2,
+        "attention_head_dim": 12,
+        "ffn_dim": 32,
+        "in_channels": CHANNELS,
+        "out_channels": CHANNELS,
+        "text_dim": TEXT_WIDTH,
+        "freq_dim": 32,
+    }
+    backbone = BackboneConfig(kind="wan", scratch=shape)
+    return ModelConfig(path=str(folder), cache=CACHE, device="cpu", backbone=backbone)
 
 
 def _text_row(text: str, rng: np.random.Generator) -> dict[str, object]:

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-
-import torch
-from diffusers import WanTransformer3DModel
 from peft import LoraConfig
 
 from fw_model.backbones.wan import WanBackbone
-from fw_model.cache.config import CacheConfig
-from fw_model.diffusion.schedule import derive_seed
 from fw_model.errors import CheckpointError, ConfigError, DataError
-from fw_model.model import ModelConfig, load_backbone, load_record
-from fw_model.training.config import LoraSettings, NewTransformer, TrainingConfig
+from fw_model.model import ModelConfig, load_backbone
+from fw_model.training.config import LoraSettings, TrainingConfig
 from fw_model.training.dataset import EncodedMeta
 from fw_model.training.step import TrainingModel
-
-_log = logging.getLogger(__name__)
 
 
 def build_training_model(
     config: TrainingConfig, model: ModelConfig, meta: EncodedMeta
 ) -> TrainingModel:
     """Return the float32 module to train, on the CPU, alike in every process."""
-    backbone = build_backbone(config, model, meta)
+    backbone = build_backbone(model, meta)
     if config.gradient_checkpointing:
         backbone.transformer.enable_gradient_checkpointing()
     backbone.requires_grad_(True)
@@ -33,45 +25,16 @@ def build_training_model(
     return TrainingModel(backbone, config, max_text_tokens=meta.max_text_tokens)
 
 
-def build_backbone(config: TrainingConfig, model: ModelConfig, meta: EncodedMeta) -> WanBackbone:
+def build_backbone(model: ModelConfig, meta: EncodedMeta) -> WanBackbone:
     """Return the backbone that training starts from, in float32."""
-    cache = load_record(model).cache
-    if config.new_transformer is not None:
-        backbone = new_backbone(config.new_transformer, cache, meta, config.seed)
-    else:
-        # Optimizer state and small updates need float32, whatever generation runs in.
-        loaded = load_backbone(model.model_copy(update={"dtype": "float32", "device": "cpu"}))
-        if not isinstance(loaded, WanBackbone):
-            raise ConfigError(
-                f"Training knows Wan backbones; {model.backbone.kind!r} is a "
-                f"{type(loaded).__name__}."
-            )
-        backbone = loaded
+    # Optimizer state and small updates need float32, whatever generation runs in.
+    backbone = load_backbone(model.model_copy(update={"dtype": "float32", "device": "cpu"}))
+    if not isinstance(backbone, WanBackbone):
+        raise ConfigError(
+            f"Training knows Wan backbones; {model.backbone.kind!r} is a {type(backbone).__name__}."
+        )
     _check_fits(backbone, meta)
     return backbone.train()
-
-
-def new_backbone(
-    shape: NewTransformer, cache: CacheConfig, meta: EncodedMeta, seed: int
-) -> WanBackbone:
-    """Return an untrained backbone of `shape`, the same for the same seed."""
-    channels = meta.latent_shape[0]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "new_transformer"))
-        transformer = WanTransformer3DModel(
-            patch_size=shape.patch,
-            num_attention_heads=shape.num_heads,
-            attention_head_dim=shape.head_width,
-            in_channels=channels,
-            out_channels=channels,
-            text_dim=meta.text_width,
-            freq_dim=256,
-            ffn_dim=shape.ffn_width,
-            num_layers=shape.num_layers,
-            cross_attn_norm=True,
-            qk_norm="rms_norm_across_heads",
-        )
-        return WanBackbone(transformer, cache)
 
 
 def add_lora(backbone: WanBackbone, settings: LoraSettings) -> None:

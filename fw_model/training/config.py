@@ -117,18 +117,6 @@ class SamplingConfig(StrictModel):
     )
 
 
-class NewTransformer(StrictModel):
-    """A transformer of Wan's kind to start from nothing; the other shapes follow from the data."""
-
-    num_layers: int = Field(6, ge=1, description="Transformer blocks.")
-    num_heads: int = Field(6, ge=1, description="Attention heads.")
-    head_width: int = Field(32, ge=12, multiple_of=2, description="Width of a head.")
-    ffn_width: int = Field(576, ge=8, description="Width of the feed-forward layer.")
-    patch: tuple[int, int, int] = Field(
-        (1, 2, 2), description="Latent cells that one token covers: [time, height, width]."
-    )
-
-
 class LoraSettings(StrictModel):
     """Low-rank adapters instead of a full fine-tune; the new parameters are always trained."""
 
@@ -188,9 +176,6 @@ class TrainingConfig(StrictModel):
     )
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="AdamW and its schedule.")
     ema: EmaConfig = Field(EmaConfig(), description="Moving average of the weights.")
-    new_transformer: NewTransformer | None = Field(
-        None, description="Train a new transformer of this shape instead of the model's own."
-    )
     lora: LoraSettings | None = Field(None, description="Train adapters instead of all weights.")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="bfloat16 computes under autocast; weights stay float32."
@@ -231,8 +216,6 @@ class TrainingConfig(StrictModel):
             raise ValueError(
                 f"group_size {self.group_size} must be a multiple of num_workers {self.num_workers}"
             )
-        if self.lora is not None and self.new_transformer is not None:
-            raise ValueError("lora adapts a pretrained transformer; it cannot start a new one")
         if self.engine == "deepspeed" and self.num_workers == 0:
             raise ValueError("engine deepspeed needs num_workers of at least 1")
         return self

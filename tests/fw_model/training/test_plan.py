@@ -121,3 +121,21 @@ def test_the_dataset_reads_the_same_whatever_file_its_rows_are_in(tmp_path: Path
     assert one.fingerprint == two.fingerprint
     for shot in range(one.num_shots):
         np.testing.assert_array_equal(one.latents(shot, 0, 2), two.latents(shot, 0, 2))
+
+
+def test_a_stage_may_train_on_shorter_chunks_than_the_model_makes(data: EncodedDataset) -> None:
+    stages = (
+        StageConfig(name="pictures", steps=10, chunk_latents=1, mode_weights=ALL_MODES),
+        StageConfig(name="motion", steps=10, mode_weights=ALL_MODES),
+    )
+    plan = TrainingPlan(small_training(stages=stages), CACHE, data)
+    lengths = {
+        stage: {
+            row.stop - row.start
+            for step in steps
+            for group in plan.groups(step)
+            for row in group.rows
+        }
+        for stage, steps in (("pictures", range(10)), ("motion", range(10, 20)))
+    }
+    assert lengths == {"pictures": {1}, "motion": {CACHE.chunk_latents}}

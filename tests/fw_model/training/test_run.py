@@ -118,11 +118,10 @@ def test_the_export_loads_like_any_model_and_names_its_base(
     assert (record.cache, record.fps, record.width) == (CACHE, 12.0, 32)
     assert record.base == str(Path(model.path).resolve())
     again = build_backbone(
-        small_training(new_transformer=None),
         ModelConfig(path=model.path, checkpoint=str(folder), device="cpu"),
         EncodedDataset(dataset).meta,
     )
-    fresh = build_backbone(small_training(), model, EncodedDataset(dataset).meta)
+    fresh = build_backbone(model, EncodedDataset(dataset).meta)
     name = "transformer.blocks.0.attn1.to_q.weight"
     assert not torch.equal(again.state_dict()[name], fresh.state_dict()[name])
 
@@ -132,7 +131,6 @@ def test_a_later_run_starts_from_an_export_and_lora_trains_only_adapters(
 ) -> None:
     start = ModelConfig(path=model.path, checkpoint=str(whole_run / "checkpoint"), device="cpu")
     config = small_training(
-        new_transformer=None,
         lora=LoraSettings(rank=2, alpha=2),
         ema=EmaConfig(decay=0.0),
         stages=(StageConfig(steps=2, mode_weights=ModeWeights(new_shot=1)),),
@@ -142,9 +140,8 @@ def test_a_later_run_starts_from_an_export_and_lora_trains_only_adapters(
     names = {n for n, p in trained.named_parameters() if p.requires_grad}
     assert names and all("lora_" in n or "context_patch" in n for n in names)
     folder = train_here(config, start, dataset, tmp_path)
-    before = build_backbone(small_training(new_transformer=None), start, meta).state_dict()
+    before = build_backbone(start, meta).state_dict()
     after = build_backbone(
-        small_training(new_transformer=None),
         ModelConfig(path=model.path, checkpoint=str(folder), device="cpu"),
         meta,
     ).state_dict()
