@@ -202,6 +202,18 @@ def evaluate(
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="Model folder left by `train`.")
     ] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="Stories to film: FIRST:LAST, LAST left out.")
+    ] = None,
+    suite: Annotated[str | None, typer.Option("--suite", help="Where stories come from.")] = None,
+    ablate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ablate",
+            help="Film the full method and this ablation or rival alone; repeatable: shot_cache, "
+            "temporal_cache, augmentation, negatives, independent, keyframe_then_animate.",
+        ),
+    ] = None,
     profile: Profile = "tiny",
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -210,16 +222,25 @@ def evaluate(
     """Measure a model on stories whose truth is known."""
     words: list[str | Path] = ["evaluate", output]
     words += ["--checkpoint", checkpoint] if checkpoint else []
+    chosen = list(overrides or [])
+    chosen += [f"evaluation.seeds='{seeds}'"] if seeds else []
+    chosen += [f"evaluation.suite='{suite}'"] if suite else []
+    if ablate:
+        rivals = ("independent", "keyframe_then_animate")
+        names = [name if name in rivals else f"without_{name}" for name in ablate]
+        chosen.append(f"evaluation.variants=[full, {', '.join(names)}]")
     if is_job_server(address):
-        return submit(address, words, profile, config, overrides)
-    chosen = [*(overrides or []), *([f"model.checkpoint={checkpoint}"] if checkpoint else [])]
+        return submit(address, words, profile, config, chosen)
+    chosen += [f"model.checkpoint={checkpoint}"] if checkpoint else []
     settings = load(profile, config, chosen, address)
     from cluster.ray_start import ray_session
+    from fw_model.evaluation.scorecard import table_text
     from pipelines.evaluate import run_evaluate
 
     with ray_session(settings.ray):
-        run_evaluate(settings.evaluation, settings.model, settings.generation, output)
-    out.print(f"Scorecard: {output / 'scorecard.json'}")
+        scorecard = run_evaluate(settings.evaluation, settings.model, settings.generation, output)
+    out.print(table_text(scorecard), markup=False)
+    out.print(f"Scorecard: {output / 'scorecard.json'}, with films: {output / 'scorecard.html'}")
 
 
 @app.command()
@@ -284,6 +305,27 @@ def pretrain_embedder(
 
     run_pretrain_embedder(settings.pretrain, films, output)
     out.print(f"CLIP: {output}")
+
+
+@pretrain_app.command("oracle")
+def pretrain_oracle(
+    films: Annotated[Path, typer.Argument(help="Folder of toy films, their truth beside them.")],
+    output: Annotated[Path, typer.Argument(help="Where the oracle and its metrics go.")],
+    profile: Profile = "tiny",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    address: Address = None,
+) -> None:
+    """Train the judge of generated toy films."""
+    if is_job_server(address):
+        return submit(address, ["pretrain", "oracle", films, output], profile, config, overrides)
+    settings = load(profile, config, overrides, address)
+    from pipelines.pretrain_oracle import run_pretrain_oracle
+
+    accuracy = run_pretrain_oracle(settings.pretrain, films, output)
+    for name, value in accuracy.items():
+        out.print(f"{name:<24}{value:g}")
+    out.print(f"Oracle: {output / 'oracle'}")
 
 
 @app.command()

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fw_model.errors import DataError
 from fw_model.training.oracle_data import LabelledFigure, LabelledShot
-from fw_model.training.oracle_pretraining import OraclePretrainConfig, pretrain_oracle
+from fw_model.training.oracle_pretraining import pretrain_oracle
 from fw_model.training.shot_library import ShotLibrary, ShotSource, open_library
+from pipelines.pretrain import PretrainConfig
 from pipelines.toyfilms.write import read_truth
 
-if TYPE_CHECKING:
-    from pipelines.pretrain import PretrainConfig
 
-
-def run_pretrain_oracle(
-    config: PretrainConfig, oracle: OraclePretrainConfig, films: Path, output: Path
-) -> dict[str, float]:
+def run_pretrain_oracle(config: PretrainConfig, films: Path, output: Path) -> dict[str, float]:
     """Train the oracle on toy films; `output/oracle` holds it. Goes on where it was stopped.
 
     The last films by name are held out; returns the accuracy on them.
@@ -40,7 +36,7 @@ def run_pretrain_oracle(
     size = (config.width, config.height)
     training = open_labelled(videos[:split], frames / "training", size)
     held_out = open_labelled(videos[split:], frames / "validation", size)
-    return pretrain_oracle(oracle, training, held_out, Path(output))
+    return pretrain_oracle(config.oracle, training, held_out, Path(output))
 
 
 def open_labelled(

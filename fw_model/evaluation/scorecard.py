@@ -128,6 +128,14 @@ def table_rows(scorecard: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
+def table_text(scorecard: Mapping[str, Any]) -> str:
+    """Return the table in columns of equal width, for a console."""
+    rows = table_rows(scorecard)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def _cell(interval: Interval | None) -> str:
     if interval is None:
         return "not measured"

@@ -1,0 +1,89 @@
+"""The oracle: a network that learns, loads as saved, and is fed spoiled clips of known truth."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fw_model.errors import CheckpointError
+from fw_model.evaluation.oracle import Oracle
+from fw_model.evaluation.oracle_net import OracleNet
+from fw_model.training.oracle_data import draw_batch, spoiled, vocabulary_of
+from fw_model.training.oracle_pretraining import OraclePretrainConfig, pretrain_oracle
+from pipelines.pretrain_oracle import open_labelled
+from pipelines.toyfilms.config import ToyFilmsConfig
+from pipelines.toyfilms.write import write_films
+from tests.fw_model.evaluation.made_up import VOCABULARY
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("films")
+    config = ToyFilmsConfig(num_films=2, min_shots=3, max_shots=3, max_shot_s=2.5)
+    return open_labelled(write_films(config, folder), folder / "frames", (64, 64))
+
+
+def test_frames_of_any_number_and_size_are_read():
+    oracle = Oracle(OracleNet(VOCABULARY, width=16))
+    for shape in ((1, 64, 64, 3), (7, 48, 80, 3)):
+        reading = oracle.read(np.full(shape, 100, np.uint8))
+        assert reading.place.shape == (shape[0], 2)
+        assert reading.boxes.shape == (shape[0], 2, 4)
+        np.testing.assert_allclose(reading.actions.sum(-1), 1, rtol=1e-5)
+
+
+def test_a_saved_oracle_reads_the_same(tmp_path: Path):
+    torch.manual_seed(0)
+    oracle = Oracle(OracleNet(VOCABULARY, width=16))
+    oracle.save(tmp_path, held_out={"place_accuracy": 0.5})
+    again = Oracle.load(tmp_path)
+    frames = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    np.testing.assert_allclose(again.read(frames).place, oracle.read(frames).place, atol=2e-3)
+    assert again.vocabulary == VOCABULARY
+    assert again.card["held_out"] == {"place_accuracy": 0.5}
+
+
+def test_a_missing_or_broken_oracle_is_one_sentence(tmp_path: Path):
+    with pytest.raises(CheckpointError, match="pretrain oracle"):
+        Oracle.load(tmp_path / "none")
+    Oracle(OracleNet(VOCABULARY, width=16)).save(tmp_path)
+    (tmp_path / "oracle.safetensors").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="no usable oracle"):
+        Oracle.load(tmp_path)
+
+
+def test_labels_follow_a_mirrored_clip(labelled):
+    library, labels = labelled
+    vocabulary = vocabulary_of(labels)
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        batch = draw_batch(library, labels, vocabulary, rng, batch_size=2, num_frames=5)
+        assert batch.frames.shape == (2, 3, 5, 64, 64)
+        assert batch.boxes.shape == (2, 5, len(vocabulary.kinds), 4)
+        widths = (batch.boxes[..., 2] - batch.boxes[..., 0])[:, 0]
+        assert (widths[batch.present > 0] > 0.05).all()
+
+
+def test_spoiling_keeps_shape_and_mean():
+    clip = np.full((5, 64, 64, 3), 120, np.uint8)
+    for seed in range(8):
+        damaged = spoiled(clip, np.random.default_rng(seed))
+        assert damaged.shape == clip.shape
+        assert damaged.dtype == np.uint8
+        assert abs(float(damaged.mean()) - 120) < 25
+
+
+def test_training_lowers_the_loss_and_a_stopped_one_goes_on(labelled, tmp_path: Path):
+    torch.manual_seed(3)
+    settings = {"batch_size": 3, "clip_frames": (5,), "width": 16, "warmup_steps": 2}
+    config = OraclePretrainConfig(steps=8, log_every=1, save_every=4, **settings)
+    whole = pretrain_oracle(config, labelled, labelled, tmp_path / "whole")
+    lines = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 9
+    assert float(lines[7].split('"loss": ')[1].split(",")[0]) < float(
+        lines[0].split('"loss": ')[1].split(",")[0]
+    )
+    again = pretrain_oracle(config, labelled, labelled, tmp_path / "whole")
+    assert again == whole  # nothing left to do but to measure
+    assert Oracle.load(tmp_path / "whole" / "oracle").card["held_out"] == whole

@@ -1,0 +1,89 @@
+"""A story is filmed, scored and filed; what is filed is not made again."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fw_model.evaluation.config import EvaluationConfig
+from fw_model.evaluation.oracle import PACKAGED_ORACLE, Oracle
+from fw_model.evaluation.oracle_net import OracleNet, Vocabulary
+from fw_model.evaluation.story_score import METRICS
+from fw_model.generation import GenerationConfig
+from fw_model.model import ModelConfig
+from pipelines import story_filming
+from pipelines.evaluate import plan_jobs
+from pipelines.storage import Store
+from pipelines.story_filming import TRUTH, StoryFilmer, StoryJob, read_result, true_shots
+from pipelines.story_suites import toy_story
+from pipelines.toyfilms.story import ACTIONS, FIGURE_KINDS, LIGHTS, PLACE_KINDS, SCALES
+from tests.fw_model.small_model import ColourEmbedder, small_film_model
+
+CONFIG = EvaluationConfig(seeds="3:5", shots_per_story=3, num_chunks=2, variants=("full",))
+
+
+@pytest.fixture
+def filmer(tmp_path, monkeypatch):
+    words = Vocabulary(FIGURE_KINDS, PLACE_KINDS, LIGHTS, SCALES, ACTIONS)
+    Oracle(OracleNet(words, width=16)).save(tmp_path / "oracle")
+    monkeypatch.setattr(story_filming, "load_model", lambda config: small_film_model())
+    return StoryFilmer(CONFIG, GenerationConfig(), tmp_path / "oracle", str(tmp_path / "out"))
+
+
+def job(variant, print_="abc"):
+    return StoryJob(variant, 3, ModelConfig(), print_)
+
+
+@pytest.mark.parametrize("variant", ["full", TRUTH])
+def test_a_story_leaves_film_strip_and_scores(filmer, tmp_path, variant):
+    done = filmer.film(job(variant))
+    out = tmp_path / "out"
+    assert (out / done.film_key).stat().st_size > 500
+    assert (out / done.strip_key).read_bytes()[:2] == b"\xff\xd8"
+    result = json.loads((out / done.result_key).read_text())
+    assert set(result["metrics"]) == set(METRICS)
+    assert result["num_frames"] == 3 * 13
+    assert [len(shot["retrieved"]) for shot in result["details"]["shots"]] == [0, 2, 3]
+    if variant == TRUTH:
+        assert result["metrics"]["copy_paste"] == 0.0
+
+
+def test_a_result_counts_only_under_its_own_settings(filmer, tmp_path):
+    store = Store(str(tmp_path / "out"))
+    assert read_result(store, job("full")) is None
+    filmer.film(job("full"))
+    assert read_result(store, job("full"))["seed"] == 3
+    assert read_result(store, job("full", "other settings")) is None
+
+
+def test_true_films_find_their_keyframes_by_prompt_from_earlier_shots_only():
+    story = toy_story(8, EvaluationConfig(shots_per_story=4))
+    truth = story.render_truth([13] * 4, 32, 32, 12.0)
+    shots = true_shots(truth, [0, 5, 13], story.truth, ColourEmbedder(), top_k=3)
+    assert [len(shot.cached) for shot in shots] == [0, 2, 3, 3]
+    for index, shot in enumerate(shots):
+        assert all(c.shot < index and c.frame in (2, 9) for c in shot.cached)
+        assert all(np.array_equal(c.image, truth[c.shot][c.frame]) for c in shot.cached)
+
+
+def test_stories_are_what_their_prompts_say():
+    story = toy_story(8, EvaluationConfig(shots_per_story=6))
+    assert len(story.truth.shots) == 6
+    for shot in story.truth.shots:
+        assert all(figure.kind in shot.prompt.lower() for figure in shot.figures)
+    assert toy_story(8, EvaluationConfig(shots_per_story=6)).truth == story.truth
+
+
+@pytest.mark.skipif(not PACKAGED_ORACLE.is_dir(), reason="no packaged oracle")
+def test_jobs_of_one_model_stand_together(tiny_path):
+    config = EvaluationConfig(
+        seeds="3:5",
+        variants=("without_augmentation", "full"),
+        checkpoints={"without_augmentation": str(tiny_path)},
+    )
+    jobs = plan_jobs(config, ModelConfig(), GenerationConfig(), PACKAGED_ORACLE)
+    assert [job.variant for job in jobs] == [
+        TRUTH, TRUTH, "full", "full", "without_augmentation", "without_augmentation"
+    ]  # fmt: skip
+    assert [job.seed for job in jobs] == [3, 4] * 3
+    assert len({job.fingerprint for job in jobs}) == 3
