@@ -139,11 +139,11 @@ class WanDecodeStream:
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Decode the next latents [B, C, f, h, w] into frames [B, 3, F, H, W] in [-1, 1]."""
         vae: Any = self._codec.vae
-        own = vae.post_quant_conv(self._codec.denormalise(latents))
         parts = []
-        for index in range(own.shape[2]):
+        # One latent at a time throughout: how many come at once must not change a single bit.
+        for latent in self._codec.denormalise(latents).split(1, dim=2):
             features = vae.decoder(
-                own[:, :, index : index + 1],
+                vae.post_quant_conv(latent.contiguous()),
                 feat_cache=self._features,
                 feat_idx=[0],
                 first_chunk=self._num_decoded == 0,
