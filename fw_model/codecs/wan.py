@@ -71,19 +71,21 @@ class WanCodec:
     @property
     def device(self) -> torch.device:
         """Where the VAE is; inputs may be elsewhere, outputs are here."""
-        return next(self.vae.parameters()).device
+        device: torch.device = next(self.vae.parameters()).device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
         """The type of the weights; frames and latents go in and out as float32."""
-        return next(self.vae.parameters()).dtype
+        dtype: torch.dtype = next(self.vae.parameters()).dtype
+        return dtype
 
     @torch.no_grad()
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
         """Encode frames [B, 3, F, H, W] as normalised latents [B, C, f, h, w]: the mode."""
         self._check_frames(frames)
         posterior = self.vae.encode(frames.to(self.device, self.dtype)).latent_dist
-        mode = posterior.mode().float()  # [B, C, f, h, w]
+        mode: torch.Tensor = posterior.mode().float()  # [B, C, f, h, w]
         return (mode - self._mean.to(self.device)) / self._std.to(self.device)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:

@@ -49,7 +49,8 @@ def _down(block: Any, features: torch.Tensor) -> torch.Tensor:
             features = resnet(features)
         if block.downsampler is not None:
             features = _resample(block.downsampler, features)
-        return features + shortcut
+        total: torch.Tensor = features + shortcut
+        return total
     if hasattr(block, "mode"):
         return _resample(block, features)
     result: torch.Tensor = block(features)

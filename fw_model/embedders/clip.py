@@ -63,7 +63,8 @@ class OpenClipEmbedder:
 
     @property
     def _device(self) -> torch.device:
-        return next(self._model.parameters()).device
+        device: torch.device = next(self._model.parameters()).device
+        return device
 
     def _prepared(self, image: NDArray[np.uint8]) -> torch.Tensor:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:

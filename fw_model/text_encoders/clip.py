@@ -46,7 +46,8 @@ class ClipTextEncoder:
         states = text.token_embedding(tokens) + text.positional_embedding[: tokens.shape[1]]
         states = text.ln_final(text.transformer(states, attn_mask=text.attn_mask))  # [N, T, D]
         inside = torch.arange(tokens.shape[1], device=device) <= self._ends(tokens)[:, None]
-        return (states * inside[..., None]).float()
+        masked: torch.Tensor = (states * inside[..., None]).float()
+        return masked
 
     def lengths(self, prompts: Sequence[str]) -> list[int]:
         """Return how many tokens of each prompt are true, start and end of text included."""
@@ -60,7 +61,7 @@ class ClipTextEncoder:
         pool = getattr(self._text, "pool_type", getattr(self._model, "text_pool_type", "argmax"))
         if pool == "eos":
             eos = getattr(self._text, "eos_id", getattr(self._model, "text_eos_id", None))
-            return (tokens == eos).int().argmax(dim=-1)
+            return tokens.eq(eos or 0).int().argmax(dim=-1)
         if pool == "argmax":  # CLIP's end-of-text token has the highest id of all
             return tokens.argmax(dim=-1)
         return torch.full(tokens.shape[:1], tokens.shape[1] - 1, device=tokens.device)

@@ -70,7 +70,8 @@ class Umt5TextEncoder:
         device = next(self._model.parameters()).device
         mask = inputs.attention_mask.to(device)  # [N, T]
         states = self._model(inputs.input_ids.to(device), mask).last_hidden_state  # [N, T, D]
-        return (states * mask[..., None]).float()
+        tokens: torch.Tensor = (states * mask[..., None]).float()
+        return tokens
 
     def lengths(self, prompts: Sequence[str]) -> list[int]:
         """Return how many tokens of each prompt are true, the end of text included."""

@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,17 @@ import torch
 from pydantic import Field
 from safetensors.torch import save_file
 from torch.nn import functional
+from transformers import PreTrainedTokenizerFast
 
 from fw_model.config import StrictModel
 from fw_model.diffusion.schedule import derive_seed
 from fw_model.embedders.clip import OpenClipEmbedder
-from fw_model.embedders.open_clip_folder import CONFIG_FILE, WEIGHTS_FILE
+from fw_model.embedders.open_clip_folder import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    load_clip,
+    load_tokenizer,
+)
 from fw_model.errors import DataError
 from fw_model.training.muon import Muon, split_weights
 from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState
@@ -64,6 +71,11 @@ class EmbedderPretrainConfig(StrictModel):
         0.3, ge=0, le=1, description="Chance that a picture's colour channels are permuted."
     )
     ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the averaged weights.")
+    text_from: str | None = Field(
+        None,
+        description="A CLIP folder whose text tower and tokenizer are kept as they are; only the "
+        "picture tower and the projections are trained. A model that reads the text stays valid.",
+    )
     seed: int = Field(0, ge=0, description="Seed of weights and pairs.")
     log_every: int = Field(20, ge=1, description="Steps between lines of metrics.")
     save_every: int = Field(150, ge=1, description="Steps between saves of the state.")
@@ -103,18 +115,12 @@ def pretrain_embedder(
     captioned = [i for i, shot in enumerate(library.shots) if shot.caption and shot.tags]
     if not captioned:
         raise DataError("No shot has a caption; train CLIP on films with captions.")
-    texts = [library.shots[i].caption for i in captioned]
-    words = [tag for i in captioned for tag in library.shots[i].tags]
-    tokenizer = train_tokenizer([*texts, *words, *GENERAL_ENGLISH], vocab_size=config.vocab_size)
-    torch.manual_seed(derive_seed(config.seed, "clip-weights"))
-    tree = config.model_config_tree()
-    tree["text_cfg"]["vocab_size"] = len(tokenizer)
-    model = open_clip.CLIP(**tree)
+    model, tokenizer, tree = _new_clip(config, [library.shots[i] for i in captioned])
     matrices, others = split_weights(model)
     muon = Muon(matrices, lr=config.learning_rate)
     adam = torch.optim.AdamW(others, lr=config.adam_learning_rate, betas=(0.9, 0.98))
     average = MovingAverage(model, config.ema_decay)
-    parts = {"clip": model, "muon": muon, "adam": adam, "ema": average}
+    parts: dict[str, Any] = {"clip": model, "muon": muon, "adam": adam, "ema": average}
     state = RunState(output / "state.pt", parts)
     metrics = MetricsFile(output / "metrics.jsonl")
     first = state.load(config.model_dump_json())
@@ -146,6 +152,30 @@ def pretrain_embedder(
     result = measure_retrieval(OpenClipEmbedder.load(output / "clip"), validation)
     metrics.append(config.steps, result)
     return result
+
+
+def _new_clip(
+    config: EmbedderPretrainConfig, shots: Sequence[ShotSource]
+) -> tuple[Any, PreTrainedTokenizerFast, dict[str, Any]]:
+    """Return a new model with its tokenizer and its part of the config file."""
+    torch.manual_seed(derive_seed(config.seed, "clip-weights"))
+    tree = config.model_config_tree()
+    if config.text_from is not None:
+        path = Path(config.text_from)
+        kept = load_clip(path, "cpu")
+        saved = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))["model_cfg"]
+        tree |= {"text_cfg": saved["text_cfg"], "embed_dim": saved["embed_dim"]}
+        model = open_clip.CLIP(**tree)
+        text = {k: v for k, v in kept.state_dict().items() if not k.startswith("visual.")}
+        model.load_state_dict(text, strict=False)
+        for name, parameter in model.named_parameters():
+            trained = name.startswith("visual.") or name in ("text_projection", "logit_scale")
+            parameter.requires_grad_(trained)
+        return model, load_tokenizer(path).tokenizer, tree
+    texts = [text for shot in shots for text in (shot.caption, *shot.tags)]
+    tokenizer = train_tokenizer([*texts, *GENERAL_ENGLISH], vocab_size=config.vocab_size)
+    tree["text_cfg"]["vocab_size"] = len(tokenizer)
+    return open_clip.CLIP(**tree), tokenizer, tree
 
 
 def draw_pairs(

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import patchify
 from einops import rearrange
 
 from fw_model.codecs.wan_whole import encode_moments
@@ -46,7 +47,7 @@ def fit_linear_encoder(
     for module in encoder.modules():
         if isinstance(module, (torch.nn.Conv2d, torch.nn.Conv3d)):
             module.weight.zero_()
-            module.bias.zero_()
+            torch.nn.init.zeros_(module.bias)  # type: ignore[arg-type]
     first, second = (b for b in encoder.down_blocks if hasattr(b, "time_conv"))
     encoder.conv_in.weight[:patch_channels, :, 2, 1, 1] = torch.eye(patch_channels)
 
@@ -54,7 +55,7 @@ def fit_linear_encoder(
     cells = _shrunk_space(vae, first, clips)  # [B, D, F, h, w]
     used = 4 * patch_channels
     _, half = _pairs(cells[:, :used])
-    motion = _components(half, width - used)  # [D - used, used]
+    motion = _axes(half)[: width - used]  # [D - used, used]
     mean_of = torch.zeros(width, used)
     mean_of[:used] = torch.eye(used)
     difference_of = torch.zeros(width, used)
@@ -75,7 +76,7 @@ def fit_linear_encoder(
     spots[:, carrying] -= _OFFSET
     mean, half = _pairs(spots)
     left = torch.cat([mean[:, static_channels:], half], dim=1)  # [samples, rest]
-    motion = _components(left, channels - static_channels)
+    motion = _axes(left)[: channels - static_channels]
     mean_of, difference_of = torch.zeros(width, width), torch.zeros(width, width)
     mean_of[:static_channels, :static_channels] = torch.eye(static_channels)
     rest = width - 1 - static_channels
@@ -141,14 +142,12 @@ def _set_readout(vae: AutoencoderKLWan, width: int, channels: int) -> None:
 
 
 def _shrunk_space(vae: AutoencoderKLWan, block: Any, clips: torch.Tensor) -> torch.Tensor:
-    from diffusers.models.autoencoders.autoencoder_kl_wan import patchify
-
     patches = patchify(clips, vae.config.patch_size)
     return _resampled(block, vae.encoder.conv_in(patches))
 
 
 def _resampled(block: Any, features: torch.Tensor) -> torch.Tensor:
-    flat = block.resample(rearrange(features, "b c f h w -> (b f) c h w"))
+    flat: torch.Tensor = block.resample(rearrange(features, "b c f h w -> (b f) c h w"))
     return rearrange(flat, "(b f) c h w -> b c f h w", f=features.shape[2])
 
 
@@ -166,15 +165,12 @@ def _pairs(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (flat[0] + flat[1]) / 2, (flat[1] - flat[0]) / 2
 
 
-def _components(samples: torch.Tensor, count: int) -> torch.Tensor:
-    return _axes(samples)[:count]
-
-
 def _axes(samples: torch.Tensor) -> torch.Tensor:
     """Return the principal axes of samples [N, K] as rows [K, K], the strongest first."""
     exact = samples.double()
     _, axes = torch.linalg.eigh(exact.T @ exact / len(exact))
-    return axes.flip(1).T.float()
+    strongest_first: torch.Tensor = axes.flip(1).T.float()
+    return strongest_first
 
 
 @torch.no_grad()
