@@ -53,7 +53,7 @@ def _section(path: str, model: type[BaseModel] | None) -> list[str]:
     inner: list[str] = []
     for name, field in model.model_fields.items():
         nested = _model_of(field.annotation)
-        default = "" if nested is not None else _code(_default(field))
+        default = "" if nested is not None or field.is_required() else _code(_default(field))
         rows.append(
             f"| `{path}.{name}` | {_type_words(field.annotation)} | {default} |"
             f" {_bounds(field)} | {_cell(field.description or '')} |\n"
@@ -76,8 +76,6 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def _default(field: FieldInfo) -> Any:
-    if field.is_required():
-        return "required"
     value = field.get_default(call_default_factory=True)
     return str(value) if isinstance(value, Path) else value
 
@@ -98,6 +96,8 @@ def _type_words(annotation: Any) -> str:
         return f"map of {_type_words(arguments[0])} to {_type_words(arguments[1])}"
     if annotation is type(None):
         return "null"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section, below"
     names = {str: "text", int: "integer", float: "number", bool: "true/false", Path: "path"}
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
 

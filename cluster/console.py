@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
 import sys
 import threading
 import time
@@ -37,17 +38,18 @@ LINE_INTERVAL_S = 5.0
 POLL_INTERVAL_S = 1.0
 
 
-def configure_logging(verbose: bool = False) -> None:
+def configure_logging() -> None:
     """Send logs to stderr; the libraries below speak only when something is wrong."""
     logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
+        level=logging.WARNING,
         format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
         datefmt="%H:%M:%S",
         stream=sys.stderr,
     )
-    noisy = ("ray", "httpx", "httpcore", "diffusers", "transformers", "deepspeed", "DeepSpeed")
-    for name in noisy:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    # Read by Ray Data when it is imported; its files under the Ray session keep everything.
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "WARNING")
+    for name in ("filmweaver", "cluster", "pipelines", "serve", "fw_model"):
+        logging.getLogger(name).setLevel(logging.INFO)
     logging.captureWarnings(True)
     for category in (DeprecationWarning, FutureWarning):
         warnings.simplefilter("ignore", category)

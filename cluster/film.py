@@ -49,16 +49,17 @@ def generate_film(
     model = load_model(settings.model)
     generator = StoryGenerator(model, settings.generation)
     film.parent.mkdir(parents=True, exist_ok=True)
-    chunks: list[StoryChunk] = []
+    shown: list[StoryChunk] = []  # a film of an hour is held in memory only if it is drawn
     num_frames = 0
     with VideoWriter(film, fps=model.record.fps) as writer:
-        for chunk in generator.generate_story(story, base_dir=base_dir):
+        for done, chunk in enumerate(generator.generate_story(story, base_dir=base_dir), start=1):
             writer.write(chunk.result.frames)
             num_frames += len(chunk.result.frames)
-            chunks.append(chunk)
-            progress.update(len(chunks), f"shot {chunk.shot + 1} {chunk.mode}")
+            if storyboard is not None:
+                shown.append(chunk)
+            progress.update(done, f"shot {chunk.shot + 1} {chunk.mode}")
     if storyboard is not None:
-        write_storyboard(storyboard, story.title, storyboard_rows(chunks))
+        write_storyboard(storyboard, story.title, storyboard_rows(shown))
     return FilmResult(num_frames, num_frames / model.record.fps)
 
 

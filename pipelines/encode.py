@@ -123,7 +123,7 @@ def run_encode(
             EncodeVideos,
             fn_constructor_args=(model, config, output, meta),
             batch_size=config.videos_per_part,
-            concurrency=_num_actors(config, len(missing)),
+            compute=ray.data.ActorPoolStrategy(size=_num_actors(config, len(missing))),
             num_cpus=config.cpus_per_actor,
             num_gpus=config.gpus_per_actor or None,
         )
