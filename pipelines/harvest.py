@@ -35,6 +35,7 @@ class KeyframeHarvest:
         self._every_frames = max(1, every_frames)
         self._max_delay = max_delay
         self._max_settled = 8 * per_shot
+        self._stride = 1  # of the candidates offered, every so many are kept in the long run
         self._candidates: list[Candidate] = []
 
     def wants(self, frame: int) -> bool:
@@ -45,16 +46,21 @@ class KeyframeHarvest:
         """Keep a candidate; thin out those that no open transition can reach any more."""
         self._candidates.append(candidate)
         horizon = candidate.frame - self._max_delay
-        num_settled = sum(c.frame < horizon for c in self._candidates)
-        if num_settled > self._max_settled:
-            settled, recent = self._candidates[:num_settled], self._candidates[num_settled:]
-            self._candidates = settled[::2] + recent
+        settled = self._thinned([c for c in self._candidates if c.frame < horizon])
+        while len(settled) > self._max_settled:
+            self._stride *= 2
+            settled = self._thinned(settled)
+        self._candidates = settled + [c for c in self._candidates if c.frame >= horizon]
+
+    def _thinned(self, candidates: list[Candidate]) -> list[Candidate]:
+        return [c for c in candidates if c.frame // self._every_frames % self._stride == 0]
 
     def close(self, *, start_frame: int, end_frame: int, next_frame: int) -> list[Candidate]:
         """Return the keyframes of the shot `[start_frame, end_frame)`, in order, and forget
         every candidate before `next_frame`."""
         inside = [c for c in self._candidates if start_frame <= c.frame < end_frame]
         self._candidates = [c for c in self._candidates if c.frame >= next_frame]
+        self._stride = 1
         length = end_frame - start_frame
         chosen: dict[int, Candidate] = {}
         for i in range(self._per_shot if inside else 0):

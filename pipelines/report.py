@@ -1,14 +1,219 @@
-"""The curation report: one self-contained HTML page from the finished tables."""
+"""The curation report: one self-contained page made from the finished tables.
+
+Shows where material was lost and why, what the scenes look like, and what the work cost.
+"""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from PIL import Image
+
+from fw_model.errors import StorageError
+from pipelines.report_html import (
+    bars,
+    cards,
+    columns,
+    histogram,
+    page,
+    picture,
+    section,
+    table,
+    text,
+)
 from pipelines.storage import Store
+from pipelines.summary import read_summary
 
 REPORT = "report.html"
+MAX_SCENES = 36
+MAX_SHOTS_SHOWN = 10
+MAX_ROWS = 20
+MAX_HISTOGRAM_ROWS = 200_000
+THUMBNAIL_PX = 176
+
+Row = Mapping[str, Any]
 
 
 def write_report(output: str) -> str:
-    """Write `report.html` into the output folder and return its address."""
+    """Write `report.html` into a finished output folder and return its address."""
     store = Store(output)
-    store.write(REPORT, b"<html></html>")
+    summary = read_summary(output)
+    videos = list(_rows(store, "videos"))
+    shots = list(_rows(store, "shots"))
+    scenes = list(_rows(store, "scenes"))
+    captions = {row["scene_id"]: row for row in _rows(store, "captions")}
+    parts = [
+        f"<h1>Curation report</h1><p class='soft'>{text(store.address(''))}</p>",
+        _headline(summary),
+        section("Funnel", bars(_funnel(summary))),
+        section("What was lost, and why", _losses(summary)),
+        section("Quarantined videos", _quarantined(videos)),
+        section("Distributions", _distributions(shots, scenes)),
+        section("Scenes", *_contact_sheets(store, scenes, shots, captions)),
+        section("Slowest and most damaged sources", _troublesome(videos)),
+        section("Time and cost", _costs(summary)),
+    ]
+    store.write(REPORT, page("Curation report", parts).encode())
     return store.address(REPORT)
+
+
+def _rows(store: Store, name: str) -> Iterator[Row]:
+    """Yield the rows of a table without its embeddings and fingerprints, up to a bound."""
+    count = 0
+    for key in store.keys(name, ".parquet"):
+        content = store.read_table(key)
+        kept = [c for c in content.column_names if c not in ("embedding", "fingerprint")]
+        for row in content.select(kept).to_pylist():
+            yield row
+            count += 1
+            if count >= MAX_HISTOGRAM_ROWS:
+                return
+
+
+def _headline(summary: Row) -> str:
+    kept = f"{summary['hours_kept']:.2f} h"
+    consistency = summary["entity_consistency"]
+    figures = {
+        "videos in": f"{summary['videos_in']:,}",
+        "videos kept": f"{summary['videos_kept']:,}",
+        "shots kept": f"{summary['shots_kept']:,}",
+        "scenes": f"{summary['scenes']:,}",
+        "scenes captioned": f"{summary['scenes_captioned']:,}",
+        f"kept of {summary['hours_in']:.2f} h": kept,
+    }
+    if consistency is not None:
+        figures["entity checks passed"] = f"{consistency:.0%}"
+    return cards(figures)
+
+
+def _funnel(summary: Row) -> dict[str, float]:
+    names = (
+        "videos_in", "videos_kept", "shots", "shots_kept", "scenes", "scenes_captioned"
+    )  # fmt: skip
+    return {name: summary[name] for name in names}
+
+
+def _losses(summary: Row) -> str:
+    named = {
+        "Videos quarantined": summary["video_reasons"],
+        "Shots dropped": summary["shot_reasons"],
+        "Scenes rejected": summary["caption_reasons"],
+    }
+    parts = [
+        f"<p class='soft'>{title}: {sum(reasons.values()):,}</p>{bars(reasons, bad=True)}"
+        for title, reasons in named.items()
+    ]
+    return columns(*parts)
+
+
+def _quarantined(videos: Sequence[Row]) -> str:
+    lost = [v for v in videos if v["status"] == "quarantined"]
+    rows = [[_name(v), v["reason"], v["detail"] or ""] for v in lost[:MAX_ROWS]]
+    more = f"<p class='soft'>and {len(lost) - MAX_ROWS} more</p>" if len(lost) > MAX_ROWS else ""
+    return table(["video", "reason", "detail"], rows) + more
+
+
+def _distributions(shots: Sequence[Row], scenes: Sequence[Row]) -> str:
+    lengths = [s["end_s"] - s["start_s"] for s in shots]
+    links = [s["min_link_similarity"] for s in scenes if s["num_shots"] > 1]
+    return columns(
+        histogram("Length of shots", lengths, unit="s"),
+        histogram("Shots in a scene", [float(s["num_shots"]) for s in scenes]),
+        histogram("Weakest similarity inside a scene of several shots", links),
+        histogram("Motion of shots", [float(s["motion"]) for s in shots]),
+    )
+
+
+def _contact_sheets(
+    store: Store, scenes: Sequence[Row], shots: Sequence[Row], captions: Mapping[str, Row]
+) -> list[str]:
+    """Scenes of several shots first: they are what curation is for."""
+    ordered = sorted(scenes, key=lambda scene: scene["num_shots"] < 2)[:MAX_SCENES]
+    by_id = {shot["shot_id"]: shot for shot in shots}
+    shown = [
+        _contact_sheet(store, scene, by_id, captions.get(scene["scene_id"], {}))
+        for scene in ordered
+    ]
+    if len(scenes) > len(ordered):
+        shown.append(f"<p class='soft'>{len(scenes) - len(ordered):,} more scenes not shown</p>")
+    return shown
+
+
+def _contact_sheet(store: Store, scene: Row, shots: Mapping[str, Row], caption: Row) -> str:
+    said = {shot["shot_id"]: shot for shot in caption.get("shots") or []}
+    entities = "".join(
+        f"<span class='tag'>{text(e['name'])}"
+        + (f", {text(e['attributes'])}" if e["attributes"] else "")
+        + "</span>"
+        for e in caption.get("entities") or []
+    )
+    rejected = caption.get("reason")
+    note = f"<p class='soft'>rejected: {text(rejected)}</p>" if rejected else ""
+    ids = scene["shot_ids"][:MAX_SHOTS_SHOWN]
+    cells = "".join(_shot_cell(store, shots[i], said.get(i, {})) for i in ids if i in shots)
+    hidden = len(scene["shot_ids"]) - len(ids)
+    more = f"<p class='soft'>and {hidden} more shots</p>" if hidden else ""
+    return (
+        f"<div class='scene'><b>{text(_name(scene))}</b> "
+        f"<span class='soft'>{scene['start_s']:.1f} to {scene['end_s']:.1f} s, "
+        f"{scene['num_shots']} {'shot' if scene['num_shots'] == 1 else 'shots'}, "
+        f"similarity {scene['mean_similarity']:.2f}</span> {entities}{note}"
+        f"<div class='shots'>{cells}</div>{more}</div>"
+    )
+
+
+def _shot_cell(store: Store, shot: Row, said: Row) -> str:
+    frames = shot["keyframes"]
+    middle = frames[len(frames) // 2 : len(frames) // 2 + 1]
+    pictures = "".join(_thumbnail(store, frame["uri"]) for frame in middle)
+    length_s = shot["end_s"] - shot["start_s"]
+    words = text(said.get("text", ""))
+    return (
+        f"<div class='shot'><div class='strip'>{pictures}</div>"
+        f"<p>{words} <span class='soft'>{length_s:.1f} s</span></p></div>"
+    )
+
+
+def _thumbnail(store: Store, uri: str) -> str:
+    try:
+        jpeg = store.read(uri)
+    except StorageError:
+        return f"<p class='soft'>{text(uri)} is missing</p>"
+    image = Image.open(io.BytesIO(jpeg)).convert("RGB")
+    image.thumbnail((2 * THUMBNAIL_PX, 2 * THUMBNAIL_PX))
+    small = io.BytesIO()
+    image.save(small, "JPEG", quality=72)
+    return picture(small.getvalue(), "keyframe")
+
+
+def _troublesome(videos: Sequence[Row]) -> str:
+    slowest = sorted(videos, key=lambda v: -(v["analyze_s"] or 0))[:8]
+    damaged = sorted(videos, key=lambda v: -(v["decode_errors"] or 0))
+    damaged = [v for v in damaged if v["decode_errors"]][:8]
+    return columns(
+        table(
+            ["slowest", "seconds", "frames"],
+            [[_name(v), round(v["analyze_s"] or 0.0, 1), v["num_frames"] or 0] for v in slowest],
+        ),
+        table(
+            ["most damaged", "faults", "frames"],
+            [[_name(v), v["decode_errors"], v["num_frames"] or 0] for v in damaged],
+        ),
+    )
+
+
+def _costs(summary: Row) -> str:
+    rows = [[phase, seconds] for phase, seconds in summary["seconds"].items()]
+    made = (
+        f"<p>In this run {summary['videos_analyzed_now']:,} videos were decoded and "
+        f"{summary['scenes_captioned_now']:,} scenes captioned; the rest was there already. "
+        f"Captions have cost {summary['cost_usd']:.2f} USD.</p>"
+    )
+    return made + columns(table(["phase", "seconds"], rows))
+
+
+def _name(row: Row) -> str:
+    return PurePosixPath(row["uri"]).name

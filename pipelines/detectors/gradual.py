@@ -200,7 +200,8 @@ def _judge(window: list[_Thumbnail]) -> Transition | None:
     area = float((np.abs(last - first) > SAME_LUMA).mean())
     if structure < MIN_STRUCTURE or area < MIN_AREA:
         return None
-    if _median_block(last - first) < MIN_BLOCK_CHANGE:
+    change = _median_block(last - first)
+    if change < MIN_BLOCK_CHANGE:
         return None
     between = np.stack([thumbnail.luma for thumbnail in window])  # [M, N]
     blend = fit_dissolve(first, last, between)
@@ -214,7 +215,9 @@ def _judge(window: list[_Thumbnail]) -> Transition | None:
     if len(inside) < 3 or not _rises(blend.weights, len(inside)):
         return None
     start, end = window[int(inside[0])].index, window[int(inside[-1])].index + 1
-    return Transition("gradual", start, end, 1.0 - blend.residual)
+    # A part of a dissolve is a dissolve too: the larger change is the whole.
+    score = (1.0 - blend.residual) * change / (change + MIN_BLOCK_CHANGE)
+    return Transition("gradual", start, end, score)
 
 
 def _median_block(change: Floats) -> float:

@@ -1,0 +1,203 @@
+import itertools
+import os
+import signal
+
+import av
+import numpy as np
+import pytest
+from tests.pipelines.curation.footage import FPS, film, shot, write_film
+
+from fw_model.media.video import write_video
+from fw_model.schema import VideoReason
+from pipelines.analyze import AnalyzeSettings, analyze_file
+from pipelines.curation_config import DecodeConfig, DetectorConfig, KeyframeConfig
+from pipelines.harvest import Candidate, KeyframeHarvest
+from pipelines.sandbox import DecodeSandbox
+
+
+class HangingDetector:
+    """Sleeps at its first frame, as a decoder may."""
+
+    max_delay = 0
+
+    def __init__(self, *, fps):
+        self.fps = fps
+
+    def update(self, frame):
+        signal.pause()
+
+    def finish(self):
+        return []
+
+
+class CrashingDetector(HangingDetector):
+    """Dies at its first frame, as native code may."""
+
+    def update(self, frame):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class GreedyDetector(HangingDetector):
+    """Asks for more memory than there may be."""
+
+    def update(self, frame):
+        np.ones(1 << 40, np.uint8)
+
+
+def settings(*, detector="cross_window", **decode):
+    return AnalyzeSettings(
+        DecodeConfig(**decode), DetectorConfig(kind=detector), KeyframeConfig(), "d"
+    )
+
+
+def analyze(path, *, using=None):
+    """Analyze in this process; return the row and the keyframes."""
+    keyframes = {}
+    row = analyze_file(
+        path,
+        uri=str(path),
+        settings=using or settings(),
+        on_keyframe=keyframes.__setitem__,
+    )
+    return row, keyframes
+
+
+def test_shots_follow_one_another_and_have_keyframes_inside(tmp_path):
+    row, keyframes = analyze(write_film(tmp_path / "film.mp4", [1, 2, 3], 20))
+    spans = [(s["start_frame"], s["end_frame"]) for s in row["shots"]]
+    assert (row["status"], row["num_frames"], spans) == (
+        "kept",
+        60,
+        [(0, 20), (20, 40), (40, 60)],
+    )
+    for found in row["shots"]:
+        frames = [k["frame"] for k in found["keyframes"]]
+        assert len(frames) == 3
+        assert all(found["start_frame"] <= f < found["end_frame"] for f in frames)
+        assert all(k["sha256"] in keyframes for k in found["keyframes"])
+    assert row["shots"][1]["start_s"] == pytest.approx(20 / FPS)
+    assert row["duration_s"] == pytest.approx(60 / FPS)
+
+
+def test_the_same_file_gives_the_same_row(tmp_path):
+    path = write_film(tmp_path / "film.mp4", [1, 2])
+    first, second = (analyze(path)[0] for _ in range(2))
+    assert first | {"analyze_s": 0} == second | {"analyze_s": 0}
+
+
+def _audio_only(path):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), "fltp", "mono")
+        frame.rate = 8000
+        for packet in itertools.chain(stream.encode(frame), stream.encode()):
+            container.mux(packet)
+
+
+def _truncated(path):
+    whole = path.with_name("whole.mp4")
+    rng = np.random.default_rng(0)
+    write_video(whole, rng.integers(0, 255, (60, 64, 96, 3), np.uint8), fps=FPS)
+    data = whole.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+HOSTILE = {
+    "no bytes": (lambda p: p.write_bytes(b""), VideoReason.UNREADABLE),
+    "text": (lambda p: p.write_text("this is no video\n" * 100), VideoReason.UNREADABLE),
+    "sound alone": (_audio_only, VideoReason.NO_VIDEO_STREAM),
+    "half a file": (_truncated, VideoReason.TRUNCATED),
+    "no file": (lambda p: None, VideoReason.SOURCE_UNAVAILABLE),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_file_that_is_no_video_is_quarantined_with_its_reason(tmp_path, name):
+    path = tmp_path / "film.mp4"
+    make, reason = HOSTILE[name]
+    make(path)
+    row, _ = analyze(path)
+    assert (row["status"], row["reason"], row["shots"]) == ("quarantined", str(reason), [])
+
+
+def test_damaged_packets_are_counted_and_too_many_quarantine(tmp_path):
+    path = tmp_path / "film.mp4"
+    rng = np.random.default_rng(0)
+    write_video(path, rng.integers(0, 255, (60, 64, 96, 3), np.uint8), fps=FPS)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"mdat") + 400
+    for position in range(start, start + 120_000, 97):
+        data[position % len(data) if position < len(data) - 4000 else start] ^= 0xFF
+    path.write_bytes(data)
+    row, _ = analyze(path, using=settings(max_error_ratio=0.0))
+    assert row["status"] == "quarantined"
+    assert row["reason"] in {VideoReason.DECODE_ERRORS, VideoReason.UNREADABLE}
+
+
+def test_a_frame_larger_than_allowed_is_not_decoded(tmp_path):
+    path = write_film(tmp_path / "film.mp4", [1])
+    row, _ = analyze(path, using=settings(max_pixels=64 * 64))
+    assert (row["status"], row["reason"]) == ("quarantined", "too_large")
+
+
+def test_one_tiny_frame_is_a_video_with_one_shot(tmp_path):
+    path = tmp_path / "film.mp4"
+    write_video(path, np.full((1, 2, 2, 3), 90, np.uint8), fps=1)
+    row, _ = analyze(path)
+    assert (row["status"], row["num_frames"], len(row["shots"])) == ("kept", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("detector", "decode", "reason"),
+    [
+        ("HangingDetector", {"stall_s": 1.0}, VideoReason.TIMEOUT),
+        ("CrashingDetector", {}, VideoReason.DECODER_CRASH),
+        ("GreedyDetector", {}, VideoReason.OUT_OF_MEMORY),
+    ],
+)
+def test_a_child_that_fails_costs_one_video(tmp_path, detector, decode, reason):
+    path = write_film(tmp_path / "film.mp4", [1, 2])
+    kind = f"tests.pipelines.curation.test_analyze:{detector}"
+    sandbox = DecodeSandbox(settings(detector=kind, **decode))
+    try:
+        row = sandbox.analyze(str(path), uri="u", on_keyframe=lambda sha256, jpeg: None)
+        assert (row["status"], row["reason"]) == ("quarantined", str(reason))
+    finally:
+        sandbox.close()
+
+
+def test_a_child_serves_one_video_after_another(tmp_path):
+    paths = [write_film(tmp_path / f"film_{i}.mp4", [i, i + 1]) for i in range(2)]
+    sandbox = DecodeSandbox(settings())
+    try:
+        kept: dict[str, bytes] = {}
+        rows = [
+            sandbox.analyze(str(p), uri=str(p), on_keyframe=kept.__setitem__) for p in paths
+        ]
+    finally:
+        sandbox.close()
+    assert rows[0]["shots"] == analyze(paths[0])[0]["shots"]
+    assert all(k["sha256"] in kept for row in rows for s in row["shots"] for k in s["keyframes"])
+
+
+def test_a_long_shot_keeps_few_candidates_and_spreads_its_keyframes():
+    harvest = KeyframeHarvest(per_shot=3, every_frames=1, max_delay=10)
+    picture = shot(1, 1)[0]
+    for frame in range(5000):
+        if harvest.wants(frame):
+            harvest.offer(Candidate(frame, frame / FPS, picture))
+    assert len(harvest._candidates) < 50
+    chosen = harvest.close(start_frame=0, end_frame=5000, next_frame=5000)
+    assert [round(c.frame / 5000, 1) for c in chosen] == [0.2, 0.5, 0.8]
+
+
+def test_rotated_video_gives_upright_keyframes(tmp_path):
+    path = tmp_path / "film.mp4"
+    write_video(path, film([1], 12), fps=FPS)
+    from pipelines.sampling import Thumbnailer
+
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+    upright = Thumbnailer(512).picture(frame, sample_aspect_ratio=1.0, rotation=0)
+    turned = Thumbnailer(512).picture(frame, sample_aspect_ratio=1.0, rotation=90)
+    assert np.array_equal(turned, np.rot90(upright))

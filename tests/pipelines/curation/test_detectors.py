@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+from tests.pipelines.curation.footage import film, scenery, shot
+
+from fw_model.errors import ConfigError
+from pipelines.detectors.base import GRID_HEIGHT, GRID_WIDTH, SmallFrame, make_detector
+from pipelines.detectors.gradual import fit_dissolve, fit_wipe
+
+BIG = (128, 72)
+
+
+def transitions(frames, *, kind="cross_window", fps=24.0, **options):
+    """Run a detector over RGB frames [F, H, W, 3]."""
+    import cv2
+
+    detector = make_detector(kind, options, fps=fps)
+    found = []
+    for index, frame in enumerate(frames):
+        small = cv2.resize(frame, (GRID_WIDTH, GRID_HEIGHT), interpolation=cv2.INTER_AREA)
+        planes = cv2.cvtColor(small, cv2.COLOR_RGB2YUV).transpose(2, 0, 1)
+        found += detector.update(SmallFrame(index, index / fps, np.ascontiguousarray(planes)))
+    return found + detector.finish()
+
+
+def cuts(frames, **settings):
+    return [t.start_frame for t in transitions(frames, **settings) if t.kind == "cut"]
+
+
+def blend(first, last, num_frames):
+    weights = (np.arange(1, num_frames + 1) / (num_frames + 1))[:, None, None, None]
+    return ((1 - weights) * first + weights * last).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["cross_window", "adaptive", "content_histogram", "ensemble"])
+def test_hard_cuts_are_found_to_the_frame(kind):
+    assert cuts(film([1, 2, 3], 20), kind=kind) == [20, 40]
+
+
+def test_a_cut_is_found_in_the_last_frames():
+    assert cuts(np.concatenate([shot(1, 30), shot(2, 2)])) == [30]
+
+
+def test_a_flash_is_no_cut():
+    frames = shot(1, 60)
+    frames[30:32] = 255
+    assert cuts(frames) == []
+
+
+def test_a_strobe_is_no_cut():
+    frames = shot(1, 60)
+    frames[20:40:4] = 255
+    frames[21:40:4] = 255
+    assert cuts(frames) == []
+
+
+def test_a_pan_is_no_cut():
+    wide = scenery(5, size=(900, 72))
+    frames = np.stack([wide[:, x : x + 128] for x in range(0, 760, 12)])
+    assert cuts(frames) == []
+
+
+def test_a_change_of_light_is_no_cut():
+    frames = shot(1, 40).astype(np.float32)
+    frames[20:] = frames[20:] * 0.6 + 30
+    assert cuts(frames.astype(np.uint8)) == []
+
+
+def test_a_dissolve_is_one_gradual_transition():
+    first, last = scenery(1), scenery(2)
+    frames = np.concatenate([[first] * 40, blend(first, last, 16), [last] * 40])
+    (found,) = transitions(frames)
+    assert found.kind == "gradual"
+    assert abs(found.start_frame - 40) <= 2 and abs(found.end_frame - 56) <= 2
+
+
+def test_a_fade_through_black_is_one_gradual_transition():
+    first, last, black = scenery(1), scenery(2), np.zeros_like(scenery(1))
+    frames = np.concatenate(
+        [[first] * 40, blend(first, black, 12), [black] * 4, blend(black, last, 12), [last] * 60]
+    )
+    (found,) = transitions(frames)
+    assert found.kind == "gradual"
+    assert abs(found.start_frame - 40) <= 2 and abs(found.end_frame - 68) <= 2
+
+
+def test_a_fade_in_at_the_start_begins_with_the_file():
+    black, picture = np.zeros_like(scenery(1)), scenery(1)
+    frames = np.concatenate([[black] * 10, blend(black, picture, 12), [picture] * 60])
+    (found,) = transitions(frames)
+    assert found.start_frame == 0 and abs(found.end_frame - 22) <= 2
+
+
+def test_a_blend_is_fitted_exactly():
+    rng = np.random.default_rng(0)
+    first, last = rng.normal(size=(2, 50)).astype(np.float32)
+    weights = np.linspace(0, 1, 5, dtype=np.float32)
+    fitted = fit_dissolve(first, last, first + weights[:, None] * (last - first))
+    assert fitted.weights == pytest.approx(weights, abs=1e-5)
+    assert fitted.residual == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_wipe_is_fitted_exactly():
+    rng = np.random.default_rng(0)
+    first, last = rng.normal(size=(2, 40)).astype(np.float32)
+    between = np.stack([np.where(np.arange(40) < n, last, first) for n in (0, 10, 20, 40)])
+    fitted = fit_wipe(first, last, between)
+    assert fitted.residual == 0.0
+    assert fitted.weights[0] == 0.0 and fitted.weights[-1] == pytest.approx(1.0)
+    assert (np.diff(fitted.weights) > 0).all()
+
+
+def test_an_ensemble_needs_votes_it_can_get():
+    with pytest.raises(ConfigError, match="min_votes is 9"):
+        make_detector("ensemble", {"min_votes": 9}, fps=24)
+
+
+def test_onnx_without_a_model_says_what_to_set():
+    with pytest.raises(ConfigError, match=r"detector\.options\.path"):
+        make_detector("onnx", {}, fps=24)

@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+
+from fw_model.schema import ShotReason
+from pipelines.assemble import Assembled, assemble_video
+from pipelines.curation_config import FilterConfig, SceneConfig
+from pipelines.duplicates import ShotPrint, distance_bits, find_duplicates
+from pipelines.filters import drop_reason
+
+VIDEO = {"width": 640, "height": 360}
+GOOD = {
+    "start_frame": 0,
+    "end_frame": 48,
+    "content_start_frame": 0,
+    "content_end_frame": 48,
+    "start_s": 0.0,
+    "end_s": 2.0,
+    "motion": 2.0,
+    "luma": 120.0,
+    "contrast": 40.0,
+    "text_area": 0.0,
+    "num_people": None,
+}
+
+
+def test_a_good_shot_is_kept():
+    assert drop_reason(GOOD, VIDEO, FilterConfig()) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "video", "reason"),
+    [
+        ({"end_s": 0.2}, VIDEO, ShotReason.TOO_SHORT),
+        ({"content_end_frame": 6}, VIDEO, ShotReason.TOO_SHORT),
+        ({"end_s": 900.0}, VIDEO, ShotReason.TOO_LONG),
+        ({"luma": 3.0}, VIDEO, ShotReason.DARK),
+        ({"contrast": 1.0}, VIDEO, ShotReason.FLAT),
+        ({"motion": 0.0}, VIDEO, ShotReason.STATIC),
+        ({"text_area": 0.6}, VIDEO, ShotReason.TEXT_HEAVY),
+        ({}, {"width": 16, "height": 360}, ShotReason.TOO_SMALL),
+    ],
+)
+def test_a_bad_shot_is_dropped_with_its_reason(change, video, reason):
+    assert drop_reason(GOOD | change, video, FilterConfig()) == reason
+
+
+def test_people_are_counted_only_where_a_counter_ran():
+    config = FilterConfig(max_people=2)
+    assert drop_reason(GOOD | {"num_people": 3}, VIDEO, config) == ShotReason.TOO_MANY_PEOPLE
+    assert drop_reason(GOOD | {"num_people": None}, VIDEO, config) is None
+
+
+def test_a_filter_set_to_null_is_off():
+    assert drop_reason(GOOD | {"motion": 0.0}, VIDEO, FilterConfig(min_motion=None)) is None
+
+
+def print_of(shot_id, bits, *, duration_s=2.0, embedding=(1.0, 0.0)):
+    marks = (int(bits).to_bytes(32, "big"),)
+    return ShotPrint(shot_id, duration_s, marks, np.asarray(embedding, np.float32))
+
+
+def test_the_same_shot_met_again_is_a_duplicate_and_the_first_is_kept():
+    shots = [print_of("a", 0b1111), print_of("b", 0b0111), print_of("c", (1 << 200) - 1)]
+    assert find_duplicates(shots, FilterConfig()) == {"b"}
+
+
+def test_shots_of_other_length_or_other_embedding_are_no_duplicates():
+    shots = [
+        print_of("a", 7),
+        print_of("b", 7, duration_s=3.0),
+        print_of("c", 7, embedding=(0.0, 1.0)),
+    ]
+    assert find_duplicates(shots, FilterConfig()) == set()
+
+
+def test_every_hash_within_the_distance_is_found_by_its_bands():
+    rng = np.random.default_rng(0)
+    base = int.from_bytes(rng.bytes(32))
+    for _ in range(50):
+        flipped = base
+        for bit in rng.choice(256, 6, replace=False):
+            flipped ^= 1 << int(bit)
+        assert distance_bits(base.to_bytes(32), flipped.to_bytes(32)) == 6
+        assert find_duplicates([print_of("a", base), print_of("b", flipped)], FilterConfig()) == {
+            "b"
+        }
+
+
+def test_every_shot_stays_in_the_table_and_only_kept_ones_are_in_scenes():
+    extra = {"transition_in": None, "fingerprint": [], "keyframes": []}
+    shots = [
+        GOOD | extra | {"shot_id": "s0", "index": 0, "embedding": [1.0, 0.0]},
+        GOOD | extra | {"shot_id": "s1", "index": 1, "embedding": [1.0, 0.0], "luma": 1.0},
+        GOOD | extra | {"shot_id": "s2", "index": 2, "embedding": [1.0, 0.0]},
+        GOOD | extra | {"shot_id": "s3", "index": 3, "embedding": [0.0, 1.0]},
+    ]
+    columns = dict.fromkeys(
+        ["source_id", "bytes", "modified", "content_sha256", "container", "codec", "pixel_format",
+         "rotation", "sample_aspect_ratio", "fps", "variable_fps", "duration_s", "num_frames",
+         "num_video_streams", "decode_errors", "reason", "detail", "attempts", "analyze_s",
+         "num_shots", "detector", "config_hash", "code_version", "run_id", "created_at"]
+    )  # fmt: skip
+    video = columns | VIDEO | {"video_id": "v", "uri": "f", "status": "kept", "shots": shots}
+    rows = Assembled()
+    assemble_video(
+        video, {"s3"}, filters=FilterConfig(), scenes=SceneConfig(min_shots=2), into=rows
+    )
+    assert [row["drop_reason"] for row in rows.shots] == [None, "dark", None, "duplicate"]
+    assert [row["shot_ids"] for row in rows.scenes] == [["s0", "s2"]]
+    assert {row["scene_id"] for row in rows.shots} == {rows.scenes[0]["scene_id"], None}

@@ -1,0 +1,112 @@
+import pyarrow as pa
+import pytest
+
+from fw_model.errors import DataError, InputError
+from pipelines.curation_config import CurationConfig, DetectorConfig
+from pipelines.ledger import Ledger, config_hash
+from pipelines.sources import list_sources
+from pipelines.storage import Store
+from pipelines.writer import check_unique, write_part
+
+SCHEMA = pa.schema([("id", pa.string()), ("attempts", pa.int32()), ("note", pa.string())])
+
+
+def ledger(folder, settings="abc"):
+    return Ledger(Store(str(folder)), "stage", settings, SCHEMA, "id")
+
+
+def row(row_id, attempts=1, note=""):
+    return {"id": row_id, "attempts": attempts, "note": note}
+
+
+def test_what_was_committed_is_found_again(tmp_path):
+    ledger(tmp_path).commit([row("a"), row("b", note="x")])
+    entries = ledger(tmp_path).entries(["attempts"])
+    assert set(entries) == {"a", "b"}
+    assert ledger(tmp_path).read({"b": entries["b"]}) == [row("b", note="x")]
+
+
+def test_the_same_rows_twice_are_one_file(tmp_path):
+    keys = {ledger(tmp_path).commit([row("a"), row("b")]) for _ in range(2)}
+    keys.add(ledger(tmp_path).commit([row("b"), row("a")]))
+    assert len(keys) == 1
+
+
+def test_of_several_rows_of_one_id_the_last_attempt_counts(tmp_path):
+    ledger(tmp_path).commit([row("a", 1, "old"), row("b")])
+    ledger(tmp_path).commit([row("a", 2, "new")])
+    entries = ledger(tmp_path).entries(["attempts"], better="attempts")
+    assert [r["note"] for r in ledger(tmp_path).read(entries)] == ["new", ""]
+
+
+def test_other_settings_begin_anew(tmp_path):
+    ledger(tmp_path).commit([row("a")])
+    assert ledger(tmp_path, "other").entries(()) == {}
+
+
+def test_an_interrupted_write_leaves_nothing_that_counts(tmp_path):
+    ledger(tmp_path).commit([row("a")])
+    folder = tmp_path / ledger(tmp_path).folder
+    (folder / ".half.parquet.1234.tmp").write_bytes(b"PAR1 half a file")
+    assert set(ledger(tmp_path).entries(())) == {"a"}
+
+
+def test_the_settings_hash_ignores_order_and_sees_values():
+    first = DetectorConfig(options={"a": 1, "b": 2})
+    same = DetectorConfig(options={"b": 2, "a": 1})
+    assert config_hash(first) == config_hash(same)
+    assert config_hash(first) != config_hash(DetectorConfig(options={"a": 1, "b": 3}))
+
+
+def test_a_table_with_a_row_twice_is_never_published(tmp_path):
+    store = Store(str(tmp_path))
+    parts = [write_part(store, "scenes", i, [{"scene_id": "s"}], "run") for i in range(2)]
+    with pytest.raises(DataError, match="twice"):
+        check_unique(store, parts)
+
+
+def source(path, **settings):
+    return list_sources(CurationConfig(source=str(path), **settings))
+
+
+def test_a_folder_is_listed_by_name_with_the_folders_below(tmp_path):
+    for name in ("b.mp4", "a.webm", "notes.txt", ".hidden.mp4", "deep/c.MOV", "-dash.mp4"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    names = [s.uri.removeprefix(f"{tmp_path}/") for s in source(tmp_path)]
+    assert names == ["-dash.mp4", "a.webm", "b.mp4", "deep/c.MOV"]
+    assert len(source(tmp_path, recursive=False)) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list.txt", "# films\nfilm.mp4\n\ngone.mp4\n"),
+        ("list.csv", "uri,title\nfilm.mp4,x\ngone.mp4,y\n"),
+        ("list.jsonl", '{"uri": "film.mp4"}\n{"uri": "gone.mp4"}\n'),
+    ],
+)
+def test_a_manifest_names_sources_and_missing_ones_stay(tmp_path, name, content):
+    (tmp_path / "film.mp4").write_bytes(b"x")
+    (tmp_path / name).write_text(content)
+    found = source(tmp_path / name)
+    assert [(s.uri, s.size_bytes) for s in found] == [
+        (f"{tmp_path}/film.mp4", 1),
+        (f"{tmp_path}/gone.mp4", -1),
+    ]
+
+
+def test_a_file_that_changed_is_a_new_source(tmp_path):
+    path = tmp_path / "film.mp4"
+    path.write_bytes(b"x")
+    before = source(path)[0].source_id
+    path.write_bytes(b"xy")
+    assert source(path)[0].source_id != before
+
+
+def test_a_source_without_videos_is_one_clear_sentence(tmp_path):
+    with pytest.raises(InputError, match="holds no videos"):
+        source(tmp_path)
+    with pytest.raises(InputError, match="There is no"):
+        source(tmp_path / "gone")
