@@ -14,6 +14,12 @@ def test_every_profile_is_valid(name: str) -> None:
     assert isinstance(load_config(name), FilmWeaverConfig)
 
 
+@pytest.mark.parametrize("name", profile_names())
+def test_a_configuration_survives_being_written_down(name: str) -> None:
+    config = load_config(name)
+    assert FilmWeaverConfig.model_validate(config.model_dump(mode="json")) == config
+
+
 def test_file_wins_over_profile_and_override_over_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("serving: {port: 1234}\ntraining: {seed: 5}\n")
