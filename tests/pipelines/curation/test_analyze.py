@@ -5,7 +5,6 @@ import signal
 import av
 import numpy as np
 import pytest
-from tests.pipelines.curation.footage import FPS, film, shot, write_film
 
 from fw_model.media.video import write_video
 from fw_model.schema import VideoReason
@@ -13,6 +12,7 @@ from pipelines.analyze import AnalyzeSettings, analyze_file
 from pipelines.curation_config import DecodeConfig, DetectorConfig, KeyframeConfig
 from pipelines.harvest import Candidate, KeyframeHarvest
 from pipelines.sandbox import DecodeSandbox
+from tests.pipelines.curation.footage import FPS, film, shot, write_film
 
 
 class HangingDetector:
@@ -171,9 +171,7 @@ def test_a_child_serves_one_video_after_another(tmp_path):
     sandbox = DecodeSandbox(settings())
     try:
         kept: dict[str, bytes] = {}
-        rows = [
-            sandbox.analyze(str(p), uri=str(p), on_keyframe=kept.__setitem__) for p in paths
-        ]
+        rows = [sandbox.analyze(str(p), uri=str(p), on_keyframe=kept.__setitem__) for p in paths]
     finally:
         sandbox.close()
     assert rows[0]["shots"] == analyze(paths[0])[0]["shots"]

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from tests.pipelines.curation.footage import film, scenery, shot
 
 from fw_model.errors import ConfigError
 from pipelines.detectors.base import GRID_HEIGHT, GRID_WIDTH, SmallFrame, make_detector
 from pipelines.detectors.gradual import fit_dissolve, fit_wipe
+from tests.pipelines.curation.footage import film, scenery, shot
 
 BIG = (128, 72)
 

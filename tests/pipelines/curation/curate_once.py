@@ -1,0 +1,11 @@
+"""Curates a folder on a Ray of its own: a process for a test to kill."""
+
+import sys
+
+import ray
+
+from tests.pipelines.curation.test_curate import curate
+
+if __name__ == "__main__":
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    curate(sys.argv[1], sys.argv[2])

@@ -1,0 +1,196 @@
+"""The whole of curation on a small Ray: exactly once, resumed, and true to its totals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from fw_model.model import ModelConfig, PartConfig
+from fw_model.schema import CURATED_TABLES
+from pipelines.curation_config import CurationConfig, FilterConfig, KeyframeConfig
+from tests.pipelines.curation.footage import write_film
+
+MODEL = ModelConfig(
+    device="cpu",
+    embedder=PartConfig(kind="tests.pipelines.curation.fake_embedder:FakeEmbedder"),
+)
+
+
+def curate(source, output, **settings):
+    from pipelines.curate import run_curation
+
+    config = CurationConfig(source=str(source), output=str(output), **settings)
+    return run_curation(config, MODEL)
+
+
+def table(output, name):
+    return pq.read_table(output / name).to_pylist()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("films")
+    write_film(folder / "a.mp4", [1, 2, 1])
+    write_film(folder / "b.mp4", [3])
+    write_film(folder / "copy_of_b.mp4", [3])
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "text.mp4").write_text("no video")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def curated(source, tmp_path_factory, ray_cluster):
+    output = tmp_path_factory.mktemp("curated")
+    return output, curate(source, output)
+
+
+def test_totals_add_up_and_agree_with_the_tables(curated):
+    output, summary = curated
+    assert (summary.videos_in, summary.videos_kept, summary.videos_quarantined) == (5, 3, 2)
+    assert summary.video_reasons == {"unreadable": 2}
+    assert summary.duplicates == 0
+    assert summary.shots == summary.shots_kept + summary.shots_dropped == 5
+    assert json.loads((output / "summary.json").read_text())["shots"] == len(table(output, "shots"))
+    assert len(table(output, "scenes")) == summary.scenes == len(table(output, "captions"))
+
+
+def test_tables_have_the_schemas_they_promise_and_unique_rows(curated):
+    output, _ = curated
+    for name, (schema, column) in CURATED_TABLES.items():
+        rows = pq.read_table(output / name)
+        assert rows.schema.names == schema.names
+        ids = rows[column].to_pylist()
+        assert len(ids) == len(set(ids))
+
+
+def test_every_shot_is_in_the_table_and_a_repeated_one_is_dropped_as_duplicate(curated):
+    output, _ = curated
+    shots = sorted(table(output, "shots"), key=lambda s: (s["uri"], s["index"]))
+    named = [(Path(s["uri"]).name, s["start_frame"], s["drop_reason"]) for s in shots]
+    assert named == [
+        ("a.mp4", 0, None),
+        ("a.mp4", 18, None),
+        ("a.mp4", 36, "duplicate"),
+        ("b.mp4", 0, None),
+        ("copy_of_b.mp4", 0, "duplicate"),
+    ]
+    for shot in shots:
+        assert all((output / k["uri"]).is_file() for k in shot["keyframes"])
+
+
+def test_captioned_scenes_hold_what_encoding_needs(curated):
+    output, _ = curated
+    for row in table(output, "captions"):
+        assert row["status"] == "captioned"
+        for shot in row["shots"]:
+            assert Path(shot["uri"]).is_file() and shot["text"]
+            assert shot["start_frame"] < shot["end_frame"]
+            assert all(
+                shot["start_frame"] <= f < shot["end_frame"] for f in shot["keyframe_frames"]
+            )
+
+
+def test_the_report_stands_alone(curated):
+    output, _ = curated
+    page = (output / "report.html").read_text()
+    assert "data:image/jpeg;base64," in page
+    assert "unreadable" in page and "duplicate" in page
+    assert "src='http" not in page and 'src="http' not in page
+
+
+def test_a_second_run_does_nothing_and_changes_nothing(curated, source):
+    output, first = curated
+    again = curate(source, output)
+    assert (again.videos_analyzed_now, again.scenes_captioned_now) == (0, 0)
+    assert (again.shots, again.scenes, again.duplicates) == (first.shots, first.scenes, 0)
+
+
+def test_a_changed_filter_decodes_nothing_again(curated, source):
+    output, first = curated
+    again = curate(source, output, filters=FilterConfig(duplicate_distance_bits=None))
+    assert again.videos_analyzed_now == 0
+    assert (again.shots, again.shots_dropped) == (first.shots, 0)
+    back = curate(source, output)
+    assert (back.shots_dropped, back.scenes_captioned_now) == (first.shots_dropped, 0)
+
+
+def test_a_quarantined_video_is_tried_again_only_when_asked(curated, source):
+    output, _ = curated
+    assert curate(source, output, retry_quarantined=["timeout"]).videos_analyzed_now == 0
+    again = curate(source, output, retry_quarantined=["unreadable"])
+    assert (again.videos_analyzed_now, again.videos_in, again.videos_quarantined) == (2, 5, 2)
+    attempts = {v["attempts"] for v in table(output, "videos") if v["status"] == "quarantined"}
+    assert attempts == {2}
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_is_finished_without_a_row_twice(tmp_path, ray_cluster):
+    source, output = tmp_path / "films", tmp_path / "out"
+    source.mkdir()
+    for i in range(8):
+        write_film(source / f"film_{i}.mp4", [i, i + 20], 40)
+    script = Path(__file__).with_name("curate_once.py")
+    project = str(Path(__file__).resolve().parents[3])
+    environment = os.environ | {"PYTHONPATH": project, "RAY_ADDRESS": ""}
+    child = subprocess.Popen(
+        [sys.executable, str(script), str(source), str(output)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    until = time.monotonic() + 240
+    while time.monotonic() < until and child.poll() is None:
+        if len(list(output.glob("ledger/decoded/*/*.parquet"))) >= 3:
+            break
+        time.sleep(0.05)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    done = len(list(output.glob("ledger/decoded/*/*.parquet")))
+    assert done >= 3
+    summary = curate(source, output)
+    assert summary.videos_analyzed_now <= 8 - 3
+    assert (summary.videos_in, summary.videos_kept, summary.duplicates) == (8, 8, 0)
+    assert sorted(Path(v["uri"]).name for v in table(output, "videos")) == [
+        f"film_{i}.mp4" for i in range(8)
+    ]
+
+
+@pytest.mark.slow
+def test_real_footage_ends_with_true_reasons_and_its_cuts_found(
+    shared_videos, tmp_path, ray_cluster
+):
+    summary = curate(shared_videos, tmp_path, keyframes=KeyframeConfig(max_side_px=128))
+    assert summary.videos_in == summary.videos_kept + summary.videos_quarantined
+    reasons = {Path(v["uri"]).name: v["reason"] for v in table(tmp_path, "videos") if v["reason"]}
+    assert reasons == {
+        "odd_audio_only.mp4": "no_video_stream",
+        "odd_frag_init_only.mp4": "no_frames",
+        "odd_moov_no_data.mp4": "truncated",
+        "odd_zero_byte.webm": "unreadable",
+    }
+    truth = json.loads((shared_videos / "GROUND_TRUTH.json").read_text())
+    starts: dict[str, list[int]] = {}
+    for shot in table(tmp_path, "shots"):
+        if shot["start_frame"]:
+            starts.setdefault(Path(shot["uri"]).name, []).append(shot["start_frame"])
+    right = wrong = missed = 0
+    for name, told in truth.items():
+        if name.startswith("_"):
+            continue
+        left = list(told["cuts"])
+        for start in sorted(starts.get(name, [])):
+            if any(a <= start <= b for a, b in [*told["gradual"], *told.get("ambiguous", [])]):
+                continue
+            near = [cut for cut in left if abs(cut - start) <= 1]
+            right, wrong = right + bool(near), wrong + (not near)
+            for cut in near[:1]:
+                left.remove(cut)
+        missed += len(left)
+    assert 2 * right / (2 * right + wrong + missed) >= 0.92
