@@ -74,7 +74,8 @@ class EmbedderPretrainConfig(StrictModel):
     text_from: str | None = Field(
         None,
         description="A CLIP folder whose text tower and tokenizer are kept as they are; only the "
-        "picture tower and the projections are trained. A model that reads the text stays valid.",
+        "picture tower, from its weights if it has the same shape, and the projection are trained. "
+        "A model that reads the text stays valid.",
     )
     seed: int = Field(0, ge=0, description="Seed of weights and pairs.")
     log_every: int = Field(20, ge=1, description="Steps between lines of metrics.")
@@ -166,8 +167,13 @@ def _new_clip(
         saved = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))["model_cfg"]
         tree |= {"text_cfg": saved["text_cfg"], "embed_dim": saved["embed_dim"]}
         model = open_clip.CLIP(**tree)
-        text = {k: v for k, v in kept.state_dict().items() if not k.startswith("visual.")}
-        model.load_state_dict(text, strict=False)
+        same_pictures = tree["vision_cfg"] == saved["vision_cfg"]
+        weights = {
+            name: value
+            for name, value in kept.state_dict().items()
+            if same_pictures or not name.startswith("visual.")
+        }
+        model.load_state_dict(weights, strict=same_pictures)
         for name, parameter in model.named_parameters():
             trained = name.startswith("visual.") or name in ("text_projection", "logit_scale")
             parameter.requires_grad_(trained)

@@ -1,0 +1,85 @@
+"""`filmweaver pretrain`: toy films become shots, facts and small trained models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fw_model.codecs.wan import WanCodec
+from fw_model.embedders.clip import OpenClipEmbedder
+from fw_model.errors import DataError
+from fw_model.training.codec_pretraining import CodecPretrainConfig, CodecStage
+from fw_model.training.embedder_pretraining import EmbedderPretrainConfig
+from pipelines.pretrain import (
+    PretrainConfig,
+    list_shots,
+    run_pretrain_codec,
+    run_pretrain_embedder,
+)
+from pipelines.toyfilms.config import ToyFilmsConfig
+from pipelines.toyfilms.write import read_truth, write_films
+
+SMALL = PretrainConfig(
+    width=32,
+    height=32,
+    num_validation_films=1,
+    codec=CodecPretrainConfig(
+        num_fit_clips=8,
+        latent_channels=12,
+        static_channels=8,
+        decoder_base_dim=8,
+        stages=(CodecStage(steps=2, crop_px=16, num_frames=5, batch_size=2),),
+        num_validation_clips=1,
+    ),
+    embedder=EmbedderPretrainConfig(
+        image_size=32,
+        image_width=32,
+        image_layers=1,
+        text_width=32,
+        text_layers=1,
+        head_width=16,
+        vocab_size=300,
+        batch_size=4,
+        steps=2,
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("films")
+    config = ToyFilmsConfig(num_films=3, width=32, height=32, dissolve_probability=0.4)
+    write_films(config.model_copy(update={"max_shot_s": 2.5}), folder)
+    return folder
+
+
+def test_shots_leave_transitions_out(films: Path) -> None:
+    for video in sorted(films.glob("*.mp4")):
+        gradual = [(s["start_frame"], s["end_frame"]) for s in read_truth(video)["gradual"]]
+        for shot in list_shots([video]):
+            assert all(shot.end_frame <= a or shot.start_frame >= b for a, b in gradual)
+
+
+def test_facts_begin_with_place_light_scale_and_kind(films: Path) -> None:
+    video = min(films.glob("*.mp4"))
+    truth = read_truth(video)["shots"][0]
+    shot = list_shots([video])[0]
+    assert shot.tags[1] == truth["light"]
+    assert shot.tags[3] == truth["figures"][0]["kind"]
+    assert set(shot.caption_tags) <= set(shot.tags)
+    assert shot.caption == truth["prompt"]
+
+
+def test_both_small_models_come_out_in_their_layouts(films: Path, tmp_path: Path) -> None:
+    run_pretrain_codec(SMALL, films, tmp_path / "codec")
+    codec = WanCodec.load(tmp_path / "codec" / "vae")
+    assert (codec.latent_channels, codec.temporal_factor, codec.spatial_factor) == (12, 4, 8)
+    run_pretrain_embedder(SMALL, films, tmp_path / "clip")
+    assert OpenClipEmbedder.load(tmp_path / "clip" / "clip").image_size == 32
+
+
+def test_too_few_films_are_refused(films: Path, tmp_path: Path) -> None:
+    config = SMALL.model_copy(update={"num_validation_films": 3})
+    with pytest.raises(DataError, match="holds 3 videos"):
+        run_pretrain_codec(config, films, tmp_path)
