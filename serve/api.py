@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import uuid
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -25,7 +24,6 @@ def create_api(context: ServerContext) -> FastAPI:
     errors.install(app)
     app.add_exception_handler(OSError, _disk_full)
     app.add_middleware(BodyLimit, context=context)
-    app.add_middleware(RequestId)
     return app
 
 
@@ -68,28 +66,6 @@ class BodyLimit:
                 await refusal(scope, receive, send)
 
         await self._app(scope, counted, unless_refused)
-
-
-class RequestId:
-    """Answers every request with an X-Request-ID: the client's, or a fresh one."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, adding the header to its answer."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        given = dict(scope["headers"]).get(b"x-request-id", b"")
-        request_id = given[:128] or uuid.uuid4().hex.encode()
-
-        async def labelled(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
-            await send(message)
-
-        await self._app(scope, receive, labelled)
 
 
 async def _disk_full(_request: Request, error: Exception) -> JSONResponse:

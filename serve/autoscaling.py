@@ -89,7 +89,8 @@ class QueuePolicy:
         self._scaling = ScalingConfig.model_validate(scaling)
         self._shrink = SlowToShrink(self._scaling.downscale_delay_s)
         self._queue: Queue | None = None
-        threading.Thread(target=self._read_forever, name="queue", daemon=True).start()
+        self._stopped = threading.Event()
+        threading.Thread(target=self._read, name="queue", daemon=True).start()
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
         """Ray Serve's AutoscalingContext -> (target, state to keep)."""
@@ -99,16 +100,20 @@ class QueuePolicy:
         wish = desired_replicas(queue, self._scaling)
         return self._shrink.follow(wish, now=time.monotonic()), {}
 
-    def _read_forever(self) -> None:
+    def stop(self) -> None:
+        """End the reading thread."""
+        self._stopped.set()
+
+    def _read(self) -> None:
         database: Database | None = None
-        while True:
+        while not self._stopped.is_set():
             try:
                 database = database or self._address.open_database()
                 with database.reading() as session:
                     self._queue = read_queue(session, default_chunk_s=self._scaling.default_chunk_s)
             except FilmWeaverError as error:
                 log.warning("autoscaling holds: %s", error)
-            time.sleep(READ_EVERY_S)
+            self._stopped.wait(READ_EVERY_S)
 
 
 def _costs(session: Session) -> dict[tuple[int, int], float]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from fw_model.story import MAX_CHUNKS, MAX_PROMPT_CHARACTERS
 
@@ -12,14 +12,14 @@ JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 JobKind = Literal["shot", "extend", "regenerate"]
 
 
-def _says_something(prompt: Any) -> Any:
-    if isinstance(prompt, str) and prompt and not prompt.strip():
+def _says_something(prompt: str) -> str:
+    if not prompt.strip():
         raise ValueError("the prompt is blank")
     return prompt
 
 
 Prompt = Annotated[
-    str, BeforeValidator(_says_something), Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)
+    str, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS), AfterValidator(_says_something)
 ]
 NumChunks = Annotated[int, Field(ge=1, le=MAX_CHUNKS, strict=True)]
 Weight = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]

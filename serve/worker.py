@@ -17,6 +17,7 @@ from fw_model.errors import FilmWeaverError, StorageError
 from serve import jobs
 from serve.chunks import ChunkExchange, ChunkPlan, read_plan
 from serve.config import ServingConfig
+from serve.garbage import sweep
 from serve.generators import LoadedGenerator
 from serve.jobs import MAX_RETRY_DELAY_S, Claim
 from serve.stores import keyframes
@@ -25,6 +26,7 @@ from serve.stores.database import Database
 
 log = logging.getLogger(__name__)
 WATCH_S = 0.5  # how soon a cancelled chunk is noticed
+SWEEP_EVERY_S = 3600.0
 
 
 class Worker:
@@ -47,6 +49,9 @@ class Worker:
         self._abandon = threading.Event()
         self._storage_failures = 0
         self._last_beat = 0.0
+        self._blobs = blobs
+        self._idempotency_s = config.limits.idempotency_hours * 3600
+        self._next_sweep = time.monotonic()
 
     def run(self) -> None:
         """Work until `stop`; a store that is away is waited for."""
@@ -58,6 +63,7 @@ class Worker:
                 log.error("worker %s: %s", self.worker_id, error)
                 worked = False
             if not worked:
+                self._sweep_when_due()
                 self._stop.wait(self._lease.poll_s)
 
     def stop(self, *, finish_chunk: bool = True) -> None:
@@ -145,6 +151,15 @@ class Worker:
         with self._database.writing() as session:
             now = self._database.clock()
             jobs.fail(session, claim, error=error, retry=retry, lease=self._lease, now=now)
+
+    def _sweep_when_due(self) -> None:
+        if time.monotonic() < self._next_sweep:
+            return
+        self._next_sweep = time.monotonic() + SWEEP_EVERY_S
+        try:
+            sweep(self._database, self._blobs, idempotency_s=self._idempotency_s)
+        except StorageError as error:  # the next one may have more luck
+            log.warning("sweeping: %s", error)
 
     def _beat_when_due(self) -> None:
         now = self._database.clock()

@@ -80,6 +80,7 @@ class BlobStore:
             if info.type == fs.FileType.File
             and info.mtime is not None
             and info.mtime.timestamp() < than
+            and not info.base_name.endswith(".tmp")
         ]
 
     def delete(self, key: str) -> None:
@@ -90,6 +91,30 @@ class BlobStore:
             return
         except OSError as error:
             raise StorageError(f"Cannot delete blob {key[:12]}: {_reason(error)}.") from error
+
+    def delete_older(self, key: str, than: float) -> bool:
+        """Remove a blob last written before the time `than`; one written since is kept."""
+        path = self._path(key)
+        if not self._local:
+            info = self._filesystem.get_file_info(path)
+            is_old = info.mtime is not None and info.mtime.timestamp() < than
+            if is_old:
+                self.delete(key)
+            return is_old
+        # Set aside first: whoever writes the key meanwhile makes a new file, which stays.
+        aside = f"{path}.{uuid.uuid4().hex}.tmp"
+        try:
+            os.rename(path, aside)
+            is_old = os.stat(aside).st_mtime < than
+            if is_old:
+                os.unlink(aside)
+            else:
+                os.rename(aside, path)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StorageError(f"Cannot delete blob {key[:12]}: {_reason(error)}.") from error
+        return is_old
 
     def check_writable(self) -> None:
         """Raise StorageError if nothing can be stored."""

@@ -18,7 +18,7 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from fw_model.errors import ConfigError, StorageError
@@ -87,7 +87,7 @@ def translated_errors() -> Iterator[None]:
     """Turn a database that is full, locked or away into StorageError, in one sentence."""
     try:
         yield
-    except DBAPIError as error:
+    except (OperationalError, InterfaceError) as error:
         raise StorageError(f"The database refused: {str(error.orig).strip()}.") from error
 
 

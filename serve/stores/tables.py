@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-ID = String(40)
+ID = String(64)
 BLOB_KEY = String(64)
 
 

@@ -32,7 +32,7 @@ def upgrade() -> None:
 
     op.create_table(
         "stories",
-        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("title", sa.Text(), nullable=False),
         sa.Column("seed", sa.BigInteger(), nullable=False),
         sa.Column("width", sa.Integer(), nullable=False),
@@ -44,8 +44,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "usage",
-        sa.Column("chunk_id", sa.String(length=40), nullable=False),
-        sa.Column("story_id", sa.String(length=40), nullable=False),
+        sa.Column("chunk_id", sa.String(length=64), nullable=False),
+        sa.Column("story_id", sa.String(length=64), nullable=False),
         sa.Column("mode", sa.String(length=20), nullable=False),
         sa.Column("num_frames", sa.Integer(), nullable=False),
         sa.Column("width", sa.Integer(), nullable=False),
@@ -67,7 +67,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "events",
-        sa.Column("story_id", sa.String(length=40), nullable=False),
+        sa.Column("story_id", sa.String(length=64), nullable=False),
         sa.Column("seq", sa.Integer(), nullable=False),
         sa.Column("kind", sa.String(length=40), nullable=False),
         sa.Column("data", sa.JSON(), nullable=False),
@@ -77,8 +77,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "references",
-        sa.Column("id", sa.String(length=40), nullable=False),
-        sa.Column("story_id", sa.String(length=40), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("story_id", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("weight", sa.Float(), nullable=False),
         sa.Column("pinned", sa.Boolean(), nullable=False),
@@ -91,8 +91,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "shots",
-        sa.Column("id", sa.String(length=40), nullable=False),
-        sa.Column("story_id", sa.String(length=40), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("story_id", sa.String(length=64), nullable=False),
         sa.Column("index", sa.Integer(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("latest_version", sa.Integer(), nullable=False),
@@ -109,12 +109,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "jobs",
-        sa.Column("id", sa.String(length=40), nullable=False),
-        sa.Column("story_id", sa.String(length=40), nullable=False),
-        sa.Column("shot_id", sa.String(length=40), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("story_id", sa.String(length=64), nullable=False),
+        sa.Column("shot_id", sa.String(length=64), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
-        sa.Column("segment_id", sa.String(length=40), nullable=True),
+        sa.Column("segment_id", sa.String(length=64), nullable=True),
         sa.Column("kind", sa.String(length=20), nullable=False),
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("first_chunk", sa.Integer(), nullable=False),
@@ -134,8 +134,8 @@ def upgrade() -> None:
 
     op.create_table(
         "segments",
-        sa.Column("id", sa.String(length=40), nullable=False),
-        sa.Column("shot_id", sa.String(length=40), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("shot_id", sa.String(length=64), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("index", sa.Integer(), nullable=False),
         sa.Column("prompt", sa.Text(), nullable=False),
@@ -146,11 +146,11 @@ def upgrade() -> None:
     )
     op.create_table(
         "chunks",
-        sa.Column("id", sa.String(length=40), nullable=False),
-        sa.Column("story_id", sa.String(length=40), nullable=False),
-        sa.Column("shot_id", sa.String(length=40), nullable=False),
-        sa.Column("segment_id", sa.String(length=40), nullable=False),
-        sa.Column("job_id", sa.String(length=40), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("story_id", sa.String(length=64), nullable=False),
+        sa.Column("shot_id", sa.String(length=64), nullable=False),
+        sa.Column("segment_id", sa.String(length=64), nullable=False),
+        sa.Column("job_id", sa.String(length=64), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("index", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=20), nullable=False),
@@ -180,11 +180,11 @@ def upgrade() -> None:
 
     op.create_table(
         "keyframes",
-        sa.Column("id", sa.String(length=40), nullable=False),
-        sa.Column("story_id", sa.String(length=40), nullable=False),
-        sa.Column("shot_id", sa.String(length=40), nullable=True),
-        sa.Column("chunk_id", sa.String(length=40), nullable=True),
-        sa.Column("reference_id", sa.String(length=40), nullable=True),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("story_id", sa.String(length=64), nullable=False),
+        sa.Column("shot_id", sa.String(length=64), nullable=True),
+        sa.Column("chunk_id", sa.String(length=64), nullable=True),
+        sa.Column("reference_id", sa.String(length=64), nullable=True),
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("frame", sa.Integer(), nullable=False),
@@ -206,9 +206,9 @@ def upgrade() -> None:
 
     op.create_table(
         "retrievals",
-        sa.Column("segment_id", sa.String(length=40), nullable=False),
+        sa.Column("segment_id", sa.String(length=64), nullable=False),
         sa.Column("rank", sa.Integer(), nullable=False),
-        sa.Column("keyframe_id", sa.String(length=40), nullable=False),
+        sa.Column("keyframe_id", sa.String(length=64), nullable=False),
         sa.Column("score", sa.Float(), nullable=False),
         sa.Column("weight", sa.Float(), nullable=False),
         sa.Column("pinned", sa.Boolean(), nullable=False),
