@@ -26,6 +26,8 @@ from fw_model.cache.context import Segment
 from fw_model.errors import CheckpointError, ConfigError, InputError
 
 CONTEXT_PATCH_FILE = "context_patch.safetensors"
+COORDINATE_CHANNELS = 2
+GATE_AT_START = 0.5
 
 
 class WanBackbone(nn.Module):
@@ -42,7 +44,14 @@ class WanBackbone(nn.Module):
         self.transformer = transformer
         self.cache = cache
         self.patch: Kernel = tuple(config.patch_size)
-        self.latent_channels: int = config.in_channels
+        self.latent_channels: int = config.out_channels
+        self.coordinates = config.in_channels - config.out_channels == COORDINATE_CHANNELS
+        if config.in_channels != config.out_channels and not self.coordinates:
+            raise CheckpointError(
+                f"This Wan transformer reads {config.in_channels} channels and predicts "
+                f"{config.out_channels}: it wants a picture to start from (image-to-video); "
+                "use a text-to-video checkpoint."
+            )
         self.text_width: int = config.text_dim
         self.spatial_multiple: int = self.patch[1]
         self.context_patch = nn.ModuleDict(
@@ -134,6 +143,8 @@ class WanBackbone(nn.Module):
             self.context_patch[_kernel_name(kernel)] if coarse else self.transformer.patch_embedding
         )
         latents = segment.latents
+        if self.coordinates:
+            latents = torch.cat([latents, _coordinates(latents)], dim=1)
         pad_h, pad_w = -latents.shape[3] % kernel[1], -latents.shape[4] % kernel[2]
         if pad_h or pad_w:
             latents = F.pad(latents, (0, pad_w, 0, pad_h, 0, 0), mode="replicate")
@@ -314,6 +325,21 @@ def _initialise(transformer: WanTransformer3DModel) -> None:
                 nn.init.zeros_(module.bias)
     nn.init.xavier_uniform_(transformer.patch_embedding.weight.flatten(1))
     nn.init.zeros_(transformer.proj_out.weight)
+    for block in transformer.blocks:  # open gates: a new small model must not wait for them
+        block.scale_shift_table.data[:, [2, 5]] = GATE_AT_START
+
+
+def _coordinates(latents: Tensor) -> Tensor:
+    """Return each cell's row and column in (-1, 1): [B, 2, F, h, w].
+
+    Rotary positions are relative, and only a large model learns top from bottom by its edges; a
+    transformer with two input channels more than it predicts is told.
+    """
+    batch, _, frames, rows, columns = latents.shape
+    row = (torch.arange(rows).to(latents) + 0.5) / rows * 2 - 1
+    column = (torch.arange(columns).to(latents) + 0.5) / columns * 2 - 1
+    grid = torch.stack(torch.meshgrid(row, column, indexing="ij"))  # [2, h, w]
+    return grid[None, :, None].expand(batch, -1, frames, -1, -1)
 
 
 def _kernel_name(kernel: Kernel) -> str:

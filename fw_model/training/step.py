@@ -118,7 +118,7 @@ class TrainingModel(nn.Module):
         zero = torch.zeros((), device=next(self.backbone.parameters()).device)
         for name, embed in self.backbone.context_patch.items():
             if name not in used:
-                cell = (1, self.backbone.latent_channels, *map(int, name.split("x")))
+                cell = (1, embed.in_channels, *map(int, name.split("x")))
                 zero = zero + 0.0 * embed(torch.zeros(cell, device=zero.device)).sum()
         return zero
 

@@ -11,7 +11,7 @@ from fw_model.backbones.rope import rotary_table, token_positions
 from fw_model.backbones.wan import WanBackbone
 from fw_model.cache.config import CacheConfig
 from fw_model.cache.context import ContextLatents, Segment, context_segments, target_segment
-from fw_model.errors import InputError
+from fw_model.errors import CheckpointError, InputError
 
 TOLERANCE = 1e-5
 
@@ -218,3 +218,48 @@ def test_repeat_keeps_each_sample_beside_its_copies() -> None:
     key = torch.arange(2.0).reshape(2, 1, 1, 1)
     repeated = ContextKV(((key, key),)).repeat(3)
     assert repeated.layers[0][0].flatten().tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_two_more_input_channels_are_told_each_cells_place() -> None:
+    architecture = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 24,
+        "in_channels": 6,
+        "out_channels": 4,
+        "text_dim": 16,
+        "freq_dim": 32,
+        "ffn_dim": 64,
+        "num_layers": 2,
+    }
+    model = WanBackbone.from_scratch(architecture, CacheConfig(), seed=0).eval()
+    torch.nn.init.normal_(model.transformer.proj_out.weight)
+    target = make_target(size=(4, 8))
+    rows = torch.tensor([-0.75, -0.25, 0.25, 0.75]).view(1, 1, 1, 4, 1).expand(2, 1, 3, 4, 8)
+    columns = (torch.arange(8) * 0.25 - 0.875).view(1, 1, 1, 1, 8).expand(2, 1, 3, 4, 8)
+    told = torch.cat([target.latents, rows, columns], dim=1)
+    with torch.no_grad():
+        stock = WanTransformer3DModel(**dict(model.transformer.config))
+        stock.load_state_dict(model.transformer.state_dict())
+        expected = stock(told, target.sigma * 1000, target.text, return_dict=False)[0]
+        assert (model([target]) - expected).abs().max() < TOLERANCE
+
+
+def test_an_image_to_video_transformer_is_refused() -> None:
+    architecture = {"num_attention_heads": 1, "attention_head_dim": 24, "num_layers": 1}
+    with pytest.raises(CheckpointError, match="image-to-video"):
+        WanBackbone.from_scratch(
+            {**architecture, "in_channels": 36, "out_channels": 16}, CacheConfig(), seed=0
+        )
+
+
+def test_new_weights_depend_on_the_seed_alone() -> None:
+    architecture = {"num_attention_heads": 1, "attention_head_dim": 24, "num_layers": 1}
+    first, again, other = (
+        WanBackbone.from_scratch(architecture, CacheConfig(), seed=s).state_dict()
+        for s in (1, 1, 2)
+    )
+    assert all(torch.equal(first[n], again[n]) for n in first)
+    assert not torch.equal(
+        first["transformer.blocks.0.ffn.net.2.weight"],
+        other["transformer.blocks.0.ffn.net.2.weight"],
+    )
