@@ -62,8 +62,9 @@ class CodecPretrainConfig(StrictModel):
         (
             CodecStage(steps=300, crop_px=32, num_frames=1, batch_size=16),
             CodecStage(steps=500, crop_px=32, num_frames=5, batch_size=8),
-            CodecStage(steps=3000, crop_px=32, num_frames=9, batch_size=8),
-            CodecStage(steps=400, crop_px=64, num_frames=13, batch_size=3),
+            CodecStage(steps=1700, crop_px=32, num_frames=9, batch_size=6),
+            CodecStage(steps=700, crop_px=32, num_frames=25, batch_size=2),
+            CodecStage(steps=400, crop_px=64, num_frames=17, batch_size=1),
         ),
         description="Clip shapes, one after the other.",
     )
@@ -82,7 +83,7 @@ class CodecPretrainConfig(StrictModel):
     seed: int = Field(0, ge=0, description="Seed of weights, clips and noise.")
     log_every: int = Field(20, ge=1, description="Steps between lines of metrics.")
     save_every: int = Field(200, ge=1, description="Steps between saves of state and VAE.")
-    num_validation_clips: int = Field(32, ge=1, description="Clips whose PSNR is measured.")
+    num_validation_clips: int = Field(12, ge=1, description="Clips whose PSNR is measured.")
 
     @property
     def num_steps(self) -> int:
@@ -152,6 +153,7 @@ def pretrain_codec(
         vae.quant_conv.requires_grad_(False)
     else:
         vae = build_vae(config)
+        metrics.truncate(-1)
         metrics.append(0, fit_encoder(config, vae, library))
         save_vae(vae, output / "vae")
     vae.train()
@@ -294,7 +296,9 @@ def save_vae(vae: AutoencoderKLWan, folder: Path) -> None:
     """Write the VAE in diffusers layout, half precision; the one in memory stays as it is."""
     half = AutoencoderKLWan.from_config(vae.config)
     half.load_state_dict(vae.state_dict())
-    half.to(torch.float16).save_pretrained(folder)
+    for parameter in half.parameters():
+        parameter.data = parameter.data.to(torch.float16)
+    half.save_pretrained(folder)
     _drop_private_keys(folder / "config.json")
 
 

@@ -59,7 +59,7 @@ class EmbedderPretrainConfig(StrictModel):
     context_length: int = Field(36, ge=8, description="Most tokens of a text.")
     vocab_size: int = Field(1024, ge=300, description="Entries of the tokenizer.")
     batch_size: int = Field(48, ge=2, description="Pairs in a step.")
-    steps: int = Field(900, ge=1, description="Optimizer steps.")
+    steps: int = Field(700, ge=1, description="Optimizer steps.")
     learning_rate: float = Field(0.02, gt=0, description="Peak rate of Muon, for matrices.")
     adam_learning_rate: float = Field(1.5e-3, gt=0, description="Peak rate of Adam, for the rest.")
     warmup_steps: int = Field(30, ge=0, description="Steps of linear warm-up.")
