@@ -47,7 +47,7 @@ class EncodedStore:
                     "folder or remove this one."
                 )
         with _disk_errors(self.folder):
-            (self.folder / _PARTS).mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             temporary = path.with_suffix(".tmp")
             temporary.write_text(json.dumps(meta.model_dump(), indent=1) + "\n", encoding="utf-8")
             os.replace(temporary, path)
@@ -66,6 +66,7 @@ class EncodedStore:
         name = hashlib.sha256(ids.encode()).hexdigest()[:24]
         parts = self.folder / _PARTS
         with _disk_errors(self.folder):
+            parts.mkdir(parents=True, exist_ok=True)
             partial = Path(tempfile.mkdtemp(prefix=".tmp-", dir=parts))
             try:
                 for table_name, table in tables.items():
@@ -95,7 +96,7 @@ class EncodedStore:
                         os.replace(
                             part / f"{name}.parquet", self.folder / name / f"{part.name}.parquet"
                         )
-            shutil.rmtree(self.folder / _PARTS)
+            shutil.rmtree(self.folder / _PARTS, ignore_errors=True)
             owners = self._owners(current)
             for file in self._files("sources"):
                 self._drop_others(file.name, {v for v, owner in owners.items() if owner == file})

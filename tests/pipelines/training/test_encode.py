@@ -1,0 +1,221 @@
+"""Encoding: spans to latents at the model's size and rate, committed once, resumed, cleaned."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from fw_model.errors import DataError, MediaError
+from fw_model.media.video import VideoWriter
+from fw_model.training.dataset import FORMAT_VERSION, EncodedDataset, EncodedMeta
+from pipelines.encode import (
+    BatchEncoder,
+    EncodeConfig,
+    read_curated,
+    video_from_json,
+    video_to_json,
+)
+from pipelines.encoded_store import EncodedStore
+from pipelines.encoding import (
+    FrameFormat,
+    Models,
+    ShotSpan,
+    VideoSpans,
+    decode_shots,
+    spans_of_scenes,
+)
+
+FORM = FrameFormat(width=16, height=16, fps=12.0, max_frames=60, temporal_factor=4)
+
+
+class MeanCodec:
+    """A stand-in codec: a latent is the mean colour of its 8x8 cells, every fourth frame."""
+
+    latent_channels, spatial_factor, temporal_factor, receptive_latents = 3, 8, 4, 0
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool3d(frames[:, :, ::4], (1, 8, 8))
+
+
+class LengthText:
+    """A stand-in text encoder: as many tokens as words."""
+
+    model_id, width, num_tokens = "length", 4, 8
+
+    def encode(self, prompts: Sequence[str]) -> torch.Tensor:
+        return torch.ones(len(prompts), self.num_tokens, self.width)
+
+    def lengths(self, prompts: Sequence[str]) -> list[int]:
+        return [max(1, len(prompt.split())) for prompt in prompts]
+
+
+class MeanEmbedder:
+    """A stand-in CLIP: the mean colour, normalised."""
+
+    model_id, width, image_size = "mean", 3, 16
+
+    def embed_images(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        means = torch.stack([torch.from_numpy(i).float().mean((0, 1)) + 1 for i in images])
+        return torch.nn.functional.normalize(means, dim=1)
+
+    def embed_text(self, prompts: Sequence[str]) -> torch.Tensor:
+        return torch.nn.functional.normalize(torch.ones(len(prompts), 3), dim=1)
+
+
+MODELS = Models(MeanCodec(), LengthText(), MeanEmbedder())
+META = EncodedMeta(
+    format_version=FORMAT_VERSION,
+    encode_hash="one",
+    height=16,
+    width=16,
+    fps=12.0,
+    latent_shape=(3, 2, 2),
+    max_text_tokens=8,
+    text_width=4,
+    embedding_width=3,
+    models={},
+)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 frames of 64x32 at 24 fps: grey level 5 x frame number, a red column at each side."""
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    with VideoWriter(path, fps=24, crf=1) as writer:
+        for number in range(48):
+            frame = np.full((32, 64, 3), 5 * number, np.uint8)
+            frame[:, :12] = frame[:, -12:] = (255, 0, 0)
+            writer.write(frame)
+    return path
+
+
+def spans(film: Path, *shots: tuple[int, int], video_id: str = "v") -> VideoSpans:
+    return VideoSpans(
+        video_id=video_id,
+        uri=str(film),
+        fps=24.0,
+        shots=tuple(
+            ShotSpan(f"{video_id}-{i}", "scene", i, start, end, f"shot {i}", (start + 1,))
+            for i, (start, end) in enumerate(shots)
+        ),
+        captions_hash="c1",
+    )
+
+
+def test_frames_are_cropped_at_the_centre_and_taken_at_the_models_rate(film: Path) -> None:
+    shots = list(decode_shots(spans(film, (0, 20), (24, 48)), FORM))
+    assert [len(shot.frames) for shot in shots] == [10, 12]  # 24 fps to 12: every second frame
+    levels = [float(frame.mean()) for frame in shots[1].frames]
+    assert levels == pytest.approx([5 * (24 + 2 * k) for k in range(12)], abs=4)
+    assert all(frame.shape == (16, 16, 3) for shot in shots for frame in shot.frames)
+    assert [[n for n, _ in shot.keyframes] for shot in shots] == [[1], [25]]
+
+
+def test_a_slower_source_repeats_frames(film: Path) -> None:
+    slow = VideoSpans("v", str(film), 6.0, spans(film, (0, 8)).shots, "c1")
+    (shot,) = decode_shots(slow, FORM)
+    levels = [round(float(frame.mean()) / 5) for frame in shot.frames]
+    assert len(levels) == 16 and sorted(levels) == levels and set(levels) <= set(range(9))
+
+
+def test_a_video_shorter_than_when_it_was_curated_is_a_failed_row(film: Path) -> None:
+    with pytest.raises(MediaError, match="ended before frame 60"):
+        list(decode_shots(spans(film, (0, 60)), FORM))
+    encoded = BatchEncoder(MODELS, FORM, EncodeConfig())([spans(film, (0, 60))])
+    assert encoded["sources"]["status"].to_pylist() == ["failed"]
+    assert encoded["shots"].num_rows == encoded["keyframes"].num_rows == 0
+
+
+def encode_into(store: EncodedStore, *videos: VideoSpans) -> None:
+    store.write_part(BatchEncoder(MODELS, FORM, EncodeConfig())(list(videos)))
+
+
+def test_what_is_encoded_reads_back(film: Path, tmp_path: Path) -> None:
+    store = EncodedStore(tmp_path)
+    store.open(META)
+    encode_into(store, spans(film, (0, 20), (24, 48)))
+    assert store.encoded() == {"v": "c1"}
+    counts = store.publish({"v": "c1"})
+    assert counts == {"sources": 1, "shots": 2, "keyframes": 2, "texts": 3}
+    data = EncodedDataset(tmp_path)
+    assert data.num_latents.tolist() == [3, 3]  # 10 and 12 frames are cut to 9
+    grey = data.latents(0, 1, 2).astype(np.float32)
+    assert grey == pytest.approx((5 * 8) / 127.5 - 1, abs=0.03)
+    assert data.text_tokens(int(data.shot_texts[0])).shape == (2, 4)
+    assert data.texts[int(data.empty_text)] == ""
+
+
+def test_captions_that_changed_replace_the_old_rows_and_removed_videos_go(
+    film: Path, tmp_path: Path
+) -> None:
+    store = EncodedStore(tmp_path)
+    store.open(META)
+    a, b = spans(film, (0, 20), video_id="a"), spans(film, (24, 48), video_id="b")
+    encode_into(store, a, b)
+    store.publish({"a": "c1", "b": "c1"})
+    changed = VideoSpans("a", a.uri, a.fps, spans(film, (0, 40), video_id="a").shots, "c2")
+    encode_into(store, changed)
+    assert store.publish({"a": "c2", "b": "c1"})["shots"] == 2
+    data = EncodedDataset(tmp_path)
+    assert data.num_latents.tolist() == [5, 3]
+    assert store.publish({"a": "c2"})["shots"] == 1
+    assert EncodedDataset(tmp_path).shot_ids == ["a-0"]
+
+
+def test_a_part_that_was_cut_short_is_not_seen(film: Path, tmp_path: Path) -> None:
+    store = EncodedStore(tmp_path)
+    store.open(META)
+    encode_into(store, spans(film, (0, 20)))
+    left_over = tmp_path / ".parts" / ".tmp-killed"
+    left_over.mkdir()
+    (left_over / "sources.parquet").write_bytes(b"half")
+    assert store.publish({"v": "c1"})["shots"] == 1
+    assert not (tmp_path / ".parts").exists()
+
+
+def test_a_folder_encoded_otherwise_is_refused(tmp_path: Path) -> None:
+    EncodedStore(tmp_path).open(META)
+    other = META.model_copy(update={"encode_hash": "two"})
+    with pytest.raises(DataError, match="encoded with another model"):
+        EncodedStore(tmp_path).open(other)
+
+
+def test_units_of_work_survive_the_way_as_text_and_order_follows_frames(film: Path) -> None:
+    scene = {
+        "scene_id": "s",
+        "status": "captioned",
+        "shots": [
+            {
+                "shot_id": name,
+                "video_id": "v",
+                "uri": str(film),
+                "start_frame": start,
+                "end_frame": start + 5,
+                "text": "x",
+                "keyframe_frames": [start],
+            }
+            for name, start in (("later", 30), ("sooner", 3))
+        ],
+    }
+    rejected = {**scene, "status": "rejected"}
+    (video,) = spans_of_scenes([scene, rejected], {"v": 24.0})
+    assert [(s.shot_id, s.index) for s in video.shots] == [("sooner", 0), ("later", 1)]
+    assert video_from_json(video_to_json(video)) == video
+
+
+def test_a_folder_that_was_not_curated_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no curated captions"):
+        read_curated(tmp_path)
+
+
+def test_row_groups_stay_small(film: Path, tmp_path: Path) -> None:
+    store = EncodedStore(tmp_path)
+    store.open(META)
+    encode_into(store, spans(film, *[(i, i + 2) for i in range(40)]))
+    store.publish({"v": "c1"})
+    (file,) = (tmp_path / "shots").glob("*.parquet")
+    metadata = pq.read_metadata(file)
+    assert max(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)) <= 16
