@@ -93,6 +93,7 @@ class _Curation:
         self.captioned = Ledger(self.store, "captioned", captioned, CAPTIONS, "scene_id")
 
     def run(self) -> CurationSummary:
+        _set_up_ray_data(longest_s=self.config.decode.deadline_s)
         seconds: dict[str, float] = {}
         with _timed(seconds, "list"):
             sources = list_sources(self.config)
@@ -210,6 +211,8 @@ class _Curation:
             "config": self.config.model_dump(mode="json"),
         }
         publish(self.store, parts, self.run_id, about)
+        for ledger in (self.decoded, self.analyzed, self.captioned):
+            ledger.compact()
         self.store.write(SUMMARY, summary.to_json().encode())
         write_report(self.config.output)
         return summary
@@ -300,18 +303,21 @@ class _Curation:
 
     def _drain(self, phase: str, rows: ray.data.Dataset, total: int) -> None:
         """Run a graph to its end, telling how far it is."""
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False  # progress is told by phase, through on_progress
-        # One long video is progress too; its own deadline ends it.
-        longest_s = self.config.decode.deadline_s + 600.0
-        context.execution_no_progress_timeout_s = max(
-            context.execution_no_progress_timeout_s, longest_s
-        )
         done = 0
         self.on_progress(phase, 0, total)
         for receipts in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
             done += receipts.num_rows
             self.on_progress(phase, done, total)
+
+
+def _set_up_ray_data(*, longest_s: float) -> None:
+    """Set what datasets take over when they are made."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False  # progress is told by phase, through on_progress
+    # One long video is no standstill; its own deadline ends it.
+    context.execution_no_progress_timeout_s = max(
+        context.execution_no_progress_timeout_s, longest_s + 600.0
+    )
 
 
 def _blocks(rows: list[dict[str, Any]], schema: pa.Schema) -> ray.data.Dataset:

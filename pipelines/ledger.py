@@ -20,6 +20,8 @@ from pydantic import BaseModel
 from pipelines.storage import Store
 
 LEDGER_FOLDER = "ledger"
+MAX_SMALL_FILES = 512
+FILES_TOGETHER = 256
 
 
 def config_hash(*parts: Any) -> str:
@@ -55,10 +57,28 @@ class Ledger:
 
     def commit(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """Write rows, all or none, and return the key of their file."""
-        ids = sorted(str(row[self.id_column]) for row in rows)
+        return self._write(pa.Table.from_pylist(list(rows), schema=self.schema))
+
+    def compact(self) -> None:
+        """Put many small files together, so that the next run has few to read.
+
+        A crash in between leaves rows in two files, which readers see once.
+        """
+        keys = self.store.keys(self.folder, ".parquet")
+        if len(keys) <= MAX_SMALL_FILES:
+            return
+        for i in range(0, len(keys), FILES_TOGETHER):
+            group = keys[i : i + FILES_TOGETHER]
+            merged = self._write(pa.concat_tables([self.store.read_table(key) for key in group]))
+            for key in group:
+                if key != merged:
+                    self.store.delete(key)
+
+    def _write(self, table: pa.Table) -> str:
+        ids = sorted(table[self.id_column].to_pylist())
         name = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:32]
         key = f"{self.folder}/{name}.parquet"
-        self.store.write_table(key, pa.Table.from_pylist(list(rows), schema=self.schema))
+        self.store.write_table(key, table)
         return key
 
     def entries(self, columns: Iterable[str], *, better: str | None = None) -> dict[str, Entry]:

@@ -16,6 +16,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -178,8 +179,17 @@ def _limit_memory(limit_mb: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
+def _end_with_parent() -> None:
+    """Leave when the parent is gone: a hanging decoder would never notice the closed pipe."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(2.0)
+    os._exit(1)
+
+
 def serve_requests() -> None:
     """Answer requests until the parent closes the pipe: the child's whole life."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     # Native code may print; only messages may reach the parent.
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)

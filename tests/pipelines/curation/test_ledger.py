@@ -39,6 +39,18 @@ def test_of_several_rows_of_one_id_the_last_attempt_counts(tmp_path):
     assert [r["note"] for r in ledger(tmp_path).read(entries)] == ["new", ""]
 
 
+def test_compaction_keeps_every_row_and_few_files(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.ledger.MAX_SMALL_FILES", 4)
+    monkeypatch.setattr("pipelines.ledger.FILES_TOGETHER", 5)
+    for i in range(10):
+        ledger(tmp_path).commit([row(f"r{i}", note=str(i))])
+    before = ledger(tmp_path).read(ledger(tmp_path).entries(()))
+    ledger(tmp_path).compact()
+    after = ledger(tmp_path).read(ledger(tmp_path).entries(()))
+    assert {r["id"]: r for r in after} == {r["id"]: r for r in before}
+    assert len(list(tmp_path.glob("ledger/stage/*/*.parquet"))) == 2
+
+
 def test_other_settings_begin_anew(tmp_path):
     ledger(tmp_path).commit([row("a")])
     assert ledger(tmp_path, "other").entries(()) == {}
