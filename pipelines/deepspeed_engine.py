@@ -69,8 +69,8 @@ class DeepSpeedEngine:
         self.rank, self.world_size = rank_and_world_size()
         self._stage = config.zero_stage
         self._trained = [n for n, p in model.named_parameters() if p.requires_grad]
-        # DeepSpeed would compile a kernel for CPU inference here: minutes, a C++ compiler, and a lock
-        # file that hangs every later run if a build is killed. Training never calls it.
+        # DeepSpeed would compile a kernel for CPU inference here: minutes, a C++ compiler, and a
+        # lock file that hangs every later run if a build is killed. Training never calls it.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         deepspeed.init_distributed(dist_backend="nccl" if config.use_gpu else "gloo", verbose=False)
         self._engine, *_ = deepspeed.initialize(
