@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Sequence
@@ -24,16 +23,18 @@ from fw_model.training.oracle_data import LabelledShot, OracleBatch, draw_batch,
 from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState
 from fw_model.training.shot_library import ShotLibrary
 
-logger = logging.getLogger(__name__)
+_FEWEST_FRAMES_OF_AN_ACTION = 6
 
 
 class OraclePretrainConfig(StrictModel):
     """How the oracle is trained."""
 
-    steps: int = Field(1500, ge=1, description="Steps of the optimizer.")
-    batch_size: int = Field(20, ge=1, description="Clips in a step.")
+    steps: int = Field(1200, ge=1, description="Steps of the optimizer.")
+    frames_per_step: int = Field(112, ge=1, description="Frames in a step, all clips together.")
     clip_frames: tuple[int, ...] = Field(
-        (9, 12, 16), description="Lengths of clips; a step draws one of them."
+        (2, 10, 14),
+        description="Lengths of clips; a step draws one. Short clips show more different shots, "
+        "only those of 6 frames and more teach actions.",
     )
     width: int = Field(96, ge=16, multiple_of=8, description="Channels of the last layers.")
     learning_rate: float = Field(3e-3, gt=0, description="Peak learning rate.")
@@ -71,13 +72,10 @@ def pretrain_oracle(
     for step in range(first, config.steps):
         started = time.perf_counter()
         rng = np.random.default_rng(derive_seed(config.seed, "oracle-clips", step))
+        num_frames = config.clip_frames[int(rng.integers(len(config.clip_frames)))]
+        batch_size = max(1, config.frames_per_step // num_frames)
         batch = draw_batch(
-            library,
-            labels,
-            vocabulary,
-            rng,
-            batch_size=config.batch_size,
-            num_frames=config.clip_frames[int(rng.integers(len(config.clip_frames)))],
+            library, labels, vocabulary, rng, batch_size=batch_size, num_frames=num_frames
         )
         losses = oracle_losses(net(batch.frames), batch)
         for group in optimizer.param_groups:
@@ -123,6 +121,8 @@ def oracle_losses(output: OracleOutput, batch: OracleBatch) -> dict[str, Tensor]
     actions = functional.cross_entropy(
         output.action.flatten(0, 1), batch.action.flatten(), reduction="none", label_smoothing=0.05
     )
+    if num_frames < _FEWEST_FRAMES_OF_AN_ACTION:
+        actions = actions.detach() * 0.0
     parts = {
         "place": classes(output.place, batch.place),
         "light": classes(output.light, batch.light),

@@ -76,7 +76,7 @@ def test_spoiling_keeps_shape_and_mean():
 
 def test_training_lowers_the_loss_and_a_stopped_one_goes_on(labelled, tmp_path: Path):
     torch.manual_seed(3)
-    settings = {"batch_size": 3, "clip_frames": (5,), "width": 16, "warmup_steps": 2}
+    settings = {"frames_per_step": 18, "clip_frames": (6,), "width": 16, "warmup_steps": 2}
     config = OraclePretrainConfig(steps=8, log_every=1, save_every=4, **settings)
     whole = pretrain_oracle(config, labelled, labelled, tmp_path / "whole")
     lines = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
