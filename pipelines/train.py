@@ -6,7 +6,7 @@ their checkpoints with Ray Train. The same call on the same output continues a r
 
 from __future__ import annotations
 
-import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,6 @@ from fw_model.training.config import TrainingConfig
 from fw_model.training.dataset import EncodedDataset
 from fw_model.training.plan import TrainingPlan
 from fw_model.training.run import CHECKPOINTS, EXPORT, train_here
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,8 @@ def run_train(config: TrainingConfig, model: ModelConfig, dataset: Path, output:
 
 
 def _train_on_ray(job: TrainJob) -> Path:
+    # Workers import torch, diffusers and DeepSpeed first, which a busy machine needs minutes for.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
     from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
