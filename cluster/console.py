@@ -67,12 +67,15 @@ class _Lines:
 
     def __init__(self, title: str, total: float | None) -> None:
         self._title, self._total, self._last = title, total, 0.0
+        self._finished = False
 
     def update(self, done: float, note: str = "") -> None:
         now = time.monotonic()
         finished = self._total is not None and done >= self._total
+        if self._finished:
+            return
         if finished or now - self._last >= LINE_INTERVAL_S:
-            self._last = now
+            self._last, self._finished = now, finished
             total = f"/{self._total:g}" if self._total is not None else ""
             log.info("%s: %g%s %s", self._title, done, total, note)
 

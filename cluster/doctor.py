@@ -88,14 +88,14 @@ def check_packages() -> Iterable[Finding]:
 
 
 def check_compiler() -> Iterable[Finding]:
-    """What DeepSpeed compiles its small extension with at the first training."""
+    """What `training.compile` and DeepSpeed's own kernels are built with; the default needs none."""
     for program, advice in (
-        ("g++", "apt install g++: DeepSpeed compiles an extension at the first training"),
-        ("ninja", "pip install ninja: DeepSpeed builds with it"),
+        ("g++", "apt install g++, if training.compile is wanted"),
+        ("ninja", "pip install ninja, if DeepSpeed's own kernels are wanted"),
     ):
         beside_python = shutil.which(program, path=str(Path(sys.executable).parent))
         found = shutil.which(program) or beside_python
-        yield Finding(program, found or "missing", found is not None, advice)
+        yield Finding(program, found or "missing", found is not None, advice, False)
 
 
 def check_model(settings: FilmWeaverConfig) -> Finding:
