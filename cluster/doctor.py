@@ -88,7 +88,7 @@ def check_packages() -> Iterable[Finding]:
 
 
 def check_compiler() -> Iterable[Finding]:
-    """What `training.compile` and DeepSpeed's own kernels are built with; the default needs none."""
+    """What `training.compile` and DeepSpeed's own kernels are built with; optional."""
     for program, advice in (
         ("g++", "apt install g++, if training.compile is wanted"),
         ("ninja", "pip install ninja, if DeepSpeed's own kernels are wanted"),
