@@ -29,6 +29,10 @@ class TooLargeError(InputError):
     """A body is heavier than the limit."""
 
 
+class FullError(StorageError):
+    """The disk of a store is full."""
+
+
 class BusyError(CapacityError):
     """The queue is full; `retry_after_s` says when to ask again."""
 
@@ -43,7 +47,8 @@ STATUS: tuple[tuple[type[FilmWeaverError], HTTPStatus], ...] = (  # first match 
     (TooLargeError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (BusyError, HTTPStatus.TOO_MANY_REQUESTS),
     (InputError, HTTPStatus.UNPROCESSABLE_ENTITY),
-    (StorageError, HTTPStatus.INSUFFICIENT_STORAGE),
+    (FullError, HTTPStatus.INSUFFICIENT_STORAGE),
+    (StorageError, HTTPStatus.SERVICE_UNAVAILABLE),
     (CapacityError, HTTPStatus.SERVICE_UNAVAILABLE),
     (FilmWeaverError, HTTPStatus.INTERNAL_SERVER_ERROR),
 )

@@ -7,7 +7,6 @@ joins others by shifting its time stamps, and is what a live playlist serves.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import os
@@ -22,8 +21,8 @@ import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
-from fw_model.errors import MediaError, StorageError
-from serve.stores.blobs import BlobStore
+from fw_model.errors import MediaError
+from serve.stores.blobs import BlobStore, storage_error
 
 FORMAT = "1"  # part of a film's name: raise it when films are assembled differently
 
@@ -93,9 +92,7 @@ class FilmCache:
                 join_fragments([self._blobs.get(key) for key in fragment_keys], temporary)
                 os.replace(temporary, path)
             except (OSError, FFmpegError) as error:
-                full = getattr(error, "errno", None) == errno.ENOSPC
-                why = "the disk is full" if full else str(error)
-                raise StorageError(f"Cannot assemble the film: {why}.") from error
+                raise storage_error("Cannot assemble the film", error) from error
             finally:
                 temporary.unlink(missing_ok=True)
             self._drop_oldest(keep=path)

@@ -28,6 +28,7 @@ def sweep(database: Database, blobs: BlobStore, *, idempotency_s: float) -> int:
     with database.writing() as session:
         idempotency.forget(session, before=now - idempotency_s)
         session.execute(delete(Worker).where(Worker.seen_at < now - WORKER_AGE_S))
+    blobs.drop_torn(now - BLOB_AGE_S)
     old = blobs.list_older(now - BLOB_AGE_S)
     removed = 0
     for start in range(0, len(old), KEYS_AT_ONCE):

@@ -6,6 +6,7 @@ crash leaves at worst a blob that nothing names.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -17,6 +18,9 @@ import pyarrow as pa
 from pyarrow import fs
 
 from fw_model.errors import ConfigError, StorageError
+from serve.errors import FullError
+
+TORN = ".tmp"  # ends the names of files that are not whole
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,8 @@ class BlobStore:
                 with self._filesystem.open_output_stream(self._path(key)) as stream:
                     stream.write(content)
         except OSError as error:
-            raise StorageError(
-                f"Cannot write a blob of {len(content)} bytes under {self.uri}: {_reason(error)}."
+            raise storage_error(
+                f"Cannot write a blob of {len(content)} bytes under {self.uri}", error
             ) from error
         return StoredBlob(key, len(content), media_type)
 
@@ -64,9 +68,7 @@ class BlobStore:
             with self._filesystem.open_input_stream(self._path(key)) as stream:
                 content = stream.read()
         except OSError as error:
-            raise StorageError(
-                f"Cannot read blob {key[:12]} of {self.uri}: {_reason(error)}."
-            ) from error
+            raise storage_error(f"Cannot read blob {key[:12]} of {self.uri}", error) from error
         if hashlib.sha256(content).hexdigest() != key:
             raise StorageError(f"Blob {key[:12]} of {self.uri} is damaged: its hash differs.")
         return content
@@ -80,8 +82,17 @@ class BlobStore:
             if info.type == fs.FileType.File
             and info.mtime is not None
             and info.mtime.timestamp() < than
-            and not info.base_name.endswith(".tmp")
+            and not info.base_name.endswith(TORN)
         ]
+
+    def drop_torn(self, than: float) -> None:
+        """Remove what writers that were killed left half-written before the time `than`."""
+        if not self._local:
+            return  # an object appears whole or not at all
+        for path in Path(self._root).glob(f"*/*{TORN}"):
+            with contextlib.suppress(FileNotFoundError):  # its writer was slow, not dead
+                if path.stat().st_mtime < than:
+                    path.unlink()
 
     def delete(self, key: str) -> None:
         """Remove a blob; one that is already gone is no error."""
@@ -90,7 +101,7 @@ class BlobStore:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise StorageError(f"Cannot delete blob {key[:12]}: {_reason(error)}.") from error
+            raise storage_error(f"Cannot delete blob {key[:12]}", error) from error
 
     def delete_older(self, key: str, than: float) -> bool:
         """Remove a blob last written before the time `than`; one written since is kept."""
@@ -102,7 +113,7 @@ class BlobStore:
                 self.delete(key)
             return is_old
         # Set aside first: whoever writes the key meanwhile makes a new file, which stays.
-        aside = f"{path}.{uuid.uuid4().hex}.tmp"
+        aside = f"{path}.{uuid.uuid4().hex}{TORN}"
         try:
             os.rename(path, aside)
             is_old = os.stat(aside).st_mtime < than
@@ -113,7 +124,7 @@ class BlobStore:
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise StorageError(f"Cannot delete blob {key[:12]}: {_reason(error)}.") from error
+            raise storage_error(f"Cannot delete blob {key[:12]}", error) from error
         return is_old
 
     def check_writable(self) -> None:
@@ -127,7 +138,7 @@ class BlobStore:
     def _put_local(path: str, content: bytes) -> None:
         folder = os.path.dirname(path)
         os.makedirs(folder, exist_ok=True)
-        temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+        temporary = f"{path}.{uuid.uuid4().hex}{TORN}"
         try:
             with open(temporary, "wb") as file:
                 file.write(content)
@@ -144,5 +155,8 @@ class BlobStore:
             os.close(descriptor)
 
 
-def _reason(error: OSError) -> str:
-    return "the disk is full" if error.errno == errno.ENOSPC else str(error.strerror or error)
+def storage_error(what: str, error: Exception) -> StorageError:
+    """The error to raise for one of the system or of FFmpeg: a full disk has one of its own."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return FullError(f"{what}: the disk is full.")
+    return StorageError(f"{what}: {getattr(error, 'strerror', None) or error}.")

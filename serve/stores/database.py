@@ -22,9 +22,11 @@ from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from fw_model.errors import ConfigError, StorageError
+from serve.errors import FullError
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 BUSY_TIMEOUT_S = 30.0
+DISK_FULL = "53100"  # PostgreSQL's code
 MIGRATION_LOCK = 0x46696C6D  # any constant, the same in every process of the project
 
 
@@ -88,7 +90,10 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError) as error:
-        raise StorageError(f"The database refused: {str(error.orig).strip()}.") from error
+        reason = str(error.orig).strip().splitlines()[0]
+        is_full = "full" in reason or getattr(error.orig, "sqlstate", None) == DISK_FULL
+        kind = FullError if is_full else StorageError
+        raise kind(f"The database refused: {reason}.") from error
 
 
 def database_url(data_dir: Path) -> str:

@@ -6,6 +6,8 @@ import pytest
 from PIL import Image
 from sqlalchemy import func, select
 
+from serve.stores import stories
+from serve.stores.database import Database
 from serve.stores.tables import Job, Reference
 
 
@@ -199,16 +201,16 @@ def test_a_full_database_is_told_and_leaves_nothing(client, context):
     event_limit = f"PRAGMA max_page_count={pages}"
     with context.database._engine.connect() as connection:
         connection.exec_driver_sql(event_limit)
-    stories = client.get("/v1/stories").json()["stories"]
+    made = client.get("/v1/stories").json()["stories"]
     answer = None
     for number in range(200):
         answer = client.post("/v1/stories", json={"title": f"{number} " + "x" * 190})
         if answer.status_code != 201:
             break
-        stories.append(answer.json())
+        made.append(answer.json())
     assert "full" in is_a_problem(answer, 507)
     listed = client.get("/v1/stories?limit=200").json()["stories"]
-    assert len(listed) == len(stories)
+    assert len(listed) == len(made)
 
 
 def test_readiness_waits_for_a_generator(client, make_worker):
@@ -216,3 +218,18 @@ def test_readiness_waits_for_a_generator(client, make_worker):
     is_a_problem(client.get("/readyz"), 503)
     make_worker().step()
     assert client.get("/readyz").json() == {"status": "ready", "num_generators": 1}
+
+
+def test_a_database_that_stays_locked_is_told_as_unavailable(client, story, context, monkeypatch):
+    monkeypatch.setattr("serve.stores.database.BUSY_TIMEOUT_S", 0.05)
+    impatient = Database(context.database.url)
+    monkeypatch.setitem(context.__dict__, "database", impatient)
+    holder = Database(impatient.url)
+    try:
+        with holder.writing() as session:
+            stories.get(session, story["story_id"])
+            answer = client.post(f"/v1/stories/{story['story_id']}/shots", json={"prompt": "a"})
+        assert "locked" in is_a_problem(answer, 503)
+    finally:
+        impatient.close()
+        holder.close()

@@ -33,6 +33,7 @@ class Server:
             "PYTHONPATH": os.pathsep.join([str(PROJECT), str(HERE)]),
             "FAKE_STEP_S": str(self._step_s),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_raylet_start_wait_time_s": "180",
             "OMP_NUM_THREADS": "1",
         }
         command = [sys.executable, str(HERE / "server_process.py"), str(self._folder)]
