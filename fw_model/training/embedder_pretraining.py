@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import open_clip
@@ -49,10 +49,15 @@ class EmbedderPretrainConfig(StrictModel):
     """The small CLIP and how it is trained."""
 
     image_size: int = Field(64, ge=16, description="Side of a picture in pixels.")
-    patch_size: int = Field(16, ge=4, description="Side of a patch in pixels.")
+    image_tower: Literal["vit", "resnet"] = Field(
+        "vit", description="Kind of the picture tower; a resnet learns shapes from fewer pictures."
+    )
+    patch_size: int = Field(16, ge=4, description="Side of a patch in pixels (vit).")
     embed_dim: int = Field(96, ge=8, description="Width of the common space.")
     image_width: int = Field(128, ge=16, description="Width of the picture tower.")
-    image_layers: int = Field(3, ge=1, description="Layers of the picture tower.")
+    image_layers: int = Field(
+        3, ge=1, description="Layers of the picture tower (vit), or blocks of each level (resnet)."
+    )
     text_width: int = Field(128, ge=16, description="Width of the text tower.")
     text_layers: int = Field(2, ge=1, description="Layers of the text tower.")
     head_width: int = Field(32, ge=8, description="Width of an attention head.")
@@ -81,17 +86,21 @@ class EmbedderPretrainConfig(StrictModel):
     log_every: int = Field(20, ge=1, description="Steps between lines of metrics.")
     save_every: int = Field(150, ge=1, description="Steps between saves of the state.")
 
+    def _picture_tree(self) -> dict[str, Any]:
+        tree: dict[str, Any] = {
+            "image_size": self.image_size,
+            "width": self.image_width,
+            "head_width": self.head_width,
+        }
+        if self.image_tower == "resnet":
+            return tree | {"layers": [self.image_layers] * 4}
+        return tree | {"layers": self.image_layers, "patch_size": self.patch_size}
+
     def model_config_tree(self) -> dict[str, Any]:
         """Return the model_cfg part of open_clip's config file."""
         return {
             "embed_dim": self.embed_dim,
-            "vision_cfg": {
-                "image_size": self.image_size,
-                "layers": self.image_layers,
-                "width": self.image_width,
-                "head_width": self.head_width,
-                "patch_size": self.patch_size,
-            },
+            "vision_cfg": self._picture_tree(),
             "text_cfg": {
                 "context_length": self.context_length,
                 "vocab_size": self.vocab_size,
@@ -251,7 +260,10 @@ def measure_retrieval(embedder: OpenClipEmbedder, library: ShotLibrary) -> dict[
 def save_clip(model: torch.nn.Module, tree: dict[str, Any], folder: Path) -> None:
     """Write model and config in open_clip's layout, half precision."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {k: v.detach().to(torch.float16).contiguous() for k, v in model.state_dict().items()}
+    weights = {
+        name: (value.to(torch.float16) if value.is_floating_point() else value).contiguous()
+        for name, value in model.state_dict().items()
+    }
     save_file(weights, folder / WEIGHTS_FILE)
     preprocess = {"mean": _PIXEL_MEAN, "std": _PIXEL_STD, "interpolation": "bicubic"}
     preprocess["resize_mode"] = "squash"
