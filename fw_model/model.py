@@ -29,6 +29,7 @@ from fw_model.text_encoders.base import TextEncoder
 
 TINY = Path(__file__).parent / "assets" / "tiny"
 RECORD_FILE = "filmweaver.json"
+FINGERPRINT_BYTES = 4 * 2**20
 
 BACKBONES = {"wan": "fw_model.backbones.wan:WanBackbone"}
 CODECS = {"wan": "fw_model.codecs.wan:WanCodec"}
@@ -239,21 +240,27 @@ def load_text_encoder(config: ModelConfig) -> TextEncoder:
 
 
 def model_fingerprint(config: ModelConfig) -> str:
-    """Return a hash of a model's record and its files (names and sizes)."""
+    """Return a hash of a model's record and of what its files hold."""
     parts = part_fingerprint(config, ("transformer", "vae", "clip", "text_encoder"))
     return hashlib.sha256((load_record(config).model_dump_json() + parts).encode()).hexdigest()[:16]
 
 
 def part_fingerprint(config: ModelConfig, parts: Sequence[str]) -> str:
-    """Return a hash of the files (names and sizes) of some parts of a model."""
+    """Return a hash of what the files of some parts of a model hold.
+
+    Of a large file its size and both ends are read: weights that were trained on differ there.
+    """
     digest = hashlib.sha256()
     for part in parts:
         folder = _clip_folder(config) if part == "clip" else _find(config, part)
-        if folder is None:
-            continue
-        for path in sorted(folder.rglob("*")):
+        for path in sorted(folder.rglob("*")) if folder else []:
             if path.is_file():
-                digest.update(f"{part}/{path.relative_to(folder)}:{path.stat().st_size}".encode())
+                size = path.stat().st_size
+                digest.update(f"{part}/{path.relative_to(folder)}:{size}".encode())
+                with path.open("rb") as file:
+                    digest.update(file.read(FINGERPRINT_BYTES))
+                    file.seek(max(file.tell(), size - FINGERPRINT_BYTES))
+                    digest.update(file.read())
     return digest.hexdigest()[:16]
 
 
