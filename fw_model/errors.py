@@ -1,13 +1,13 @@
 """What can go wrong for a user. Each message says what was wrong, the value, and what to do.
 
-    FilmWeaverError
-    ├── ConfigError       a setting or a profile
-    ├── InputError        a story, a prompt, a reference
-    ├── CheckpointError   a model folder or a training state
-    ├── MediaError        a video or an image
-    ├── DataError         a dataset that does not hold what it must
-    ├── StorageError      a disk, a database, an object store
-    └── CapacityError     a port, a quota, memory
+FilmWeaverError
+├── ConfigError       a setting or a profile
+├── InputError        a story, a prompt, a reference
+├── CheckpointError   a model folder or a training state
+├── MediaError        a video or an image
+├── DataError         a dataset that does not hold what it must
+├── StorageError      a disk, a database, an object store
+└── CapacityError     a port, a quota, memory
 """
 
 
