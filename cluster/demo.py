@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WORK_MARK = ".filmweaver-demo"
-SERVER_READY_S = 300.0
+SERVER_READY_S = 600.0
 SERVER_STOP_S = 60.0
 
 

@@ -63,11 +63,15 @@ def ray_session(config: RayConfig) -> Iterator[None]:
             options["object_store_memory"] = config.object_store_mb * 1024**2
     try:
         ray.init(address=config.address, **options)
-    except (ConnectionError, RuntimeError, TimeoutError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+    except Exception as error:  # noqa: BLE001  Ray raises even plain Exception here
+        first_line = (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
+        advice = (
+            "this machine may be overloaded, try again"
+            if config.address == "local"
+            else "start one with `ray start --head`, or leave --address out to run here"
+        )
         raise CapacityError(
-            f"Cannot use the Ray at {config.address!r} ({first_line}); start one with"
-            " `ray start --head`, or leave --address out to run on this machine."
+            f"Cannot use the Ray at {config.address!r} ({first_line}); {advice}."
         ) from error
     log.info("ray %s: %s", config.address, _size(ray.cluster_resources()))
     try:
