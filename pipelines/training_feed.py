@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import ray.data
 from ray.data import ExecutionOptions
+from ray.data._internal.datasource.range_datasource import RangeDatasource
 
 from fw_model.errors import DataError
 from fw_model.model import load_record
@@ -51,7 +52,12 @@ def plan_stream(job: TrainJob) -> ray.data.Dataset:
     world_size = job.config.num_workers
     first = resume_step(job.output)
     count = (job.config.num_steps - first) * world_size
-    rows = ray.data.range(max(1, count), override_num_blocks=max(1, count))
+    rows = ray.data.read_datasource(  # ray.data.range, whose tasks would reserve a whole core
+        RangeDatasource(n=max(1, count), block_format="arrow", column_name="id"),
+        ray_remote_args={"num_cpus": _READER_CPUS},
+        concurrency=_NUM_READERS,  # each task at once would be a process to start
+        override_num_blocks=max(1, count),
+    )
     return rows.map_batches(  # actors, not tasks: a task's process would map the dataset anew
         PackRows,
         fn_constructor_args=(job, first),
