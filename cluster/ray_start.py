@@ -63,7 +63,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
             options["object_store_memory"] = config.object_store_mb * 1024**2
     try:
         ray.init(address=config.address, **options)
-    except Exception as error:  # noqa: BLE001  Ray raises even plain Exception here
+    except Exception as error:  # Ray raises even plain Exception here
         first_line = (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
         advice = (
             "this machine may be overloaded, try again"
