@@ -62,9 +62,9 @@ class CodecPretrainConfig(StrictModel):
         (
             CodecStage(steps=300, crop_px=32, num_frames=1, batch_size=16),
             CodecStage(steps=500, crop_px=32, num_frames=5, batch_size=8),
-            CodecStage(steps=1700, crop_px=32, num_frames=9, batch_size=6),
-            CodecStage(steps=700, crop_px=32, num_frames=25, batch_size=2),
-            CodecStage(steps=400, crop_px=64, num_frames=17, batch_size=1),
+            CodecStage(steps=1400, crop_px=32, num_frames=9, batch_size=6),
+            CodecStage(steps=350, crop_px=32, num_frames=25, batch_size=2),
+            CodecStage(steps=200, crop_px=64, num_frames=17, batch_size=1),
         ),
         description="Clip shapes, one after the other.",
     )
