@@ -1,5 +1,5 @@
 # make demo   the whole job on this machine: curate, encode, train, serve, a film (FILMS=dir for your own)
-# make test   ruff, mypy, import-linter, pytest
+# make test   ruff, mypy, import-linter, pytest (make test-all: the slow tests too)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ OUT ?= out/demo
 FILMS ?=
 PYTEST_ARGS ?=
 
-.PHONY: setup demo test lint format docs clean
+.PHONY: setup demo test test-all lint format docs clean
 
 setup: $(STAMP)
 
@@ -24,6 +24,9 @@ demo: setup
 	$(BIN)/filmweaver demo --out $(OUT) $(if $(FILMS),--films $(FILMS))
 
 test: setup lint
+	$(BIN)/python -m pytest -m "not slow and not postgres and not gpu" $(PYTEST_ARGS)
+
+test-all: setup lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: setup
