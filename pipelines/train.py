@@ -43,12 +43,17 @@ def _train_on_ray(job: TrainJob) -> Path:
     from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from pipelines.training_feed import feed_options, plan_stream
+    from pipelines.training_feed import committed_state, feed_options, plan_stream
     from pipelines.training_worker import train_worker
 
     data = EncodedDataset(job.dataset)  # unpacked and checked here, before workers are started
-    TrainingPlan(job.config, load_record(job.model).cache, data)
+    plan = TrainingPlan(job.config, load_record(job.model).cache, data)
     config = job.config
+    state = committed_state(job.output)
+    exported = job.output / EXPORT
+    finished = state is not None and (state.step, state.plan_hash) == (plan.num_steps, plan.hash)
+    if finished and exported.is_dir():
+        return exported  # no need to start workers only to find that out
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"job": job},
@@ -74,7 +79,7 @@ def _train_on_ray(job: TrainJob) -> Path:
         raise
     except Exception as error:
         raise _readable(error) from error
-    return job.output / EXPORT
+    return exported
 
 
 def _resources(config: TrainingConfig) -> dict[str, float]:

@@ -69,15 +69,19 @@ def plan_stream(job: TrainJob) -> ray.data.Dataset:
 
 def resume_step(output: Path) -> int:
     """Return the step that the newest committed checkpoint goes on with; 0 if there is none."""
+    state = committed_state(output)
+    return 0 if state is None else state.step
+
+
+def committed_state(output: Path) -> TrainingState | None:
+    """Return the state of the newest checkpoint that Ray Train has committed, if any."""
     folder = output / CHECKPOINTS
     if not (folder / _SNAPSHOT).is_file():
-        return 0
+        return None
     latest = json.loads((folder / _SNAPSHOT).read_text(encoding="utf-8"))[
         "latest_checkpoint_result"
     ]
-    if latest is None:
-        return 0
-    return TrainingState.read(folder / latest["checkpoint_dir_name"]).step
+    return None if latest is None else TrainingState.read(folder / latest["checkpoint_dir_name"])
 
 
 class PackRows:
@@ -118,6 +122,8 @@ class RayDataFeed:
     def steps(self, start: int) -> Iterator[list[list[Batch]]]:
         """Yield, from step `start` on, the micro-batches of each group of the step."""
         expected = start
+        if start >= self.num_steps:
+            return
         for rows in self.shard.iter_batches(batch_size=1, prefetch_batches=2):
             step, rank = int(rows["step"][0]), int(rows["rank"][0])
             if step < start:
