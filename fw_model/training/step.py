@@ -118,6 +118,7 @@ class TrainingModel(nn.Module):
         zero = torch.zeros((), device=next(self.backbone.parameters()).device)
         for name, embed in self.backbone.context_patch.items():
             if name not in used:
+                assert isinstance(embed, nn.Conv3d)
                 cell = (1, embed.in_channels, *map(int, name.split("x")))
                 zero = zero + 0.0 * embed(torch.zeros(cell, device=zero.device)).sum()
         return zero
