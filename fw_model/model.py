@@ -253,7 +253,9 @@ def part_fingerprint(config: ModelConfig, parts: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         folder = _clip_folder(config) if part == "clip" else _find(config, part)
-        for path in sorted(folder.rglob("*")) if folder else []:
+        if folder is None:
+            continue
+        for path in sorted(folder.rglob("*")):
             if path.is_file():
                 size = path.stat().st_size
                 digest.update(f"{part}/{path.relative_to(folder)}:{size}".encode())
