@@ -125,7 +125,7 @@ class Oracle:
         folder.mkdir(parents=True, exist_ok=True)
         half = {name: value.half().contiguous() for name, value in self.net.state_dict().items()}
         save_file(half, folder / WEIGHTS_FILE)
-        width = self.net.masks.in_channels
+        width = self.net.maps.in_channels
         card = {"vocabulary": asdict(self.vocabulary), "width": width, **facts}
         (folder / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 

@@ -1,7 +1,7 @@
 """The oracle's network: reads place, light, scale and every figure off the frames of a toy film.
 
-One soft mask per kind of figure says where it is; what lies under the mask says whether it is
-there, its hues and its box, and how that changes over time says what it does.
+A map for each kind of figure says where it is; what lies under it says its hues and its box, and
+how that changes over time says what the figure does.
 
 B clips, F frames, K kinds of figure, D features, H x W pixels.
 """
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 IMAGE_SIZE = 64
+MAP_SIZE = 8
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class OracleOutput:
     body_hue: Tensor  # [B, F, K, 2]
     trim_hue: Tensor  # [B, F, K, 2]
     boxes: Tensor  # [B, F, K, 4] x0, y0, x1, y1 in fractions of the frame
+    maps: Tensor  # [B, F, K, h, w] logits: is the figure in this cell?
     action: Tensor  # [B, K, actions] logits over the whole clip
 
 
@@ -57,11 +59,11 @@ class OracleNet(nn.Module):
             _conv(48, 80, stride=2),
             _conv(80, width),
         )
-        self.masks = nn.Conv2d(width, kinds, 1)
+        self.maps = nn.Conv2d(width, kinds, 1)
         self.scene = nn.Linear(
             2 * width, len(vocabulary.places) + len(vocabulary.lights) + len(vocabulary.scales)
         )
-        slot = width + 4 + kinds  # features, centre and spread of the mask, which kind
+        slot = width + 4 + kinds  # features, centre and spread on the map, which kind
         self.figure = nn.Sequential(nn.Linear(slot, width), nn.GELU(), nn.Linear(width, 9))
         self.motion = nn.Sequential(
             nn.Conv1d(slot, 64, 5, padding=2),
@@ -81,18 +83,21 @@ class OracleNet(nn.Module):
             [len(self.vocabulary.places), len(self.vocabulary.lights), len(self.vocabulary.scales)],
             dim=-1,
         )
-        slots = self._slots(features)  # [BF, K, slot]
+        maps = self.maps(features)  # [BF, K, h, w]
+        slots = _slots(features, maps)  # [BF, K, slot]
         figure = rearrange(self.figure(slots), "(b f) k n -> b f k n", b=batch)
+        evidence = rearrange(maps.flatten(2).logsumexp(-1), "(b f) k -> b f k", b=batch)
         motion = self.motion(rearrange(slots, "(b f) k n -> (b k) n f", b=batch))  # [BK, 64, F]
         moved = torch.cat([motion.mean(-1), motion.amax(-1)], dim=1)
         return OracleOutput(
             place=place,
             light=light,
             scale=scale,
-            presence=figure[..., 0],
+            presence=figure[..., 0] + evidence,
             body_hue=figure[..., 1:3],
             trim_hue=figure[..., 3:5],
             boxes=figure[..., 5:9],
+            maps=rearrange(maps, "(b f) k h w -> b f k h w", b=batch),
             action=rearrange(self.action(moved), "(b k) n -> b k n", b=batch),
         )
 
@@ -107,19 +112,25 @@ class OracleNet(nn.Module):
         features: Tensor = self.stem(torch.cat([pictures, where], dim=1))
         return features
 
-    def _slots(self, features: Tensor) -> Tensor:
-        """Gather what lies under each kind's mask: [BF, D, h, w] -> [BF, K, D + 4 + K]."""
-        rows, columns = features.shape[2:]
-        masks = self.masks(features).flatten(2).softmax(-1)  # [BF, K, h w]
-        flat = rearrange(features, "n d h w -> n (h w) d")
-        axis_y = torch.linspace(0, 1, rows, device=features.device)
-        axis_x = torch.linspace(0, 1, columns, device=features.device)
-        y, x = torch.meshgrid(axis_y, axis_x, indexing="ij")
-        where = torch.stack([x.flatten(), y.flatten()], dim=1)  # [h w, 2]
-        centre = masks @ where  # [BF, K, 2]
-        spread = (masks @ where.square() - centre.square()).clamp_min(0.0)
-        kinds = torch.eye(masks.shape[1], device=features.device).expand(len(masks), -1, -1)
-        return torch.cat([masks @ flat, centre, spread, kinds], dim=-1)
+
+def _slots(features: Tensor, maps: Tensor) -> Tensor:
+    """Gather what lies under each kind's map: [BF, D, h, w] -> [BF, K, D + 4 + K]."""
+    rows, columns = features.shape[2:]
+    masks = maps.flatten(2).softmax(-1)  # [BF, K, h w]
+    flat = rearrange(features, "n d h w -> n (h w) d")
+    where = cell_centres(rows, columns).to(features.device)  # [h w, 2]
+    centre = masks @ where  # [BF, K, 2]
+    spread = (masks @ where.square() - centre.square()).clamp_min(0.0)
+    kinds = torch.eye(masks.shape[1], device=features.device).expand(len(masks), -1, -1)
+    return torch.cat([masks @ flat, centre, spread, kinds], dim=-1)
+
+
+def cell_centres(rows: int, columns: int) -> Tensor:
+    """Return x and y of the middle of each cell of a map in fractions of the frame, [h w, 2]."""
+    y, x = torch.meshgrid(
+        (torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij"
+    )
+    return torch.stack([x.flatten(), y.flatten()], dim=1)
 
 
 def _conv(inputs: int, outputs: int, *, stride: int = 1) -> nn.Sequential:

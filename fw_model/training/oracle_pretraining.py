@@ -18,7 +18,7 @@ from fw_model.config import StrictModel
 from fw_model.diffusion.schedule import derive_seed
 from fw_model.errors import DataError
 from fw_model.evaluation.oracle import Oracle, hue_gap_deg
-from fw_model.evaluation.oracle_net import OracleNet, OracleOutput
+from fw_model.evaluation.oracle_net import MAP_SIZE, OracleNet, OracleOutput, cell_centres
 from fw_model.training.oracle_data import LabelledShot, OracleBatch, draw_batch, vocabulary_of
 from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState
 from fw_model.training.shot_library import ShotLibrary
@@ -29,7 +29,7 @@ _FEWEST_FRAMES_OF_AN_ACTION = 6
 class OraclePretrainConfig(StrictModel):
     """How the oracle is trained."""
 
-    steps: int = Field(1200, ge=1, description="Steps of the optimizer.")
+    steps: int = Field(2600, ge=1, description="Steps of the optimizer.")
     frames_per_step: int = Field(112, ge=1, description="Frames in a step, all clips together.")
     clip_frames: tuple[int, ...] = Field(
         (2, 10, 14),
@@ -130,6 +130,7 @@ def oracle_losses(output: OracleOutput, batch: OracleBatch) -> dict[str, Tensor]
         "presence": functional.binary_cross_entropy_with_logits(
             output.presence, present[:, None].expand_as(output.presence)
         ),
+        **_map_losses(output.maps, _cells_in_boxes(batch)),
         "hue": of_present(hues),
         "box": of_present(boxes),
         "action": (actions * present.flatten()).sum() / count,
@@ -139,11 +140,35 @@ def oracle_losses(output: OracleOutput, batch: OracleBatch) -> dict[str, Tensor]
         + 0.5 * parts["light"]
         + parts["scale"]
         + 4.0 * parts["presence"]
+        + 4.0 * parts["maps"]
+        + 2.0 * parts["kind"]
         + 2.0 * parts["hue"]
         + 4.0 * parts["box"]
         + parts["action"]
     )
     return {"loss": loss, **parts}
+
+
+def _map_losses(maps: Tensor, inside: Tensor) -> dict[str, Tensor]:
+    """Return what the maps [B, F, K, h, w] cost: where figures are, and of which kind they are.
+
+    The kind is asked in the cells of one figure alone: few, but all that tells a cat from a bear.
+    """
+    alone = inside.sum(2) == 1  # [B, F, h, w]
+    logits = maps.movedim(2, -1)[alone]  # [cells, K]
+    kinds = inside.argmax(2)[alone]
+    kind = functional.cross_entropy(logits, kinds, reduction="sum") / alone.sum().clamp_min(1)
+    return {"maps": functional.binary_cross_entropy_with_logits(maps, inside), "kind": kind}
+
+
+def _cells_in_boxes(batch: OracleBatch) -> Tensor:
+    """Return 1 for each map cell whose middle lies in the box of a figure that is there."""
+    x, y = cell_centres(MAP_SIZE, MAP_SIZE).unbind(1)  # [h w]
+    x0, y0, x1, y1 = batch.boxes[..., None].unbind(-2)  # [B, F, K, 1]
+    inside = (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)  # [B, F, K, h w]
+    there = inside * batch.present[:, None, :, None]
+    cells: Tensor = there.unflatten(-1, (MAP_SIZE, MAP_SIZE))
+    return cells
 
 
 @torch.no_grad()

@@ -42,6 +42,7 @@ def oracle(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_evaluate_leaves_a_scorecard_and_goes_on_where_it_was(model, oracle, tmp_path):
     config = EvaluationConfig(
