@@ -123,7 +123,7 @@ class GradualFinder:
             if len(frames) <= length:
                 return
             window = frames[-length - 1 :]
-            if any(window[0].index < cut.start_frame <= window[-1].index for cut in self._cuts):
+            if any(_is_cut_inside(window, cut.start_frame) for cut in self._cuts):
                 return
             found = _judge(window)
             if found is not None:
@@ -191,6 +191,15 @@ class GradualFinder:
         if found.kind == "cut" or (len(after) > self._edge_frames and not self._are_flat(after)):
             return found
         return Transition("gradual", found.start_frame, self._next_index, found.score)
+
+
+def _is_cut_inside(window: list[_Thumbnail], frame: int) -> bool:
+    """Tell whether a hard cut at `frame` parts the window.
+
+    What looks like a cut out of an even picture may be the first frame of a fade in.
+    """
+    place = frame - window[0].index
+    return 0 < place < len(window) and not window[place - 1].is_flat
 
 
 def _judge(window: list[_Thumbnail]) -> Transition | None:
