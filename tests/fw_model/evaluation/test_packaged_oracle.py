@@ -61,7 +61,11 @@ def tells(oracle):
     ],
 )
 def test_true_films_score_what_the_card_says(oracle, stories, measure, name):
-    assert mean_score(oracle, stories, measure) >= oracle.card["held_out"][f"{name}_accuracy"] - 0.2
+    card = oracle.card["held_out"]
+    expected = card[f"{name}_accuracy"]
+    if name == "action":  # it counts only where the figure is seen
+        expected *= card["figures_accuracy"]
+    assert mean_score(oracle, stories, measure) >= expected - 0.2
 
 
 def test_true_hues_are_found_again(oracle, stories):
