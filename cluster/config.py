@@ -14,6 +14,7 @@ from pydantic import Field
 from cluster.ray_start import RayConfig
 from fw_model.config import StrictModel, apply_overrides, load_yaml, merge, validate
 from fw_model.errors import ConfigError
+from fw_model.evaluation.config import EvaluationConfig
 from fw_model.generation import GenerationConfig
 from fw_model.model import ModelConfig
 from fw_model.training.config import TrainingConfig
@@ -37,6 +38,7 @@ class FilmWeaverConfig(StrictModel):
     training: TrainingConfig = Field(TrainingConfig(), description="Fine-tuning.")
     pretrain: PretrainConfig = Field(PretrainConfig(), description="Small VAE and CLIP.")
     serving: ServingConfig = Field(ServingConfig(), description="The HTTP server.")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="The scorecard.")
     ray: RayConfig = Field(RayConfig(), description="The Ray that does the work.")
 
 
