@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -267,11 +267,10 @@ class StoryGenerator:
         ]
         bank: list[Keyframe] = []
         for shot_index, shot in enumerate(story.shots):
-            bank.extend(injected[shot_index])
             history: tuple[HistoryChunk, ...] = ()
             fresh: list[Keyframe] = []
             for segment_index, segment in enumerate(shot.segments):
-                keyframes = tuple(self.retrieve(segment.prompt, bank))
+                keyframes = tuple(self.retrieve(segment.prompt, [*bank, *injected[shot_index]]))
                 for _ in range(segment.num_chunks):
                     request = ChunkRequest(
                         story_seed=story.seed,
@@ -291,6 +290,8 @@ class StoryGenerator:
                     )
                     history = (*history, HistoryChunk(result.latents, segment.prompt))
                     fresh.extend(self.admit(result.keyframes, fresh))
+            # Pinned in the shot that names it, a reference competes by score from then on.
+            bank.extend(replace(k, pinned=False) for k in injected[shot_index])
             bank.extend(fresh)
 
     @torch.no_grad()

@@ -157,8 +157,11 @@ def test_an_injected_reference_is_read_from_its_shot_on(model: FilmModel, tmp_pa
     ]
     chunks = list(StoryGenerator(model).generate_story(story(shots=shots), base_dir=tmp_path))
     assert [c.mode for c in chunks] == ["new_shot", "new_shot"]
-    for chunk in chunks:
-        assert chunk.request.keyframes[0].keyframe.name == "hero"
+    first, later = (
+        {k.keyframe.name: k.keyframe.pinned for k in c.request.keyframes} for c in chunks
+    )
+    assert first == {"hero": True}
+    assert later["hero"] is False  # read by score, as the server does
 
 
 def test_a_reference_that_is_no_image_stops_before_anything_is_generated(
