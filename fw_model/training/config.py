@@ -69,8 +69,16 @@ class ObjectiveConfig(StrictModel):
 
 
 class OptimizerConfig(StrictModel):
-    """AdamW with linear warm-up."""
+    """The optimizer, with linear warm-up."""
 
+    kind: Literal["adamw", "muon"] = Field(
+        "adamw",
+        description="muon moves the matrices of the blocks by orthogonalised momentum and all else "
+        "by AdamW: fewer steps from scratch (plain engine).",
+    )
+    muon_rate: float = Field(
+        10.0, gt=0, description="Learning rate of Muon as a multiple of AdamW's."
+    )
     learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
     betas: tuple[float, float] = Field((0.9, 0.99), description="AdamW moment decays.")
     eps: float = Field(1e-8, gt=0, description="AdamW epsilon.")
@@ -174,7 +182,9 @@ class TrainingConfig(StrictModel):
     noises_per_context: int = Field(
         1, ge=1, le=64, description="Noise draws of a target that share one pass of its context."
     )
-    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="AdamW and its schedule.")
+    optimizer: OptimizerConfig = Field(
+        OptimizerConfig(), description="The optimizer and its schedule."
+    )
     ema: EmaConfig = Field(EmaConfig(), description="Moving average of the weights.")
     lora: LoraSettings | None = Field(None, description="Train adapters instead of all weights.")
     precision: Literal["float32", "bfloat16"] = Field(
@@ -218,6 +228,8 @@ class TrainingConfig(StrictModel):
             )
         if self.engine == "deepspeed" and self.num_workers == 0:
             raise ValueError("engine deepspeed needs num_workers of at least 1")
+        if self.engine == "deepspeed" and self.optimizer.kind == "muon":
+            raise ValueError("optimizer.kind muon needs engine plain: ZeRO cuts matrices in pieces")
         return self
 
     @property

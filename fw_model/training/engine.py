@@ -20,6 +20,7 @@ from fw_model.training.distributed import (
     mean_over_ranks,
     rank_and_world_size,
 )
+from fw_model.training.optimizer import build_optimizers, set_learning_rate
 from fw_model.training.step import StepOutput, TrainingModel
 
 STATE_FILE = "plain_engine.pt"
@@ -62,7 +63,7 @@ class TrainEngine(Protocol):
 
 
 class PlainEngine:
-    """AdamW on one device a rank; ranks, if there are more, average their gradients."""
+    """Plain torch on one device a rank; ranks, if there are more, average their gradients."""
 
     name = "plain"
 
@@ -72,14 +73,8 @@ class PlainEngine:
         self.module = model.to(device).train()
         self._max_grad_norm = config.optimizer.max_grad_norm
         self._parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        optimizer = config.optimizer
-        self._optimizer = torch.optim.AdamW(
-            list(self._parameters.values()),
-            lr=optimizer.learning_rate,
-            betas=optimizer.betas,
-            eps=optimizer.eps,
-            weight_decay=optimizer.weight_decay,
-        )
+        self._muon_rate = config.optimizer.muon_rate
+        self._optimizers = build_optimizers(model, config.optimizer)
         if config.compile:
             for block in model.backbone.transformer.blocks:
                 block.compile()
@@ -100,10 +95,10 @@ class PlainEngine:
                 assert parameter.grad is not None, "every parameter has a gradient at every step"
                 parameter.grad = mean_over_ranks(parameter.grad)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._max_grad_norm)
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        set_learning_rate(self._optimizers, learning_rate, self._muon_rate)
+        for optimizer in self._optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         return float(norm)
 
     def parameter_names(self) -> list[str]:
@@ -127,7 +122,7 @@ class PlainEngine:
         if self.rank != 0:
             return
         weights = {name: p.detach() for name, p in self._parameters.items()}
-        state = {"weights": weights, "optimizer": self._optimizer.state_dict()}
+        state = {"weights": weights, "optimizers": [o.state_dict() for o in self._optimizers]}
         torch.save(state, folder / STATE_FILE)
 
     def load(self, folder: Path) -> None:
@@ -136,11 +131,14 @@ class PlainEngine:
             state = torch.load(folder / STATE_FILE, map_location=self.device, weights_only=True)
         except (OSError, RuntimeError, EOFError) as error:
             raise CheckpointError(f"Cannot read {folder / STATE_FILE}: {error}") from error
-        if state["weights"].keys() != self._parameters.keys():
+        alike = state["weights"].keys() == self._parameters.keys()
+        if not alike or len(state.get("optimizers", ())) != len(self._optimizers):
             raise CheckpointError(
-                f"{folder} was saved by a training of other parameters; give another output folder."
+                f"{folder} was saved by a training of other parameters or another optimizer; give "
+                "another output folder."
             )
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(state["weights"][name])
-        self._optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)

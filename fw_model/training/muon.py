@@ -21,7 +21,7 @@ class Muon(torch.optim.Optimizer):
     """Muon over weights of two or more dimensions, each seen as a matrix [out, everything]."""
 
     def __init__(
-        self, weights: Iterable[nn.Parameter], lr: float = 0.03, momentum: float = 0.95
+        self, weights: Iterable[torch.Tensor], lr: float = 0.03, momentum: float = 0.95
     ) -> None:
         super().__init__(weights, {"lr": lr, "momentum": momentum})
 

@@ -1,6 +1,7 @@
 """A whole run in one process: it learns, resumes exactly, refuses what it must, and exports."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,12 +21,14 @@ from fw_model.training.config import (
     LoraSettings,
     ModeWeights,
     ObjectiveConfig,
+    OptimizerConfig,
     StageConfig,
     TrainingConfig,
 )
 from fw_model.training.dataset import EncodedDataset
 from fw_model.training.export import export_checkpoint
 from fw_model.training.metrics import read_metrics
+from fw_model.training.optimizer import build_optimizers
 from fw_model.training.plan import TrainingPlan
 from fw_model.training.run import train_here
 from tests.encoded_films import CACHE, small_model, small_training, write_encoded
@@ -228,3 +231,32 @@ def test_an_export_that_does_not_fit_is_refused(
             meta=EncodedDataset(dataset).meta,
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_muon_moves_the_matrices_of_the_blocks_and_resumes_exactly(
+    dataset: Path, model: ModelConfig, tmp_path: Path
+) -> None:
+    config = small_training(
+        optimizer=OptimizerConfig(kind="muon", warmup_steps=2),
+        checkpoint=CheckpointConfig(every_steps=4, every_minutes=60, keep=9),
+    )
+    training = build_training_model(config, model, EncodedDataset(dataset).meta)
+    adamw, muon = build_optimizers(training, config.optimizer)
+    moved = {id(p) for g in muon.param_groups for p in g["params"]}
+    names = {n for n, p in training.named_parameters() if id(p) in moved}
+    assert names and all(".blocks." in n and n.endswith(".weight") for n in names)
+    others = [p for g in adamw.param_groups for p in g["params"]]
+    assert len(others) + len(moved) == len(list(training.parameters()))
+    train_here(config, model, dataset, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
+    for later in ("step_00000008", "step_00000012"):
+        shutil.rmtree(tmp_path / "resumed" / "checkpoints" / later)
+    train_here(config, model, dataset, tmp_path / "resumed")
+    assert losses(tmp_path / "resumed") == losses(tmp_path / "whole")
+    with pytest.raises(CheckpointError, match="another optimizer"):
+        train_here(
+            config.model_copy(update={"optimizer": OptimizerConfig()}),
+            model,
+            dataset,
+            tmp_path / "resumed",
+        )
