@@ -25,7 +25,7 @@ import ray.data
 from fw_model.errors import ConfigError
 from fw_model.model import ModelConfig, part_fingerprint
 from fw_model.schema import ANALYZED_VIDEOS, CAPTIONS
-from pipelines.analyze import ANALYZE_VERSION, AnalyzeSettings
+from pipelines.analyze import ANALYZE_VERSION
 from pipelines.assemble import Assembled, assemble_video, shot_prints
 from pipelines.curation_config import CurationConfig
 from pipelines.duplicates import find_duplicates
@@ -41,6 +41,7 @@ from pipelines.operators import (
     code_version,
 )
 from pipelines.report import write_report
+from pipelines.shot_tracker import AnalyzeSettings
 from pipelines.sources import Source, list_sources
 from pipelines.storage import Store
 from pipelines.summary import SUMMARY, CurationSummary, check_totals, count_tables

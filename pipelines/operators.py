@@ -26,12 +26,13 @@ from PIL import Image
 from fw_model.errors import StorageError
 from fw_model.schema import MEASURED_SHOT_FIELDS, VideoReason
 from fw_model.similarity import unit_rows
-from pipelines.analyze import AnalyzeSettings, keyframe_uri, video_id
 from pipelines.captioners.base import CaptionContext, make_captioner, scene_view
 from pipelines.captioning import CaptionDesk
 from pipelines.curation_config import CaptionerConfig, ValidationConfig
+from pipelines.ids import keyframe_uri, video_id
 from pipelines.ledger import Entry, Ledger
 from pipelines.sandbox import DecodeSandbox
+from pipelines.shot_tracker import AnalyzeSettings
 from pipelines.storage import Store, fetch_local
 
 if TYPE_CHECKING:

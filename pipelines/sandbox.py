@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from fw_model.schema import VideoReason
-from pipelines.analyze import AnalyzeSettings, analyze_file, video_id
+from pipelines.analyze import analyze_file
+from pipelines.ids import video_id
+from pipelines.shot_tracker import AnalyzeSettings
 
 _LENGTH = struct.Struct("<Q")
 PROJECT_ROOT = Path(__file__).resolve().parent.parent

@@ -8,10 +8,11 @@ import pytest
 
 from fw_model.media.video import write_video
 from fw_model.schema import VideoReason
-from pipelines.analyze import AnalyzeSettings, analyze_file
+from pipelines.analyze import analyze_file
 from pipelines.curation_config import DecodeConfig, DetectorConfig, KeyframeConfig
 from pipelines.harvest import Candidate, KeyframeHarvest
 from pipelines.sandbox import DecodeSandbox
+from pipelines.shot_tracker import AnalyzeSettings
 from tests.pipelines.curation.footage import FPS, film, shot, write_film
 
 

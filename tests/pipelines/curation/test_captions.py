@@ -8,7 +8,6 @@ import pytest
 
 from fw_model.errors import ConfigError
 from fw_model.schema import CAPTIONS, CaptionReason
-from pipelines.analyze import keyframe_uri
 from pipelines.captioners.base import (
     CaptionContext,
     Entity,
@@ -21,6 +20,7 @@ from pipelines.captioners.base import (
 from pipelines.captioning import CaptionDesk
 from pipelines.curation_config import CaptionerConfig, ValidationConfig
 from pipelines.harvest import encode_jpeg
+from pipelines.ids import keyframe_uri
 from pipelines.storage import Store
 from pipelines.validation import check_rank, check_structure, complaints
 from tests.pipelines.curation.fake_embedder import FakeEmbedder

@@ -1,0 +1,160 @@
+"""Reading the video stream of a file: what it says of itself, its frames, and whether all came.
+
+A fault that makes the file useless is raised as `Rejected` with a reason; lesser ones are counted.
+Knows nothing of shots.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+
+from fw_model.schema import VideoReason
+from pipelines.curation_config import DecodeConfig
+
+
+class Rejected(Exception):
+    """This video is not to be kept."""
+
+    def __init__(self, reason: VideoReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass
+class StreamSeen:
+    """What was seen of the video stream while it was read."""
+
+    num_packets: int = 0
+    num_frames: int = 0
+    decode_errors: int = 0
+    first_s: float | None = None
+    last_s: float = 0.0
+    demux_error: str | None = None
+    times: array[float] = field(default_factory=lambda: array("d"))
+
+
+def first_video(container: Any) -> Any:
+    """Return the first real video stream: cover art of a song is not one."""
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            return stream
+    kinds = ", ".join(sorted({s.type for s in container.streams})) or "no streams"
+    raise Rejected(VideoReason.NO_VIDEO_STREAM, f"the file holds {kinds}")
+
+
+def describe(container: Any, stream: Any) -> dict[str, Any]:
+    """Return what the container and the stream say of themselves, as fields of a video row."""
+    context = stream.codec_context
+    return {
+        "container": container.format.name,
+        "codec": context.name if context is not None else None,
+        "pixel_format": stream.pix_fmt if context is not None else None,
+        "width": context.width if context is not None else None,
+        "height": context.height if context is not None else None,
+        "sample_aspect_ratio": float(stream.sample_aspect_ratio or 1) or 1.0,
+        "fps": float(stream.average_rate or stream.guessed_rate or 0),
+        "num_video_streams": len(container.streams.video),
+    }
+
+
+def check_stream(stream: Any, limits: DecodeConfig) -> None:
+    """Raise Rejected if the stream cannot be decoded within `limits`; else decode in one thread."""
+    context = stream.codec_context
+    if context is None:
+        raise Rejected(VideoReason.UNSUPPORTED_CODEC, "there is no decoder for this codec")
+    if context.width * context.height > limits.max_pixels:
+        raise Rejected(
+            VideoReason.TOO_LARGE,
+            f"{context.width}x{context.height} is more than {limits.max_pixels} pixels",
+        )
+    context.thread_type = "NONE"
+    context.thread_count = 1
+
+
+def iter_frames(container: Any, stream: Any, seen: StreamSeen) -> Iterator[Any]:
+    """Yield the stream's frames in presentation order; faults are counted, not raised."""
+    try:
+        for packet in container.demux():
+            _note_time(packet, seen)
+            if packet.stream.index != stream.index:
+                continue
+            seen.num_packets += packet.size > 0
+            try:
+                frames = packet.decode()
+            except av.error.MemoryError as fault:
+                raise Rejected(VideoReason.OUT_OF_MEMORY, str(fault)) from fault
+            except av.error.FFmpegError:
+                seen.decode_errors += 1
+                continue
+            for frame in frames:
+                seen.decode_errors += bool(frame.is_corrupt)
+                yield frame
+    except av.error.FFmpegError as fault:
+        seen.demux_error = str(fault)
+
+
+def _note_time(packet: Any, seen: StreamSeen) -> None:
+    if packet.dts is None or packet.time_base is None:
+        return
+    start_s = float(packet.dts * packet.time_base)
+    end_s = start_s + float((packet.duration or 0) * packet.time_base)
+    seen.first_s = start_s if seen.first_s is None else min(seen.first_s, start_s)
+    seen.last_s = max(seen.last_s, end_s)
+
+
+def check_decoded(container: Any, stream: Any, seen: StreamSeen, limits: DecodeConfig) -> None:
+    """Raise Rejected if too much of what the header promised did not come out of the decoder."""
+    promised, found = _promise(container, stream, seen)
+    missing = 1.0 - found / promised if promised else 0.0
+    if seen.num_frames == 0:
+        if promised and missing > limits.max_missing_ratio:
+            raise Rejected(VideoReason.TRUNCATED, _promise_text(stream, promised, found))
+        if seen.decode_errors:
+            raise Rejected(
+                VideoReason.DECODE_ERRORS,
+                f"no frame could be decoded from {seen.num_packets} packets",
+            )
+        raise Rejected(VideoReason.NO_FRAMES, "the video stream holds no packets")
+    # More faults than packets can be counted (a frame marked corrupt after its packet failed).
+    ratio = min(1.0, seen.decode_errors / max(1, seen.num_packets))
+    if ratio > limits.max_error_ratio:
+        raise Rejected(
+            VideoReason.DECODE_ERRORS,
+            f"{seen.decode_errors} faults in {seen.num_packets} packets ({ratio:.0%})",
+        )
+    if missing > limits.max_missing_ratio:
+        raise Rejected(VideoReason.TRUNCATED, _promise_text(stream, promised, found))
+    if seen.demux_error and seen.num_frames < 2:
+        raise Rejected(VideoReason.TRUNCATED, seen.demux_error)
+
+
+def _promise(container: Any, stream: Any, seen: StreamSeen) -> tuple[float, float]:
+    """Return what the header promises and what was found: frames where it counts them, else
+    seconds of all streams together (sound may outlast the picture)."""
+    if stream.frames:
+        return float(stream.frames), float(seen.num_packets)
+    if container.duration:
+        return container.duration / av.time_base, seen.last_s - (seen.first_s or 0.0)
+    return 0.0, 0.0
+
+
+def _promise_text(stream: Any, promised: float, found: float) -> str:
+    unit = "frames" if stream.frames else "seconds"
+    return f"the header promises {promised:g} {unit}, the file holds {found:g}"
+
+
+def is_variable(times: array[float]) -> bool:
+    """Tell whether the distance between frames varies by more than rounding does."""
+    if len(times) < 3:
+        return False
+    gaps = np.diff(np.frombuffer(times, np.float64))
+    typical = float(np.median(gaps))
+    return bool((np.abs(gaps - typical) > max(0.0021, 0.1 * abs(typical))).mean() > 0.02)
