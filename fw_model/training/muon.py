@@ -7,6 +7,7 @@ does to a layer's output instead. `torch.optim.Muon` takes matrices only.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -31,31 +32,45 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             raise NotImplementedError("Muon takes no closure.")
         for group in self.param_groups:
+            # Matrices of one shape are orthogonalised together: few large products, not many small.
+            alike: dict[tuple[int, int], list[torch.Tensor]] = defaultdict(list)
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._move(weight, group["lr"], group["momentum"])
+                    alike[len(weight), weight[0].numel()].append(weight)
+            for weights in alike.values():
+                self._move(weights, group["lr"], group["momentum"])
 
-    def _move(self, weight: nn.Parameter, rate: float, momentum: float) -> None:
+    def _move(self, weights: list[torch.Tensor], rate: float, momentum: float) -> None:
+        updates = torch.stack([self._update(w, momentum) for w in weights])  # [N, rows, columns]
+        rows, columns = updates.shape[1:]
+        scale = max(1.0, rows / columns) ** 0.5
+        for weight, update in zip(weights, orthogonalise(updates), strict=True):
+            weight.add_(update.view_as(weight), alpha=-rate * scale)
+
+    def _update(self, weight: torch.Tensor, momentum: float) -> torch.Tensor:
         state: dict[str, Any] = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
         gradient: Any = weight.grad
         state["momentum"].lerp_(gradient, 1 - momentum)
-        update = gradient.lerp(state["momentum"], momentum).flatten(1)  # [out, in * kernel]
-        rows, columns = update.shape
-        scale = max(1.0, rows / columns) ** 0.5
-        weight.add_(orthogonalise(update).view_as(weight), alpha=-rate * scale)
+        mixed: torch.Tensor = gradient.lerp(state["momentum"], momentum)
+        return mixed.flatten(1)  # [out, in * kernel]
 
 
-def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
-    """Return about the nearest matrix whose singular values are all one (Newton-Schulz)."""
+def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
+    """Return about the nearest matrices [N, rows, columns] whose singular values are all one.
+
+    Newton-Schulz, each matrix alone.
+    """
     a, b, c = _QUINTIC
-    tall = matrix.shape[0] > matrix.shape[1]
-    current: torch.Tensor = (matrix.T if tall else matrix) / (matrix.norm() + 1e-7)
+    tall = matrices.shape[1] > matrices.shape[2]
+    current = matrices.mT if tall else matrices
+    current = current / (torch.linalg.matrix_norm(matrices, keepdim=True) + 1e-7)
     for _ in range(_NEWTON_SCHULZ_STEPS):
-        gram = current @ current.T
-        current = a * current + (b * gram + c * gram @ gram) @ current
-    return current.T if tall else current
+        gram = current @ current.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        current = torch.baddbmm(current, polynomial, current, beta=a)
+    return current.mT if tall else current
 
 
 def split_weights(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -173,9 +173,13 @@ def test_clip_needs_captions(tmp_path: Path) -> None:
 
 
 def test_an_orthogonalised_update_has_singular_values_near_one() -> None:
-    matrix = torch.randn(12, 40, generator=torch.Generator().manual_seed(0))
-    values = torch.linalg.svdvals(orthogonalise(matrix))
+    matrices = torch.randn(3, 12, 40, generator=torch.Generator().manual_seed(0))
+    together = orthogonalise(matrices)
+    values = torch.linalg.svdvals(together)
     assert 0.6 < float(values.min()) <= float(values.max()) < 1.3
+    for one, of_many in zip(matrices, together, strict=True):
+        torch.testing.assert_close(orthogonalise(one[None])[0], of_many)
+    torch.testing.assert_close(orthogonalise(matrices.mT), together.mT)
 
 
 def _losses(folder: Path) -> list[tuple[int, float]]:
