@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from pydantic import Field
 
@@ -13,6 +14,8 @@ from fw_model.config import StrictModel
 from fw_model.errors import CapacityError
 
 log = logging.getLogger(__name__)
+
+START_ATTEMPTS = 4
 
 
 class RayConfig(StrictModel):
@@ -36,6 +39,25 @@ class RayConfig(StrictModel):
     )
     dashboard: bool = Field(False, description="Start the dashboard of a local Ray.")
     worker_logs: bool = Field(False, description="Show the logs of Ray workers in this terminal.")
+
+
+def start_ray(address: str, **options: Any) -> None:
+    """`ray.init`, tried again where a busy machine was too slow for it.
+
+    Ray gives a new local node 30 seconds, fixed in its code, to report itself.
+    """
+    import ray
+
+    for attempt in range(START_ATTEMPTS):
+        try:
+            ray.init(address=address, **options)
+            return
+        except Exception as error:  # Ray raises even plain Exception here
+            last = attempt + 1 == START_ATTEMPTS
+            if last or address != "local" or "timed out during startup" not in str(error):
+                raise
+            log.warning("Ray took too long to start on this busy machine; trying again")
+            ray.shutdown()
 
 
 @contextmanager
@@ -62,7 +84,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
         if config.object_store_mb is not None:
             options["object_store_memory"] = config.object_store_mb * 1024**2
     try:
-        ray.init(address=config.address, **options)
+        start_ray(config.address, **options)
     except Exception as error:  # Ray raises even plain Exception here
         first_line = (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
         advice = (

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster.ray_start import start_ray
+
 # Set before torch and Ray are first imported, here and in every process they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_DEDUP_LOGS", "0")
@@ -29,8 +31,8 @@ def ray_cluster() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    ray.init(
-        address="local",
+    start_ray(
+        "local",
         num_cpus=2,
         include_dashboard=False,
         log_to_driver=False,

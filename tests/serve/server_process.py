@@ -5,6 +5,7 @@ import sys
 
 import ray
 
+from cluster.ray_start import start_ray
 from fw_model.generation import GenerationConfig
 from fw_model.model import ModelConfig
 from serve.app import run
@@ -14,7 +15,7 @@ from serve.config import ServingConfig
 def main():
     data_dir, port, generator = sys.argv[1:]
     logging.basicConfig(level=logging.INFO)
-    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=True)
+    start_ray("local", num_cpus=3, include_dashboard=False, log_to_driver=True)
     serving = ServingConfig(data_dir=data_dir, generator=generator)
     size = {} if generator == "story" else {"width": 64, "height": 48}
     run(serving, ModelConfig(device="cpu", **size), GenerationConfig(), port=int(port))

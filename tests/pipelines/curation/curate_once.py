@@ -2,10 +2,9 @@
 
 import sys
 
-import ray
-
+from cluster.ray_start import start_ray
 from tests.pipelines.curation.test_curate import curate
 
 if __name__ == "__main__":
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    start_ray("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     curate(sys.argv[1], sys.argv[2])
