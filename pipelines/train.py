@@ -15,7 +15,9 @@ from fw_model.errors import CapacityError, FilmWeaverError
 from fw_model.model import ModelConfig, load_record
 from fw_model.training.config import TrainingConfig
 from fw_model.training.dataset import EncodedDataset
+from fw_model.training.lock import only_training
 from fw_model.training.plan import TrainingPlan
+from fw_model.training.recipe import recipe
 from fw_model.training.run import CHECKPOINTS, EXPORT, train_here
 
 
@@ -34,7 +36,8 @@ def run_train(config: TrainingConfig, model: ModelConfig, dataset: Path, output:
     job = TrainJob(config, model, Path(dataset).absolute(), Path(output).absolute())
     if config.num_workers == 0:
         return train_here(config, model, job.dataset, job.output)
-    return _train_on_ray(job)
+    with only_training(job.output):
+        return _train_on_ray(job)
 
 
 def _train_on_ray(job: TrainJob) -> Path:
@@ -51,7 +54,8 @@ def _train_on_ray(job: TrainJob) -> Path:
     config = job.config
     state = committed_state(job.output)
     exported = job.output / EXPORT
-    finished = state is not None and (state.step, state.plan_hash) == (plan.num_steps, plan.hash)
+    wanted = (plan.num_steps, plan.hash, recipe(config, job.model))
+    finished = state is not None and (state.step, state.plan_hash, state.recipe) == wanted
     if finished and exported.is_dir():
         return exported  # no need to start workers only to find that out
     trainer = TorchTrainer(

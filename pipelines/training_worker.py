@@ -13,11 +13,13 @@ from ray.train import Checkpoint, CheckpointConsistencyMode
 
 from fw_model.model import load_record
 from fw_model.training.build import build_training_model
+from fw_model.training.checkpoint import writing
 from fw_model.training.dataset import EncodedDataset
 from fw_model.training.engine import PlainEngine, TrainEngine
 from fw_model.training.export import collect_average, export_checkpoint
 from fw_model.training.loop import Feed, LocalFeed, train
 from fw_model.training.plan import TrainingPlan
+from fw_model.training.recipe import recipe
 from fw_model.training.run import EXPORT, METRICS_FILE
 from pipelines.deepspeed_engine import DeepSpeedEngine
 from pipelines.training_feed import RayDataFeed
@@ -26,9 +28,9 @@ if TYPE_CHECKING:
     from pipelines.train import TrainJob
 
 
-def train_worker(settings: dict[str, Any]) -> None:
-    """Train as one of the ranks of `settings["job"]`."""
-    job: TrainJob = settings["job"]
+def train_worker(told: dict[str, Any]) -> None:
+    """Train as one of the ranks of `told["job"]`."""
+    job: TrainJob = told["job"]
     config = job.config
     data = EncodedDataset(job.dataset)
     cache = load_record(job.model).cache
@@ -46,7 +48,8 @@ def train_worker(settings: dict[str, Any]) -> None:
         feed = LocalFeed(
             data, plan, engine.rank, engine.world_size, config.micro_batch, cache.history_latents
         )
-    ema = train(engine, plan, feed, RayStore(), config, job.output / METRICS_FILE)
+    settings = recipe(config, job.model)
+    ema = train(engine, plan, feed, RayStore(), config, settings, job.output / METRICS_FILE)
     state = collect_average(engine, ema)
     if engine.rank == 0:
         export_checkpoint(
@@ -73,6 +76,7 @@ class RayStore:
         A crash right after a report that is not committed would lose the checkpoint.
         """
         with tempfile.TemporaryDirectory(prefix="filmweaver-checkpoint-") as folder:
-            write(Path(folder))
+            with writing(f"save a checkpoint by way of {folder}"):
+                write(Path(folder))
             ray.train.report({"step": step}, checkpoint=Checkpoint.from_directory(folder))
         ray.train.get_all_reported_checkpoints(CheckpointConsistencyMode.COMMITTED)

@@ -124,7 +124,7 @@ def small_training(**changes: object) -> TrainingConfig:
     return TrainingConfig.model_validate(settings | changes)
 
 
-def small_model(folder: Path) -> ModelConfig:
+def small_model(folder: Path, *, seed: int = 0) -> ModelConfig:
     """Return a model of a new 2-layer transformer and small caches; its folder holds nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     shape = {
@@ -137,7 +137,7 @@ def small_model(folder: Path) -> ModelConfig:
         "text_dim": TEXT_WIDTH,
         "freq_dim": 32,
     }
-    backbone = BackboneConfig(kind="wan", scratch=shape)
+    backbone = BackboneConfig(kind="wan", scratch=shape, scratch_seed=seed)
     return ModelConfig(path=str(folder), cache=CACHE, device="cpu", backbone=backbone)
 
 

@@ -16,7 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
+from safetensors import SafetensorError
+
 from fw_model.errors import CheckpointError, StorageError
+from fw_model.training.recipe import FIXED, Recipe, differences
 
 STATE_FILE = "state.json"
 
@@ -29,7 +32,7 @@ class TrainingState:
     plan_hash: str
     engine: str
     world_size: int
-    trained: str
+    recipe: Recipe
 
     def write(self, folder: Path) -> None:
         """Write state.json into `folder`."""
@@ -75,26 +78,35 @@ class FolderStore:
         """Write the checkpoint of `step` and drop the oldest beyond `keep`."""
         target = self._root / f"step_{step:08d}"
         partial = self._root / f".partial-{os.getpid()}-{step:08d}"
-        try:
-            for left_over in self._root.glob(".partial-*"):  # of a run that was killed
-                shutil.rmtree(left_over, ignore_errors=True)
-            partial.mkdir(parents=True)
-            write(partial)
-            _sync(partial)
-            if target.exists():
-                shutil.rmtree(target)
-            os.replace(partial, target)
-        except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise StorageError(
-                f"Cannot save a checkpoint in {self._root}: {error.strerror or error}; "
-                "free some space and run the same command to continue."
-            ) from error
+        with writing(f"save a checkpoint in {self._root}"):
+            try:
+                for left_over in self._root.glob(".partial-*"):  # of a run that was killed
+                    shutil.rmtree(left_over, ignore_errors=True)
+                partial.mkdir(parents=True)
+                write(partial)
+                _sync(partial)
+                if target.exists():
+                    shutil.rmtree(target)
+                os.replace(partial, target)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
         for old in self._complete()[: -self._keep]:
             shutil.rmtree(old)
 
     def _complete(self) -> list[Path]:
         return sorted(p for p in self._root.glob("step_*") if (p / STATE_FILE).is_file())
+
+
+@contextlib.contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Turn a failed write into one StorageError; torch and safetensors raise their own kinds."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+        raise StorageError(
+            f"Cannot {what}: {reason}. Is the disk full? Mend it and run the same command again."
+        ) from error
 
 
 class SaveClock:
@@ -117,16 +129,20 @@ class SaveClock:
 
 def check_resumable(state: TrainingState, now: TrainingState, *, allow_plan_change: bool) -> None:
     """Raise CheckpointError if `state` is of another run than `now`."""
-    if state.plan_hash != now.plan_hash and not allow_plan_change:
+    changed = differences(state.recipe, now.recipe)
+    fixed = [name for name in changed if name in FIXED]
+    if state.engine != now.engine:
+        fixed.append("training.engine")
+    if fixed:
         raise CheckpointError(
-            f"The output holds a run of another plan ({state.plan_hash}, now {now.plan_hash}): "
-            "data or sampling settings changed. Give another output folder, or set "
-            "training.allow_plan_change=true to go on with the new plan."
+            f"The output holds a run of other {', '.join(fixed)}; give another output folder."
         )
-    if state.engine != now.engine or state.trained != now.trained:
+    if state.plan_hash != now.plan_hash:
+        changed.append("data, stages or sampling")
+    if changed and not allow_plan_change:
         raise CheckpointError(
-            f"The output holds a run by {state.engine} ({state.trained}), now {now.engine} "
-            f"({now.trained}) is asked for; give another output folder."
+            f"The output holds a run of other settings: {', '.join(changed)}. Give another output "
+            "folder, or set training.allow_plan_change=true to go on with the new ones."
         )
 
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from fw_model.backbones.wan import WanBackbone
-from fw_model.errors import CheckpointError, StorageError
+from fw_model.errors import CheckpointError
 from fw_model.model import ModelConfig, load_record, read_record, write_record
 from fw_model.training.build import build_training_model, merge_lora
+from fw_model.training.checkpoint import writing
 from fw_model.training.config import TrainingConfig
 from fw_model.training.dataset import EncodedMeta
 from fw_model.training.ema import Ema
@@ -49,34 +50,30 @@ def export_checkpoint(
     """Write the model with trained weights `state` to `folder`, replacing what was there."""
     backbone = trained_backbone(state, config=config, model=model, meta=meta)
     partial = folder.with_name(f".{folder.name}-{os.getpid()}")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        dtype = _DTYPES[config.export_dtype]
-        backbone.save(partial, dtype=dtype)
-        recorded = load_record(model)
-        write_record(
-            partial,
-            recorded.model_copy(
-                update={
-                    "base": _base(model),
-                    "augment": config.augment,
-                    "width": meta.width,
-                    "height": meta.height,
-                    "fps": meta.fps,
-                }
-            ),
-        )
-        _compare(partial, backbone, dtype)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
-    except OSError as error:
-        raise StorageError(
-            f"Cannot write the trained model to {folder}: {error.strerror or error}; free some "
-            "space and run the same command again."
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with writing(f"write the trained model to {folder}"):
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            dtype = _DTYPES[config.export_dtype]
+            backbone.save(partial, dtype=dtype)
+            recorded = load_record(model)
+            write_record(
+                partial,
+                recorded.model_copy(
+                    update={
+                        "base": _base(model),
+                        "augment": config.augment,
+                        "width": meta.width,
+                        "height": meta.height,
+                        "fps": meta.fps,
+                    }
+                ),
+            )
+            _compare(partial, backbone, dtype)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     _log.info("trained model written to %s", folder)
 
 

@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,7 @@ from fw_model.training.ema import Ema
 from fw_model.training.engine import TrainEngine
 from fw_model.training.metrics import MetricsLog, StepMeter
 from fw_model.training.plan import TrainingPlan
+from fw_model.training.recipe import Recipe
 
 _log = logging.getLogger(__name__)
 
@@ -108,11 +109,13 @@ def train(
     feed: Feed,
     store: CheckpointStore,
     config: TrainingConfig,
+    recipe: Recipe,
     metrics_path: Path | None,
 ) -> Ema:
     """Train to the end of the plan, continuing where the newest checkpoint of `store` stands.
 
-    Rank 0 writes `metrics_path`. Raises TrainingStopped after SIGTERM, with the state saved.
+    `recipe` says what else the weights follow from; a run of another one is not continued. Rank 0
+    writes `metrics_path`. Raises TrainingStopped after SIGTERM, with the state saved.
     """
     ema = Ema(
         engine.parameter_names(),
@@ -120,8 +123,7 @@ def train(
         rank=engine.rank,
         world_size=engine.world_size,
     )
-    trained = "all weights" if config.lora is None else f"LoRA of rank {config.lora.rank}"
-    now = TrainingState(0, plan.hash, engine.name, engine.world_size, trained)
+    now = TrainingState(0, plan.hash, engine.name, engine.world_size, recipe)
     start = _resume(engine, ema, store, now, allow_plan_change=config.allow_plan_change)
     if start == 0:
         ema.update(engine.weights(), step=0)
@@ -130,7 +132,7 @@ def train(
     meter = StepMeter(engine.device, samples_per_step=config.group_size * config.groups_per_step)
 
     def save(next_step: int) -> None:
-        state = TrainingState(next_step, plan.hash, engine.name, engine.world_size, trained)
+        state = replace(now, step=next_step)
         log.flush()
         store.save(next_step, lambda folder: _write(folder, engine, ema, state))
         clock.saved()

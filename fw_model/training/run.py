@@ -11,8 +11,10 @@ from fw_model.training.config import TrainingConfig
 from fw_model.training.dataset import EncodedDataset
 from fw_model.training.engine import PlainEngine
 from fw_model.training.export import collect_average, export_checkpoint
+from fw_model.training.lock import only_training
 from fw_model.training.loop import LocalFeed, train
 from fw_model.training.plan import TrainingPlan
+from fw_model.training.recipe import recipe
 
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
@@ -24,7 +26,11 @@ def train_here(config: TrainingConfig, model: ModelConfig, dataset: Path, output
 
     The same call on the same output continues a run that was cut.
     """
-    data = EncodedDataset(dataset)
+    with only_training(output):
+        return _train(config, model, EncodedDataset(dataset), output)
+
+
+def _train(config: TrainingConfig, model: ModelConfig, data: EncodedDataset, output: Path) -> Path:
     cache = load_record(model).cache
     plan = TrainingPlan(config, cache, data)
     engine = PlainEngine(
@@ -32,7 +38,7 @@ def train_here(config: TrainingConfig, model: ModelConfig, dataset: Path, output
     )
     feed = LocalFeed(data, plan, 0, 1, config.micro_batch, cache.history_latents)
     store = FolderStore(output / CHECKPOINTS, config.checkpoint.keep)
-    ema = train(engine, plan, feed, store, config, output / METRICS_FILE)
+    ema = train(engine, plan, feed, store, config, recipe(config, model), output / METRICS_FILE)
     folder = output / EXPORT
     export_checkpoint(
         collect_average(engine, ema), folder, config=config, model=model, meta=data.meta

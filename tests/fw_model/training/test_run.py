@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from fw_model.errors import CheckpointError
+from fw_model.cache.augment import AugmentConfig
+from fw_model.errors import CheckpointError, StorageError
 from fw_model.model import ModelConfig, read_record
 from fw_model.training.batch import Batch, assemble
 from fw_model.training.build import build_backbone, build_training_model
+from fw_model.training.checkpoint import FolderStore
 from fw_model.training.config import (
     CheckpointConfig,
     EmaConfig,
@@ -27,6 +29,7 @@ from fw_model.training.config import (
 )
 from fw_model.training.dataset import EncodedDataset
 from fw_model.training.export import export_checkpoint
+from fw_model.training.lock import only_training
 from fw_model.training.metrics import read_metrics
 from fw_model.training.optimizer import build_optimizers
 from fw_model.training.plan import TrainingPlan
@@ -98,11 +101,54 @@ def test_killed_at_any_moment_and_run_again_continues_the_same_curve(
     assert [p.name for p in sorted(checkpoints.iterdir())] == ["step_00000010", "step_00000012"]
 
 
-def test_another_plan_is_refused_unless_allowed(
-    whole_run: Path, dataset: Path, model: ModelConfig
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 6}, "data, stages or sampling"),
+        ({"objective": ObjectiveConfig(parameterization="epsilon_equiv")}, "training.objective"),
+        ({"augment": AugmentConfig(enabled=False)}, "training.augment"),
+        ({"noises_per_context": 2}, "training.noises_per_context"),
+    ],
+)
+def test_a_run_of_other_settings_is_refused_unless_allowed(
+    change: dict[str, object], named: str, whole_run: Path, dataset: Path, model: ModelConfig
 ) -> None:
-    with pytest.raises(CheckpointError, match=r"run of another plan .* training.allow_plan_change"):
-        train_here(small_training(seed=6), model, dataset, whole_run)
+    with pytest.raises(CheckpointError, match=rf"{named}.*training.allow_plan_change"):
+        train_here(small_training(**change), model, dataset, whole_run)
+
+
+def test_other_start_weights_are_never_taken_for_those_that_were_trained(
+    whole_run: Path, dataset: Path, tmp_path: Path
+) -> None:
+    other = small_model(tmp_path, seed=1)
+    with pytest.raises(CheckpointError, match="other model weights; give another output"):
+        train_here(small_training(allow_plan_change=True), other, dataset, whole_run)
+
+
+def test_two_trainings_never_write_to_one_output(
+    dataset: Path, model: ModelConfig, tmp_path: Path
+) -> None:
+    with (
+        only_training(tmp_path),
+        pytest.raises(CheckpointError, match="Another training is writing"),
+    ):
+        train_here(small_training(), model, dataset, tmp_path)
+    train_here(small_training(), model, dataset, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "fault", [OSError(28, "No space left on device"), RuntimeError("file write failed")]
+)
+def test_a_checkpoint_that_cannot_be_written_leaves_nothing_and_says_so(
+    fault: Exception, tmp_path: Path
+) -> None:
+    def write(folder: Path) -> None:
+        (folder / "plain_engine.pt").write_bytes(b"half")
+        raise fault
+
+    with pytest.raises(StorageError, match=r"Cannot save a checkpoint .*Is the disk full"):
+        FolderStore(tmp_path, keep=2).save(4, write)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_finished_run_run_again_does_nothing_but_export(
@@ -253,7 +299,7 @@ def test_muon_moves_the_matrices_of_the_blocks_and_resumes_exactly(
         shutil.rmtree(tmp_path / "resumed" / "checkpoints" / later)
     train_here(config, model, dataset, tmp_path / "resumed")
     assert losses(tmp_path / "resumed") == losses(tmp_path / "whole")
-    with pytest.raises(CheckpointError, match="another optimizer"):
+    with pytest.raises(CheckpointError, match=r"training.optimizer"):
         train_here(
             config.model_copy(update={"optimizer": OptimizerConfig()}),
             model,

@@ -18,6 +18,7 @@ from fw_model.training.dataset import EncodedDataset
 from fw_model.training.export import collect_average, export_checkpoint
 from fw_model.training.loop import LocalFeed, train
 from fw_model.training.plan import TrainingPlan
+from fw_model.training.recipe import recipe
 from pipelines.deepspeed_engine import DeepSpeedEngine
 
 
@@ -54,7 +55,8 @@ def run(
     if until:  # stop as a crash would: no state beyond the last checkpoint
         feed = Cut(feed, until)
     try:
-        ema = train(engine, plan, feed, store, config, output / "metrics.jsonl")
+        settings = recipe(config, model)
+        ema = train(engine, plan, feed, store, config, settings, output / "metrics.jsonl")
     except Crash:
         return
     state = collect_average(engine, ema)
