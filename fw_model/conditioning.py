@@ -99,18 +99,32 @@ class Conditioner:
         sigma = self._context_sigma("keyframe")
         chosen = [scored.keyframe for scored in request.keyframes]
         keyframes = [
-            self._noised(request, k.latents, sigma, k.caption, k.keyframe_id) for k in chosen
+            self._noised(request, k.latents, sigma, self._text(k.caption), k.keyframe_id)
+            for k in chosen
         ]
         history = None
         joined = joined_history(request.history)
         if joined is not None:
             newest = joined[:, -cache.history_latents :]
-            sigma, caption = self._context_sigma("temporal"), request.history[-1].prompt
-            history = self._noised(request, newest, sigma, caption, "history", request.chunk)
+            sigma, texts = self._context_sigma("temporal"), self._history_texts(request)
+            history = self._noised(request, newest, sigma, texts, "history", request.chunk)
         return keyframe_segments(cache, keyframes), temporal_segments(cache, history)
 
+    def _history_texts(self, request: ChunkRequest) -> tuple[Tensor, ...]:
+        """Return the caption that each latent of the shot so far was made with."""
+        return tuple(
+            self._text(chunk.prompt)
+            for chunk in request.history
+            for _ in range(chunk.latents.shape[1])
+        )
+
     def _noised(
-        self, request: ChunkRequest, latents: Tensor, sigma: float, caption: str, *key: int | str
+        self,
+        request: ChunkRequest,
+        latents: Tensor,
+        sigma: float,
+        text: Tensor | tuple[Tensor, ...],
+        *key: int | str,
     ) -> ContextLatents:
         """Return cached latents at noise level `sigma`; the noise depends on the shot and `key`."""
         device = self._model.config.torch_device()
@@ -118,7 +132,7 @@ class Conditioner:
         level = torch.tensor([sigma])
         noise = torch.randn(latents.shape, generator=draw)
         noisy = add_noise(latents[None], noise[None], level)
-        return ContextLatents(noisy.to(device), level.to(device), self._text(caption))
+        return ContextLatents(noisy.to(device), level.to(device), text)
 
     def _context_sigma(self, role: Literal["keyframe", "temporal"]) -> float:
         """Return the noise level of cached latents: the dial if set, else the least of training."""

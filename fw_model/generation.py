@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fw_model.cache.context import Mode, mode_of
-from fw_model.cache.shot import DUPLICATE_COSINE, Keyframe, ScoredKeyframe
+from fw_model.cache.shot import DUPLICATE_COSINE, Keyframe, RetrievalConfig, ScoredKeyframe
 from fw_model.config import StrictModel
 from fw_model.diffusion.sampler import SchedulerKind
 
@@ -58,6 +58,9 @@ class GenerationConfig(StrictModel):
         default=DUPLICATE_COSINE, gt=0, le=1,
         description="A keyframe this much like one of its own shot is not kept.",
     )  # fmt: skip
+    retrieval: RetrievalConfig = Field(
+        default=RetrievalConfig(), description="How keyframes are chosen from the shot cache."
+    )
     reuse_context: bool = Field(
         default=True, description="Encode context once a chunk (exact); False recomputes each step."
     )

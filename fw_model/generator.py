@@ -21,7 +21,14 @@ import torch
 from torch import Tensor
 
 from fw_model.cache.context import Mode
-from fw_model.cache.shot import REFERENCE_SHOT, Keyframe, ScoredKeyframe, admit, retrieve
+from fw_model.cache.shot import (
+    REFERENCE_SHOT,
+    Keyframe,
+    ScoredKeyframe,
+    admit,
+    check_pinned,
+    retrieve,
+)
 from fw_model.codecs.base import DecodeStream
 from fw_model.conditioning import Conditioner, joined_history
 from fw_model.diffusion.sampler import Cancelled, Predict, make_scheduler, sample
@@ -78,7 +85,7 @@ class StoryGenerator:
         if not bank or count < 1:
             return []
         query = np.asarray(self.model.embedder.embed_text([prompt]), dtype=np.float32)[0]
-        return retrieve(query, bank, count)
+        return retrieve(query, bank, count, self.config.retrieval)
 
     def admit(self, candidates: Sequence[Keyframe], bank: Sequence[Keyframe]) -> list[Keyframe]:
         """Return the candidates that are no near-duplicates of what the bank has of their shot."""
@@ -265,6 +272,8 @@ class StoryGenerator:
             ]
             for shot in story.shots
         ]
+        for references in injected:
+            check_pinned(references, record.cache.top_k)
         bank: list[Keyframe] = []
         for shot_index, shot in enumerate(story.shots):
             history: tuple[HistoryChunk, ...] = ()

@@ -45,11 +45,18 @@ class Segment:
 
 @dataclass(frozen=True)
 class ContextLatents:
-    """Latents of a cache, the noise level they carry [B], the caption they were made with."""
+    """Latents of a cache [B, C, F, h, w], the noise level they carry [B], the caption they were
+    made with: one for all, or a tuple of one for each latent."""
 
     latents: Tensor
     sigma: Tensor
-    text: Tensor
+    text: Tensor | tuple[Tensor, ...]
+
+    def text_at(self, latent: int) -> Tensor:
+        """Return the caption of a latent, counted from the oldest or, below 0, from the newest."""
+        if isinstance(self.text, Tensor):
+            return self.text
+        return self.text[max(latent, -len(self.text))]
 
 
 def mode_of(*, has_history: bool, has_keyframes: bool) -> Mode:
@@ -60,18 +67,28 @@ def mode_of(*, has_history: bool, has_keyframes: bool) -> Mode:
 def keyframe_segments(config: CacheConfig, keyframes: Sequence[ContextLatents]) -> list[Segment]:
     """Return one segment per keyframe [B, C, 1, h, w], in the order given (best match first)."""
     return [
-        Segment("keyframe", k.latents, None, config.keyframe_position(slot), k.sigma, k.text)
+        Segment("keyframe", k.latents, None, config.keyframe_position(slot), k.sigma, k.text_at(0))
         for slot, k in enumerate(keyframes)
     ]
 
 
 def temporal_segments(config: CacheConfig, history: ContextLatents | None) -> list[Segment]:
-    """Return the temporal cache's segments, coarse to fine, of the newest latents of `history`."""
+    """Return the temporal cache's segments, coarse to fine, of the newest latents of `history`.
+
+    A tier over latents of several captions carries that of its middle one.
+    """
     if history is None or history.latents.shape[2] == 0:
         return []
     newest = history.latents[:, :, -config.history_latents :]
     return [
-        Segment("temporal", tier.latents, tier.kernel, tier.position, history.sigma, history.text)
+        Segment(
+            "temporal",
+            tier.latents,
+            tier.kernel,
+            tier.position,
+            history.sigma,
+            history.text_at(tier.position + tier.latents.shape[2] // 2),
+        )
         for tier in temporal_tiers(config.levels, newest)
     ]
 

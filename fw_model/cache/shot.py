@@ -10,8 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
+from fw_model.config import StrictModel
+from fw_model.errors import InputError
 from fw_model.similarity import cosine_matrix, top_k
 
 REFERENCE_SHOT = -1
@@ -48,23 +51,75 @@ class ScoredKeyframe:
     score: float
 
 
+class RetrievalConfig(StrictModel):
+    """How keyframes are chosen beyond the paper's plain top-K, which the defaults are."""
+
+    diversity: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="How much likeness to a keyframe already chosen lowers a score (maximal "
+        "marginal relevance).",
+    )
+    max_per_entity: int | None = Field(
+        None,
+        ge=1,
+        description="Most keyframes of one named reference or, unnamed, of one shot; pinned ones "
+        "count but always stay.",
+    )
+
+
 def retrieve(
-    query: NDArray[np.float32], bank: Sequence[Keyframe], count: int
+    query: NDArray[np.float32],
+    bank: Sequence[Keyframe],
+    count: int,
+    config: RetrievalConfig | None = None,
 ) -> list[ScoredKeyframe]:
     """Return the `count` keyframes of `bank` most like `query` [E], best first.
 
     Exact cosine top-K, ties broken by (score, shot, frame); pinned keyframes come first and count,
-    muted ones never come.
+    muted ones never come. Raises InputError if more than `count` are pinned.
     """
+    config = config or RetrievalConfig()
     audible = [k for k in bank if not k.muted]
     if not audible or count < 1:
         return []
+    check_pinned(audible, count)
     keys = np.stack([k.embedding for k in audible])  # [N, E]
     cosine = cosine_matrix(query[None], keys)[0]  # [N]
     scores = cosine * np.array([k.weight for k in audible], dtype=np.float32)  # [N]
     order = top_k(scores, len(audible), ties=[(k.shot, k.frame) for k in audible])
-    order = sorted(order, key=lambda i: not audible[i].pinned)  # stable: pinned first
-    return [ScoredKeyframe(audible[i], float(scores[i])) for i in order[:count]]
+    chosen = [i for i in order if audible[i].pinned]
+    waiting = [i for i in order if not audible[i].pinned]
+    while waiting and len(chosen) < count:
+        waiting = [i for i in waiting if not _is_full(audible[i], audible, chosen, config)]
+        if not waiting:
+            break
+        likeness = cosine_matrix(keys[waiting], keys[chosen]).max(axis=1) if chosen else 0.0
+        best = waiting[int(np.argmax(scores[waiting] - config.diversity * likeness))]
+        chosen.append(best)
+        waiting.remove(best)
+    return [ScoredKeyframe(audible[i], float(scores[i])) for i in chosen]
+
+
+def check_pinned(keyframes: Sequence[Keyframe], count: int) -> None:
+    """Raise InputError if more of `keyframes` are pinned than a chunk reads."""
+    pinned = sum(k.pinned for k in keyframes)
+    if pinned > count:
+        raise InputError(
+            f"{pinned} keyframes or references are pinned but a chunk reads {count}; unpin "
+            f"{pinned - count} of them."
+        )
+
+
+def _is_full(
+    candidate: Keyframe, bank: Sequence[Keyframe], chosen: Sequence[int], config: RetrievalConfig
+) -> bool:
+    """Tell whether `candidate`'s entity already has all the keyframes that it may have."""
+    if config.max_per_entity is None:
+        return False
+    entity = candidate.name or candidate.shot
+    return sum((bank[i].name or bank[i].shot) == entity for i in chosen) >= config.max_per_entity
 
 
 def admit(

@@ -25,22 +25,24 @@ class Cancelled(Exception):
 def make_scheduler(kind: SchedulerKind, *, shift: float | None, folder: Path | None = None) -> Any:
     """Return a scheduler of `kind`; `auto` takes the one saved in `folder`, else Euler.
 
-    `shift` None keeps the saved (or the default) timestep shift.
+    `shift` None keeps the timestep shift saved in `folder`, whichever kind was saved there; without
+    one it is 1.
     """
-    if kind == "auto" and folder is not None and (folder / "scheduler_config.json").is_file():
-        config = FlowMatchEulerDiscreteScheduler.load_config(str(folder))
-        if config.get("_class_name") == "UniPCMultistepScheduler":
-            over = {} if shift is None else {"flow_shift": shift}
-            return UniPCMultistepScheduler.from_config(config, **over)
-        over = {} if shift is None else {"shift": shift}
-        return FlowMatchEulerDiscreteScheduler.from_config(config, **over)
+    saved: dict[str, Any] = {}
+    if folder is not None and (folder / "scheduler_config.json").is_file():
+        saved = dict(FlowMatchEulerDiscreteScheduler.load_config(str(folder)))
+    saved_kind: SchedulerKind = (
+        "unipc" if saved.get("_class_name") == "UniPCMultistepScheduler" else "euler"
+    )
+    if shift is None:
+        shift = saved.get("flow_shift" if saved_kind == "unipc" else "shift", 1.0)
+    if kind == "auto":
+        kind = saved_kind
+    settings = saved if kind == saved_kind else {}  # the kinds share no other settings
     if kind == "unipc":
-        return UniPCMultistepScheduler(
-            prediction_type="flow_prediction",
-            use_flow_sigmas=True,
-            flow_shift=1.0 if shift is None else shift,
-        )
-    return FlowMatchEulerDiscreteScheduler(shift=1.0 if shift is None else shift)
+        flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": shift}
+        return UniPCMultistepScheduler.from_config(settings | flow)
+    return FlowMatchEulerDiscreteScheduler.from_config(settings | {"shift": shift})
 
 
 @torch.no_grad()

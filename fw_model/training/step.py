@@ -78,7 +78,8 @@ class TrainingModel(nn.Module):
         )  # [B R]
         with torch.no_grad():
             predicted = predicted_latents(noisy, velocity.detach().float(), sigma)
-            leak = copy_leak(predicted[::draws], clean[::draws], context)
+            keyframes = _latents(batch.keyframes, device)
+            leak = copy_leak(predicted[::draws], clean[::draws], keyframes)
         loss = per_sample.mean() + self._touch_unused(context)
         return StepOutput(loss, per_sample.detach(), sigma, leak)
 
@@ -152,18 +153,18 @@ class TrainingModel(nn.Module):
         return pad_text(text, self._max_text_tokens, device)
 
 
-def copy_leak(predicted: Tensor, truth: Tensor, context: list[Segment]) -> Tensor:
+def copy_leak(predicted: Tensor, truth: Tensor, keyframes: Tensor) -> Tensor:
     """Return how much more `predicted` [B, C, F, h, w] is like a keyframe than like `truth`.
 
-    Cosine of each predicted latent with the most alike keyframe, less its cosine with the truth,
-    averaged; NaN without keyframes. Near or above zero means that the model copies.
+    `keyframes` [B, K, C, 1, h, w] before noise. Cosine of each predicted latent with the most alike
+    keyframe, less its cosine with the truth, averaged; NaN without keyframes. Near or above zero
+    means that the model copies.
     """
-    cached = [s.latents for s in context if s.role == "keyframe"]
-    if not cached:
+    if keyframes.shape[1] == 0:
         return torch.full((), float("nan"), device=predicted.device)
     frames = predicted.transpose(1, 2).flatten(2)  # [B, F, C h w]
     true_frames = truth.transpose(1, 2).flatten(2)
-    memory = torch.cat(cached, dim=2).transpose(1, 2).flatten(2)  # [B, M, C h w]
+    memory = keyframes.flatten(2)  # [B, K, C h w]
     unit = torch.nn.functional.normalize
     to_cache = unit(frames, dim=2) @ unit(memory, dim=2).transpose(1, 2)  # [B, F, M]
     to_truth = (unit(frames, dim=2) * unit(true_frames, dim=2)).sum(2)  # [B, F]

@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fw_model.cache.shot import Keyframe, admit, retrieve
+from fw_model.cache.shot import Keyframe, RetrievalConfig, admit, retrieve
+from fw_model.errors import InputError
 
 
 def keyframe(name: str, direction: list[float], *, shot: int = 0, frame: int = 0) -> Keyframe:
@@ -73,3 +75,33 @@ def test_near_duplicates_of_the_same_shot_are_not_admitted() -> None:
     later_shot = keyframe("d", [1, 0], shot=1)
     assert admit([twin, other, later_shot], [first]) == [other, later_shot]
     assert admit([first, twin], []) == [first]
+
+
+def test_diversity_prefers_what_the_chosen_ones_do_not_show() -> None:
+    bank = [
+        keyframe("best", [0.96, 0.28]),
+        keyframe("twin", [0.8, 0.6]),
+        keyframe("far", [0.6, -0.8]),
+    ]
+    assert ids(bank, 2) == ["best", "twin"]
+    # best . twin = .936, best . far = .352: .8 - .5 * .936 = .332 < .6 - .5 * .352 = .424
+    found = retrieve(QUERY, bank, 2, RetrievalConfig(diversity=0.5))
+    assert [s.keyframe.keyframe_id for s in found] == ["best", "far"]
+    assert np.allclose([s.score for s in found], [0.96, 0.6])
+
+
+def test_an_entity_gets_no_more_than_its_quota() -> None:
+    bank = [
+        replace(keyframe("a1", [1, 0]), name="Ann"),
+        replace(keyframe("a2", [4, 3], shot=1), name="Ann"),
+        keyframe("s1", [3, 4], shot=2, frame=1),
+        keyframe("s2", [0, 1], shot=2, frame=2),
+    ]
+    found = retrieve(QUERY, bank, 4, RetrievalConfig(max_per_entity=1))
+    assert [s.keyframe.keyframe_id for s in found] == ["a1", "s1"]
+
+
+def test_more_pinned_than_a_chunk_reads_is_refused() -> None:
+    bank = [replace(keyframe(str(i), [1, 0], frame=i), pinned=True) for i in range(4)]
+    with pytest.raises(InputError, match=r"4 keyframes .* reads 3; unpin 1"):
+        retrieve(QUERY, bank, 3)

@@ -90,3 +90,13 @@ def test_the_four_modes_are_which_caches_are_empty(
     history: bool, keyframes: bool, mode: str
 ) -> None:
     assert mode_of(has_history=history, has_keyframes=keyframes) == mode
+
+
+def test_a_tier_carries_the_caption_of_its_middle_latent() -> None:
+    # 8 latents of history: captions A A A A A B B C. Tiers: [-1], [-3, -2], [-8 .. -4] filled to 6.
+    a, b, c = (torch.full((1, 2, 4), float(i)) for i in range(3))
+    history = ContextLatents(numbered(8), torch.zeros(1), (a, a, a, a, a, b, b, c))
+    coarse, middle, fine = context_segments(CacheConfig(), history=history)
+    assert coarse.text is a
+    assert middle.text is b
+    assert fine.text is c

@@ -1,7 +1,11 @@
 """Flow matching against the equations, by hand."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from diffusers import UniPCMultistepScheduler
 
 from fw_model.cache.augment import AugmentConfig, draw_context_sigma
 from fw_model.diffusion.objective import (
@@ -135,3 +139,18 @@ def test_sampling_can_be_cancelled_between_steps() -> None:
 
 def test_guidance_by_hand() -> None:
     assert guided(torch.tensor(3.0), torch.tensor(1.0), 5.0).item() == 11.0
+
+
+@pytest.mark.parametrize("kind", ["auto", "euler", "unipc"])
+@pytest.mark.parametrize("saved", ["euler", "unipc"])
+def test_the_saved_shift_is_kept_whichever_scheduler_is_asked_for(
+    kind: str, saved: str, tmp_path: Path
+) -> None:
+    make_scheduler(saved, shift=5.0).save_pretrained(tmp_path)
+    assert shift_of(make_scheduler(kind, shift=None, folder=tmp_path)) == 5.0
+    assert shift_of(make_scheduler(kind, shift=2.0, folder=tmp_path)) == 2.0
+
+
+def shift_of(scheduler: Any) -> float:
+    unipc = isinstance(scheduler, UniPCMultistepScheduler)
+    return float(scheduler.config.flow_shift if unipc else scheduler.config.shift)
