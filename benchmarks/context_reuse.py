@@ -4,8 +4,9 @@
 
 Reused and recomputed context run the same requests in turn on the same model, so that a noisy
 machine is noisy to both. With the context, the keys and values of the text are kept from step to
-step too. `speedup` is at the guidance that the model generates with and the most steps. `wan-1.3b` builds the 1.3B transformer with random weights at 480x832 in
-bfloat16 (a GPU is needed): it measures speed, not pictures.
+step too. `speedup` is at the guidance that the model generates with and the most steps.
+`wan-1.3b` builds the 1.3B transformer with random weights at 480x832 in bfloat16 (a GPU is
+needed): it measures speed, not pictures.
 """
 
 from __future__ import annotations
