@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fw_model.errors import ConfigError
+from fw_model.errors import ConfigError, shown
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -82,14 +82,9 @@ def validate(model: type[ModelT], tree: dict[str, Any], where: str) -> ModelT:
         key = ".".join(str(part) for part in first["loc"]) or "(top level)"
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"Unknown key {key!r} in {where}; check its spelling.") from error
-        value = _short(first.get("input"))
+        value = shown(first.get("input"))
         more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise ConfigError(f"{key!r} in {where}: {first['msg']}, got {value}.{more}") from error
-
-
-def _short(value: Any, limit: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
 
 
 def _reason(error: Exception) -> str:

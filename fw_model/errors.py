@@ -41,3 +41,9 @@ class StorageError(FilmWeaverError):
 
 class CapacityError(FilmWeaverError):
     """A limited resource is taken: a port, a quota, memory."""
+
+
+def shown(value: object) -> str:
+    """The value as messages quote it: a long one by its beginning and its length."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]}... ({len(str(value))} characters)"

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from fw_model.errors import CapacityError, FilmWeaverError, InputError, StorageError
+from fw_model.errors import CapacityError, FilmWeaverError, InputError, StorageError, shown
 
 log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -87,9 +87,7 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     message = str(first["msg"]).removeprefix("Value error, ")
     value = first.get("input")
     if isinstance(value, str | int | float) and not isinstance(value, bool):
-        text = repr(value)
-        shown = text if len(text) <= 60 else f"{text[:40]}... ({len(str(value))} characters)"
-        message = f"{message}, got {shown}"
+        message = f"{message}, got {shown(value)}"
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{where}: {message}.")
 
 
