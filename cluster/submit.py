@@ -57,7 +57,7 @@ def submit(
         (folder / SHIPPED_CONFIG).write_text(yaml.safe_dump(tree), encoding="utf-8")
         if story is not None:
             shipped = _ship_story(story, folder / SHIPPED_STORY)
-            words = [shipped if word == story else word for word in words]
+            words = [str(shipped) if word is story else word for word in words]
         entrypoint = shlex.join(
             ["filmweaver", *_visible(words), "--profile", profile, "--config", SHIPPED_CONFIG]
         )
@@ -68,7 +68,7 @@ def _visible(words: list[str | Path]) -> list[str]:
     """The words of the command line; a local path must be absolute, as on a shared disk."""
     for word in words:
         relative = isinstance(word, Path) and not word.is_absolute()
-        if relative and word.parts[0] != SHIPPED_STORY and not urlparse(str(word)).scheme:
+        if relative and not urlparse(str(word)).scheme:
             raise ConfigError(
                 f"{str(word)!r} is read on the cluster, so it must be an absolute path on a disk"
                 " that all nodes share, or a URI."

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from cluster.submit import _ship_story, _visible, is_job_server
+from cluster.submit import _ship_story, _visible, is_job_server, submit
 from fw_model.errors import ConfigError
 from fw_model.story import load_story
 
@@ -21,11 +21,28 @@ def test_only_web_addresses_are_job_servers() -> None:
 def test_a_relative_path_is_refused() -> None:
     with pytest.raises(ConfigError, match="films"):
         _visible(["curate", Path("films"), Path("/data/out")])
+    with pytest.raises(ConfigError, match="story/films"):
+        _visible(["curate", Path("story/films"), Path("/data/out")])
     assert _visible(["curate", "s3://films", Path("/data/out")]) == [
         "curate",
         "s3://films",
         "/data/out",
     ]
+
+
+def test_only_the_shipped_story_may_be_relative(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = tmp_path / "story.yaml"
+    story.write_text("shots: [{prompt: a bear}]")
+    sent = []
+    monkeypatch.setattr("cluster.submit._run_job", lambda *job: sent.append(job[1]))
+    words: list[str | Path] = ["generate", story, "--out", Path("/data/film.mp4")]
+    submit("http://head:8265", words, "tiny", None, None, story=story)
+    assert sent[0].startswith("filmweaver generate story/story.yaml --out /data/film.mp4")
+    words[-1] = Path("story/film.mp4")
+    with pytest.raises(ConfigError, match=r"story/film\.mp4"):
+        submit("http://head:8265", words, "tiny", None, None, story=story)
 
 
 def test_a_story_travels_with_its_references(tmp_path: Path) -> None:
