@@ -11,6 +11,7 @@ import numpy as np
 
 from cluster.console import Meter
 from cluster.storyboard import Retrieved, Segment, write_storyboard
+from fw_model.errors import ConfigError, StorageError
 from fw_model.generator import StoryChunk, StoryGenerator
 from fw_model.media.video import VideoWriter
 from fw_model.model import load_model
@@ -46,9 +47,11 @@ def generate_film(
 
     Reference images are read relative to `base_dir`.
     """
+    make_place(film, ".mp4")
+    if storyboard is not None:
+        make_place(storyboard, ".png")
     model = load_model(settings.model)
     generator = StoryGenerator(model, settings.generation)
-    film.parent.mkdir(parents=True, exist_ok=True)
     shown: list[StoryChunk] = []  # a film of an hour is held in memory only if it is drawn
     num_frames = 0
     with VideoWriter(film, fps=model.record.fps) as writer:
@@ -61,6 +64,23 @@ def generate_film(
     if storyboard is not None:
         write_storyboard(storyboard, story.title, storyboard_rows(shown))
     return FilmResult(num_frames, num_frames / model.record.fps)
+
+
+def make_place(path: Path, suffix: str) -> None:
+    """Make the folder of a file to be written; ConfigError or StorageError if it cannot lie there.
+
+    `suffix` is the one that says what the file holds.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; give the name of a {suffix} file.")
+    if path.suffix.lower() != suffix:
+        raise ConfigError(f"Only {suffix} files are written, not {path.name!r}; change its name.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"The folder of {path} cannot be made: {error.strerror}; choose another."
+        ) from error
 
 
 def storyboard_rows(chunks: Sequence[StoryChunk]) -> list[Segment]:

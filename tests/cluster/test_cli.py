@@ -9,6 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from cluster.cli import app
+from fw_model.errors import FilmWeaverError
 
 COMMANDS = typer.main.get_command(app).commands
 
@@ -68,12 +69,35 @@ STORIES = {
     "unreadable": ("shots: [", "YAML"),
     "unknown_key": ("shots: [{prompt: a bear, lenght: 3}]", "lenght"),
     "zero_chunks": ("shots: [{prompt: a bear, num_chunks: 0}]", "num_chunks"),
-    "long_prompt": (f"shots: [{{prompt: '{'bear ' * 2000}'}}]", "prompt"),
+    "long_prompt": (f"shots: [{{prompt: '{'bear ' * 2000}'}}]", "10000 characters"),
     "lost_reference": (
         "shots: [{prompt: a bear, references: [{image: no.png, name: a bear}]}]",
         "no.png",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--out", "taken/film.mp4"], "folder of"),
+        (["--out", "folder"], "is a folder"),
+        (["--out", "film.xyz"], "film.xyz"),
+        (["--out", "film.mp4", "--storyboard", "storyboard.jpg"], "storyboard.jpg"),
+        (["--out", "film.mp4", "--storyboard", "taken/storyboard.png"], "folder of"),
+    ],
+)
+def test_a_film_that_could_not_be_written_is_refused_before_the_model_loads(
+    words: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cluster.film.load_model", lambda _config: pytest.fail("loaded"))
+    Path("story.yaml").write_text("shots: [{prompt: a bear}]")
+    Path("taken").touch()
+    Path("folder").mkdir()
+    result = CliRunner().invoke(app, ["generate", "story.yaml", *words])
+    assert isinstance(result.exception, FilmWeaverError)
+    assert expected in str(result.exception)
 
 
 @pytest.mark.parametrize("case", STORIES)
