@@ -76,6 +76,11 @@ def run_demo(settings: FilmWeaverConfig, films: Path | None, output: Path) -> di
     if films is not None and not films.is_dir():
         raise ConfigError(f"There is no folder of films at {films}; give one with --films.")
     run = DemoRun(output.resolve())
+    if films is not None and films.resolve().is_relative_to(run.work):
+        raise ConfigError(
+            f"The demo empties {run.work} before it begins, and {films} lies there; move the films"
+            " or choose another --out."
+        )
     _clear(run.work)
     trained = run.work / "trained"
     with ray_session(settings.ray):

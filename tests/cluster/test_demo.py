@@ -15,7 +15,8 @@ import pytest
 import uvicorn
 from PIL import Image
 
-from cluster.demo import _ask, _clear, _free_port
+from cluster.config import load_config
+from cluster.demo import WORK_MARK, _ask, _clear, _free_port, run_demo
 from cluster.demo_report import write_report
 from cluster.demo_story import write_story_of_captions, write_toy_story
 from cluster.story_client import ServerError, StoryClient
@@ -172,6 +173,15 @@ def test_a_folder_of_somebody_else_is_not_cleared(tmp_path: Path) -> None:
     (work / "old").touch()
     _clear(work)
     assert not (work / "old").exists()
+
+
+def test_films_that_the_demo_would_empty_are_refused(tmp_path: Path) -> None:
+    films = tmp_path / "work" / "films"
+    films.mkdir(parents=True)
+    (tmp_path / "work" / WORK_MARK).touch()
+    with pytest.raises(ConfigError, match="move the films"):
+        run_demo(load_config("demo"), films, tmp_path)
+    assert films.is_dir()
 
 
 def test_a_taken_port_is_left_alone() -> None:
