@@ -11,6 +11,8 @@ import errno
 import hashlib
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,25 +52,21 @@ class BlobStore:
     def put(self, content: bytes, media_type: str) -> StoredBlob:
         """Store `content` durably; storing it again refreshes its age."""
         key = hashlib.sha256(content).hexdigest()
-        try:
+        with _translated(f"Cannot write a blob of {len(content)} bytes under {self.uri}"):
             if self._local:
                 self._put_local(self._path(key), content)
             else:
                 with self._filesystem.open_output_stream(self._path(key)) as stream:
                     stream.write(content)
-        except OSError as error:
-            raise storage_error(
-                f"Cannot write a blob of {len(content)} bytes under {self.uri}", error
-            ) from error
         return StoredBlob(key, len(content), media_type)
 
     def get(self, key: str) -> bytes:
         """Return the bytes of `key`; StorageError if they are gone or were altered."""
-        try:
-            with self._filesystem.open_input_stream(self._path(key)) as stream:
-                content = stream.read()
-        except OSError as error:
-            raise storage_error(f"Cannot read blob {key[:12]} of {self.uri}", error) from error
+        with (
+            _translated(f"Cannot read blob {key[:12]} of {self.uri}"),
+            self._filesystem.open_input_stream(self._path(key)) as stream,
+        ):
+            content = stream.read()
         if hashlib.sha256(content).hexdigest() != key:
             raise StorageError(f"Blob {key[:12]} of {self.uri} is damaged: its hash differs.")
         return content
@@ -76,9 +74,11 @@ class BlobStore:
     def list_older(self, than: float) -> list[str]:
         """Keys of blobs last written before the time `than`."""
         selector = fs.FileSelector(self._root, recursive=True, allow_not_found=True)
+        with _translated(f"Cannot list the blobs of {self.uri}"):
+            found = self._filesystem.get_file_info(selector)
         return [
             info.base_name
-            for info in self._filesystem.get_file_info(selector)
+            for info in found
             if info.type == fs.FileType.File
             and info.mtime is not None
             and info.mtime.timestamp() < than
@@ -89,43 +89,42 @@ class BlobStore:
         """Remove what writers that were killed left half-written before the time `than`."""
         if not self._local:
             return  # an object appears whole or not at all
-        for path in Path(self._root).glob(f"*/*{TORN}"):
-            with contextlib.suppress(FileNotFoundError):  # its writer was slow, not dead
-                if path.stat().st_mtime < than:
-                    path.unlink()
+        with _translated(f"Cannot clear the blobs of {self.uri}"):
+            for path in Path(self._root).glob(f"*/*{TORN}"):
+                with contextlib.suppress(FileNotFoundError):  # its writer was slow, not dead
+                    if path.stat().st_mtime < than:
+                        path.unlink()
 
     def delete(self, key: str) -> None:
         """Remove a blob; one that is already gone is no error."""
-        try:
+        with (
+            _translated(f"Cannot delete blob {key[:12]}"),
+            contextlib.suppress(FileNotFoundError),
+        ):
             self._filesystem.delete_file(self._path(key))
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise storage_error(f"Cannot delete blob {key[:12]}", error) from error
 
     def delete_older(self, key: str, than: float) -> bool:
         """Remove a blob last written before the time `than`; one written since is kept."""
         path = self._path(key)
-        if not self._local:
-            info = self._filesystem.get_file_info(path)
-            is_old = info.mtime is not None and info.mtime.timestamp() < than
-            if is_old:
-                self.delete(key)
+        with _translated(f"Cannot delete blob {key[:12]}"):
+            if not self._local:
+                info = self._filesystem.get_file_info(path)
+                is_old = info.mtime is not None and info.mtime.timestamp() < than
+                if is_old:
+                    self.delete(key)
+                return is_old
+            # Set aside first: whoever writes the key meanwhile makes a new file, which stays.
+            aside = f"{path}.{uuid.uuid4().hex}{TORN}"
+            try:
+                os.rename(path, aside)
+                is_old = os.stat(aside).st_mtime < than
+                if is_old:
+                    os.unlink(aside)
+                else:
+                    os.rename(aside, path)
+            except FileNotFoundError:
+                return False
             return is_old
-        # Set aside first: whoever writes the key meanwhile makes a new file, which stays.
-        aside = f"{path}.{uuid.uuid4().hex}{TORN}"
-        try:
-            os.rename(path, aside)
-            is_old = os.stat(aside).st_mtime < than
-            if is_old:
-                os.unlink(aside)
-            else:
-                os.rename(aside, path)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise storage_error(f"Cannot delete blob {key[:12]}", error) from error
-        return is_old
 
     def check_writable(self) -> None:
         """Raise StorageError if nothing can be stored."""
@@ -153,6 +152,15 @@ class BlobStore:
             os.fsync(descriptor)  # the rename itself must survive a power cut
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Raise StorageError, which says `what` failed, for an error of the system."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(what, error) from error
 
 
 def storage_error(what: str, error: Exception) -> StorageError:

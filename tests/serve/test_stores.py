@@ -100,6 +100,14 @@ def test_blobs_may_lie_behind_a_uri(tmp_path):
         BlobStore("nowhere://bucket")
 
 
+def test_a_worker_outlives_storage_that_it_cannot_list(context, make_worker, tmp_path):
+    context.blobs._root = str(tmp_path / "file")
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="Cannot list"):
+        context.blobs.list_older(2**40)
+    make_worker()._sweep_when_due()
+
+
 def test_only_old_blobs_that_nothing_names_are_swept(client, story, add_shot, context, work_off):
     add_shot("a bear walks", 2)
     work_off()
