@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+from pipelines.storage import Store
+from pipelines.writer import read_published
 
 MAX_SHEETS = 12
 
@@ -66,7 +67,7 @@ def write_report(
         "<h2>Where the time went</h2>",
         _bars([(stage, seconds, f"{seconds:.1f} s") for stage, seconds in timings_s.items()]),
         "<h2>Curation</h2>",
-        *_funnel(summary, _rows(curated / "shots", ["drop_reason"])),
+        *_funnel(summary, read_published(Store(str(curated)), "shots", ["drop_reason"])),
         "<h2>Scenes and their captions</h2>",
         *_contact_sheets(curated),
         "<h2>Training</h2>",
@@ -111,11 +112,12 @@ def _funnel(summary: Mapping[str, Any], shots: Sequence[Mapping[str, Any]]) -> l
 
 def _contact_sheets(curated: Path) -> list[str]:
     """The first captioned scenes: a keyframe of each shot and its words."""
-    columns = ["shot_id", "keyframes"]
-    keyframes = {row["shot_id"]: row["keyframes"] for row in _rows(curated / "shots", columns)}
+    store = Store(str(curated))
+    shots = read_published(store, "shots", ["shot_id", "keyframes"])
+    keyframes = {row["shot_id"]: row["keyframes"] for row in shots}
     scenes = [
         row
-        for row in _rows(curated / "captions", ["scene_id", "status", "shots", "entities"])
+        for row in read_published(store, "captions", ["status", "shots", "entities"])
         if row["status"] == "captioned"
     ]
     sheets = []
@@ -160,12 +162,6 @@ def _loss_figure(records: Sequence[Mapping[str, Any]]) -> str:
     figure.savefig(picture, format="png")
     data = base64.b64encode(picture.getvalue()).decode("ascii")
     return f'<img alt="loss against step" src="data:image/png;base64,{data}">'
-
-
-def _rows(folder: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of a Parquet folder."""
-    rows: list[dict[str, Any]] = pq.read_table(folder, columns=list(columns)).to_pylist()
-    return rows
 
 
 def _table(head: Sequence[str], rows: Any) -> str:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
 from fw_model.errors import DataError
 from fw_model.story import StoryFile, load_story
+from pipelines.storage import Store
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.render import render_shot
 from pipelines.toyfilms.story import sample_film
+from pipelines.writer import read_published
 
 NUM_SHOTS = 4
 REFERENCE_KIND = "robot"
@@ -64,7 +65,7 @@ def write_story_of_captions(folder: Path, curated: Path) -> StoryFile:
     """
     scenes = [
         row
-        for row in pq.read_table(curated / "captions").to_pylist()
+        for row in read_published(Store(str(curated)), "captions", ["status", "shots"])
         if row["status"] == "captioned" and row["shots"]
     ]
     shots = [
@@ -113,8 +114,7 @@ def _reference_frame(config: ToyFilmsConfig) -> Image.Image:
 
 def _keyframe(curated: Path, shot_id: str) -> Image.Image:
     """The middle keyframe of a curated shot."""
-    table = pq.read_table(curated / "shots", columns=["shot_id", "keyframes"])
-    for row in table.to_pylist():
+    for row in read_published(Store(str(curated)), "shots", ["shot_id", "keyframes"]):
         if row["shot_id"] == shot_id and row["keyframes"]:
             keyframe = row["keyframes"][len(row["keyframes"]) // 2]
             with Image.open(curated / keyframe["uri"]) as image:

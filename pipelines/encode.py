@@ -33,6 +33,8 @@ from pipelines.encoding import (
     tables,
     text_rows,
 )
+from pipelines.storage import Store
+from pipelines.writer import read_published
 
 logger = logging.getLogger(__name__)
 
@@ -219,13 +221,7 @@ def video_from_json(text: str) -> VideoSpans:
 
 
 def _read_table(curated: Path, name: str, columns: list[str]) -> list[dict[str, Any]]:
-    files = sorted((curated / name).glob("*.parquet"))
-    if not files:
-        raise DataError(
-            f"{curated} holds no curated {name} (no Parquet in {curated / name}); run "
-            "`filmweaver curate SOURCE OUTPUT` and give its OUTPUT."
-        )
-    return [row for file in files for row in pq.read_table(file, columns=columns).to_pylist()]
+    return read_published(Store(str(curated)), name, columns)
 
 
 def _num_actors(config: EncodeConfig, num_videos: int) -> int:

@@ -26,6 +26,7 @@ from pipelines.report_html import (
 )
 from pipelines.storage import Store
 from pipelines.summary import read_summary
+from pipelines.writer import published_files
 
 REPORT = "report.html"
 MAX_SCENES = 36
@@ -63,7 +64,7 @@ def write_report(output: str) -> str:
 def _rows(store: Store, name: str) -> Iterator[Row]:
     """Yield the rows of a table without its embeddings and fingerprints, up to a bound."""
     count = 0
-    for key in store.keys(name, ".parquet"):
+    for key in published_files(store, name):
         content = store.read_table(key)
         kept = [c for c in content.column_names if c not in ("embedding", "fingerprint")]
         for row in content.select(kept).to_pylist():

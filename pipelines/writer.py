@@ -1,8 +1,9 @@
 """The finished tables: parts are staged first and published together.
 
 A part is named by its place and its content, so an unchanged run writes the same files. Publishing
-moves the parts in and takes out those of the run before; the manifest, written last, lists what
-counts, with hashes.
+moves the parts in, then writes the manifest, which lists what counts, with hashes, and takes out
+the parts of the run before last. So whenever a run is killed, the files that the manifest lists are
+one whole run; the next run takes out what is left over.
 """
 
 from __future__ import annotations
@@ -86,8 +87,6 @@ def publish(store: Store, parts: Sequence[Part], run_id: str, about: Mapping[str
     old = {key for table in CURATED_TABLES for key in store.keys(table, ".parquet")}
     for staged, key in new.items():
         store.move(staged, key)
-    for key in old - set(new.values()):
-        store.delete(key)
     listed = [
         {
             "table": part.table,
@@ -100,4 +99,24 @@ def publish(store: Store, parts: Sequence[Part], run_id: str, about: Mapping[str
     ]
     manifest = {"schema_version": SCHEMA_VERSION, **about, "files": listed}
     store.write(MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    for key in old - set(new.values()):
+        store.delete(key)
     store.delete_folder(STAGING)
+
+
+def published_files(store: Store, table: str) -> list[str]:
+    """Return the keys of the files that make up a finished table; DataError if there are none."""
+    files = json.loads(store.read(MANIFEST))["files"] if store.exists(MANIFEST) else []
+    keys = [file["key"] for file in files if file["table"] == table]
+    if not keys:
+        raise DataError(
+            f"{store.address('')} holds no curated {table} (no file of {MANIFEST}); run "
+            "`filmweaver curate SOURCE OUTPUT` and give its OUTPUT."
+        )
+    return keys
+
+
+def read_published(store: Store, table: str, columns: list[str]) -> list[dict[str, Any]]:
+    """Return the rows of a finished table."""
+    keys = published_files(store, table)
+    return [row for key in keys for row in store.read_table(key, columns).to_pylist()]

@@ -84,6 +84,8 @@ def curated(tmp_path: Path) -> Path:
     for table, rows in (("shots", shots), ("captions", captions)):
         (folder / table).mkdir()
         pq.write_table(pa.Table.from_pylist(rows), folder / table / "part.parquet")
+    files = [{"table": t, "key": f"{t}/part.parquet"} for t in ("shots", "captions")]
+    (folder / "manifest.json").write_text(json.dumps({"files": files}))
     summary = {"videos_in": 2, "videos_kept": 1, "videos_quarantined": 1, "shots": 3, "scenes": 1}
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder

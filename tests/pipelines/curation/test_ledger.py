@@ -1,12 +1,11 @@
 import pyarrow as pa
 import pytest
 
-from fw_model.errors import DataError, InputError
+from fw_model.errors import InputError
 from pipelines.curation_config import CurationConfig, DetectorConfig
 from pipelines.ledger import Ledger, config_hash
 from pipelines.sources import list_sources
 from pipelines.storage import Store
-from pipelines.writer import check_unique, write_part
 
 SCHEMA = pa.schema([("id", pa.string()), ("attempts", pa.int32()), ("note", pa.string())])
 
@@ -68,13 +67,6 @@ def test_the_settings_hash_ignores_order_and_sees_values():
     same = DetectorConfig(options={"b": 2, "a": 1})
     assert config_hash(first) == config_hash(same)
     assert config_hash(first) != config_hash(DetectorConfig(options={"a": 1, "b": 3}))
-
-
-def test_a_table_with_a_row_twice_is_never_published(tmp_path):
-    store = Store(str(tmp_path))
-    parts = [write_part(store, "scenes", i, [{"scene_id": "s"}], "run") for i in range(2)]
-    with pytest.raises(DataError, match="twice"):
-        check_unique(store, parts)
 
 
 def source(path, **settings):

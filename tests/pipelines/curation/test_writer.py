@@ -1,0 +1,67 @@
+"""Publishing: what the manifest lists is one whole run, wherever a run was killed."""
+
+import json
+
+import pytest
+
+from fw_model.errors import DataError
+from fw_model.schema import CURATED_TABLES
+from pipelines.storage import Store
+from pipelines.writer import check_unique, publish, published_files, read_published, write_part
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(str(tmp_path))
+
+
+def stage(store, run_id, mean_similarity):
+    """Stage every table; the scenes hold one row that says which run made it."""
+    rows = {"scenes": [{"scene_id": "s", "mean_similarity": mean_similarity}]}
+    return [write_part(store, table, 0, rows.get(table, []), run_id) for table in CURATED_TABLES]
+
+
+def scenes(store):
+    return [r["mean_similarity"] for r in read_published(store, "scenes", ["mean_similarity"])]
+
+
+def test_a_finished_run_leaves_exactly_what_the_manifest_lists(store, tmp_path):
+    publish(store, stage(store, "first", 0.5), "first", {"run_id": "first"})
+    publish(store, stage(store, "second", 0.25), "second", {"run_id": "second"})
+    listed = [key for table in CURATED_TABLES for key in published_files(store, table)]
+    assert sorted(listed) == sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.parq*"))
+    assert json.loads((tmp_path / "manifest.json").read_text())["run_id"] == "second"
+    assert scenes(store) == [0.25]
+
+
+@pytest.mark.parametrize(("step", "read"), [("write", 0.5), ("delete", 0.25)])
+def test_a_run_killed_while_it_publishes_leaves_no_row_twice(store, monkeypatch, step, read):
+    def kill(*_arguments):
+        raise Killed
+
+    publish(store, stage(store, "first", 0.5), "first", {})
+    parts = stage(store, "second", 0.25)
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, step, kill)
+        with pytest.raises(Killed):
+            publish(store, parts, "second", {})
+    assert scenes(store) == [read]
+    publish(store, stage(store, "third", 0.25), "third", {})
+    assert len(store.keys("scenes", ".parquet")) == 1
+    assert store.keys("staging") == []
+
+
+def test_a_folder_without_a_manifest_holds_no_tables(store):
+    write_part(store, "scenes", 0, [], "run")
+    with pytest.raises(DataError, match="holds no curated scenes"):
+        published_files(store, "scenes")
+
+
+def test_a_table_with_a_row_twice_is_never_published(store):
+    parts = [write_part(store, "scenes", i, [{"scene_id": "s"}], "run") for i in range(2)]
+    with pytest.raises(DataError, match="twice"):
+        check_unique(store, parts)
