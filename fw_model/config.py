@@ -17,6 +17,9 @@ from fw_model.errors import ConfigError, shown
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
+# PyYAML lets the errors of dates, numbers and deep nesting through as they are.
+_YAML_FAULTS = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
 
 class StrictModel(BaseModel):
     """A configuration section: immutable, and unknown keys are errors."""
@@ -33,11 +36,10 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"Cannot read {path}: {_reason(error)}.") from error
     try:
         tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except _YAML_FAULTS as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark is not None else ""
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise ConfigError(f"{path} is not valid YAML{where}: {problem}.") from error
+        raise ConfigError(f"{path} is not valid YAML{where}: {_problem(error)}.") from error
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -65,8 +67,10 @@ def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str,
             raise ConfigError(f"Override {override!r} must look like section.key=value.")
         try:
             leaf: Any = yaml.safe_load(value) if value else ""
-        except yaml.YAMLError as error:
-            raise ConfigError(f"The value in override {override!r} is not valid YAML.") from error
+        except _YAML_FAULTS as error:
+            raise ConfigError(
+                f"The value in override {shown(override)} is not valid YAML: {_problem(error)}."
+            ) from error
         for key in reversed(keys):
             leaf = {key: leaf}
         tree = merge(tree, leaf)
@@ -85,6 +89,14 @@ def validate(model: type[ModelT], tree: dict[str, Any], where: str) -> ModelT:
         value = shown(first.get("input"))
         more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise ConfigError(f"{key!r} in {where}: {first['msg']}, got {value}.{more}") from error
+
+
+def _problem(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, yaml.YAMLError):
+        return getattr(error, "problem", None) or "it cannot be parsed"
+    return f"a value in it is impossible ({error}); quote what is text"
 
 
 def _reason(error: Exception) -> str:
