@@ -117,6 +117,11 @@ class ServingConfig(StrictModel):
     blobs_uri: str | None = Field(
         None, description="Where blobs are kept (path, s3://, gs://); data_dir/blobs if unset."
     )
+    rebind: bool = Field(
+        False,
+        description="Accept this start's model and blobs in place of those that the database has "
+        "been served with.",
+    )
     film_cache_bytes: int = Field(
         4 * 1024**3, ge=0, description="Bytes of assembled films kept ready for download."
     )

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from fw_model.cache.shot import Keyframe, ScoredKeyframe
 from fw_model.generation import ChunkRequest, ChunkResult, GenerationConfig, Pixels
+from fw_model.model import model_fingerprint
 from fw_model.registry import resolve
+from serve.stores import facts
 
 if TYPE_CHECKING:
     from fw_model.model import ModelConfig
+    from serve.config import ServingConfig
+    from serve.stores.database import Database
 
 
 class ChunkGenerator(Protocol):
@@ -53,14 +57,35 @@ class LoadedGenerator:
     generator: ChunkGenerator
     fps: float
     embedder_id: str  # of the model that makes keyframe embeddings: they compare only among one
+    frame_multiple: int = 2  # a frame's width and height must divide by it
 
 
 GENERATORS = {"story": "serve.generators:load_story_generator"}
 
 
-def load_generator(kind: str, model: ModelConfig, generation: GenerationConfig) -> LoadedGenerator:
-    """Load what `serving.generator` names: a callable of (model, generation)."""
-    return resolve(kind, GENERATORS, "generator")(model, generation)
+def find_generator(kind: str) -> Callable[[ModelConfig, GenerationConfig], LoadedGenerator]:
+    """What `serving.generator` names; ConfigError if it names nothing."""
+    loader: Callable[[ModelConfig, GenerationConfig], LoadedGenerator]
+    loader = resolve(kind, GENERATORS, "generator")
+    return loader
+
+
+def bind_model(database: Database, config: ServingConfig, model: ModelConfig) -> None:
+    """Bind the database to what draws its chunks; ConfigError if that is another model."""
+    name = f"{config.generator} {model_fingerprint(model)}"
+    with database.writing() as session:
+        facts.bind(session, facts.MODEL, name, rebind=config.rebind)
+
+
+def load_generator(
+    database: Database, config: ServingConfig, model: ModelConfig, generation: GenerationConfig
+) -> LoadedGenerator:
+    """Load what draws the chunks of a database, and note there which frames it can draw."""
+    bind_model(database, config, model)
+    loaded = find_generator(config.generator)(model, generation)
+    with database.writing() as session:
+        facts.record(session, facts.FRAME_MULTIPLE, str(loaded.frame_multiple))
+    return loaded
 
 
 def load_story_generator(model: ModelConfig, generation: GenerationConfig) -> LoadedGenerator:
@@ -73,4 +98,5 @@ def load_story_generator(model: ModelConfig, generation: GenerationConfig) -> Lo
         generator=StoryGenerator(loaded, generation),
         fps=loaded.record.fps,
         embedder_id=loaded.embedder.model_id,
+        frame_multiple=loaded.codec.spatial_factor * loaded.backbone.spatial_multiple,
     )

@@ -46,7 +46,7 @@ class GeneratorReplica:
             f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
             database=database,
             blobs=blobs,
-            loaded=load_generator(config.generator, model, generation),
+            loaded=load_generator(database, config, model, generation),
             config=config,
         )
         self._thread = threading.Thread(target=self._worker.run, name="worker", daemon=True)

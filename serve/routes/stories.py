@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Header, Query, Request, UploadFile
@@ -14,7 +15,7 @@ from serve import answers, schemas
 from serve.context import Context, KeyHeader, ServerContext, idempotency_key
 from serve.errors import TooLargeError
 from serve.eventstream import stream
-from serve.stores import idempotency, shots, stories
+from serve.stores import facts, idempotency, shots, stories
 from serve.stores.shots import ShotSettings
 
 router = APIRouter(prefix="/v1", tags=["stories"])
@@ -189,6 +190,10 @@ def _frame_size(body: schemas.StoryRequest, context: ServerContext) -> tuple[int
         raise InputError(
             f"Frames of {width}x{height} px are too large; a side has at most {limit}."
         )
-    if width % 2 or height % 2:
-        raise InputError(f"Frames of {width}x{height} px cannot be encoded; both must be even.")
+    with context.database.reading() as session:  # unknown until the first generator has started
+        multiple = math.lcm(2, int(facts.read(session, facts.FRAME_MULTIPLE) or 2))
+    if width % multiple or height % multiple:
+        raise InputError(
+            f"Frames of {width}x{height} px cannot be drawn; both must be multiples of {multiple}."
+        )
     return width, height

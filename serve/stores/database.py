@@ -6,7 +6,6 @@ It must lie on a local disk; several nodes share a PostgreSQL (DATABASE_URL).
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -96,16 +95,19 @@ def translated_errors() -> Iterator[None]:
         raise kind(f"The database refused: {reason}.") from error
 
 
-def database_url(data_dir: Path) -> str:
-    """DATABASE_URL from the environment, else the SQLite file under `data_dir`."""
-    url = os.environ.get("DATABASE_URL")
-    if url:
-        return _with_driver(url)
-    data_dir.mkdir(parents=True, exist_ok=True)
+def sqlite_url(data_dir: Path) -> str:
+    """The SQLite file under `data_dir`, a folder that is made; ConfigError if it cannot be."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"serving.data_dir {str(data_dir)!r} cannot be made: {error.strerror}; choose another."
+        ) from error
     return f"sqlite:///{data_dir / 'filmweaver.db'}"
 
 
-def _with_driver(url: str) -> str:
+def with_driver(url: str) -> str:
+    """A PostgreSQL `url` as DATABASE_URL has it, with the driver that is installed."""
     for plain in ("postgres://", "postgresql://"):
         if url.startswith(plain):
             return "postgresql+psycopg://" + url.removeprefix(plain)
@@ -120,7 +122,7 @@ def _engine(url: str) -> Engine:
         if backend != "sqlite":
             raise ConfigError(f"DATABASE_URL must name sqlite or postgresql, not {backend!r}.")
         engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # the latter for a port that is no number
         raise ConfigError("DATABASE_URL is no database URL (postgresql://host/name).") from error
     except ModuleNotFoundError as error:
         raise ConfigError(

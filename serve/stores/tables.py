@@ -255,3 +255,12 @@ class Worker(Base):
     id: Mapped[str] = mapped_column(String(120), primary_key=True)
     started_at: Mapped[float] = mapped_column(Float)
     seen_at: Mapped[float] = mapped_column(Float)
+
+
+class Fact(Base):
+    """What the server was told or found out once, for all processes; see serve.stores.facts."""
+
+    __tablename__ = "facts"
+
+    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    value: Mapped[str] = mapped_column(Text)

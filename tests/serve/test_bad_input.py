@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import func, select
 
-from serve.stores import stories
+from serve.stores import facts, stories
 from serve.stores.database import Database
 from serve.stores.tables import Job, Reference
 
@@ -69,6 +69,17 @@ def test_a_body_that_is_no_object_is_refused(client, story, body):
 def test_a_wrong_story_is_refused(client, body):
     is_a_problem(client.post("/v1/stories", json=body), 422)
     assert client.get("/v1/stories").json()["stories"] == []
+
+
+def test_a_size_that_the_model_cannot_draw_is_refused(client, context):
+    size = {"width": 64, "height": 56}
+    assert client.post("/v1/stories", json=size).status_code == 201, "no generator has said yet"
+    with context.database.writing() as session:
+        facts.record(session, facts.FRAME_MULTIPLE, "16")
+    detail = is_a_problem(client.post("/v1/stories", json=size), 422)
+    assert "64x56" in detail
+    assert "multiples of 16" in detail
+    assert client.post("/v1/stories", json={"width": 64, "height": 48}).status_code == 201
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ import pytest
 from fake_generator import load
 from sqlalchemy import func, select, text
 
+from fw_model.errors import ConfigError
 from serve import jobs
 from serve.config import LeaseConfig, ServingConfig
 from serve.errors import ConflictError
-from serve.stores import idempotency, shots, stories
+from serve.stores import facts, idempotency, shots, stories
 from serve.stores.blobs import BlobStore
-from serve.stores.database import Database, database_url
+from serve.stores.database import Database, with_driver
 from serve.stores.idempotency import IdempotencyKey
 from serve.stores.shots import ShotSettings
 from serve.stores.stories import LIVE
@@ -30,10 +31,9 @@ pytestmark = [
 
 
 @pytest.fixture
-def database(tmp_path, monkeypatch):
+def database():
     """An empty schema in the test server's database."""
-    monkeypatch.setenv("DATABASE_URL", os.environ["FILMWEAVER_TEST_POSTGRES_URL"])
-    opened = Database(database_url(tmp_path))
+    opened = Database(with_driver(os.environ["FILMWEAVER_TEST_POSTGRES_URL"]))
     with opened.writing() as session:
         session.execute(text("DROP SCHEMA public CASCADE"))
         session.execute(text("CREATE SCHEMA public"))
@@ -64,6 +64,14 @@ def test_every_table_is_there(database):
     with database.reading() as session:
         names = set(session.scalars(text("SELECT tablename FROM pg_tables")))
     assert set(Base.metadata.tables) <= names
+
+
+def test_the_first_model_binds_the_database(database):
+    for rebind, model in ((False, "a"), (False, "a"), (True, "b"), (False, "b")):
+        with database.writing() as session:
+            facts.bind(session, facts.MODEL, model, rebind=rebind)
+    with database.writing() as session, pytest.raises(ConfigError, match="rebind"):
+        facts.bind(session, facts.MODEL, "a", rebind=False)
 
 
 def test_many_workers_commit_every_chunk_once(database, tmp_path):
