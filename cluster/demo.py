@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import shutil
 import signal
 import socket
@@ -171,14 +172,20 @@ def _server(run: DemoRun, settings: FilmWeaverConfig, checkpoint: Path) -> Itera
     port = _free_port(settings.serving.port)
     tree = settings.model_dump(mode="json")
     tree["model"]["checkpoint"] = str(checkpoint)
-    tree["serving"] |= {"data_dir": str(run.work / "serve"), "port": port}
+    tree["serving"] |= {"data_dir": str(run.work / "serve"), "blobs_uri": None, "port": port}
     config = run.work / "serve.yaml"
     config.write_text(yaml.safe_dump(tree), encoding="utf-8")
     command = [sys.executable, "-m", "cluster.cli", "serve", "--config", str(config)]
+    # Stories of a real server must not be drawn by the demo's model: the state is its own.
+    environment = {name: text for name, text in os.environ.items() if name != "DATABASE_URL"}
     log_path = run.work / "serve.log"
     with log_path.open("w", encoding="utf-8") as log_file:
         process = subprocess.Popen(
-            command, stdout=log_file, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            env=environment,
+            stdout=log_file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             url = f"http://{settings.serving.host}:{port}"

@@ -7,21 +7,23 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import uvicorn
+import yaml
 from PIL import Image
 
 from cluster.config import load_config
-from cluster.demo import WORK_MARK, _ask, _clear, _free_port, run_demo
+from cluster.demo import WORK_MARK, DemoRun, _ask, _clear, _free_port, _server, run_demo
 from cluster.demo_report import write_report
 from cluster.demo_story import write_story_of_captions, write_toy_story
 from cluster.story_client import ServerError, StoryClient
 from cluster.storyboard import MODE_WORDS
-from fw_model.errors import ConfigError, DataError
+from fw_model.errors import CapacityError, ConfigError, DataError
 from fw_model.media.video import read_frames
 from fw_model.story import StoryFile, load_story
 from pipelines.toyfilms.config import ToyFilmsConfig
@@ -184,6 +186,34 @@ def test_films_that_the_demo_would_empty_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="move the films"):
         run_demo(load_config("demo"), films, tmp_path)
     assert films.is_dir()
+
+
+def test_the_demos_server_has_a_state_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = {}
+
+    class EndsAtOnce:
+        def __init__(self, command: list[str], **options: Any) -> None:
+            started.update(options, config=yaml.safe_load(Path(command[-1]).read_text()))
+
+        def poll(self) -> int:
+            return 1
+
+    monkeypatch.setenv("DATABASE_URL", "postgresql://production/stories")
+    monkeypatch.setattr("cluster.demo.subprocess.Popen", EndsAtOnce)
+    settings = load_config("demo", None, ["serving.blobs_uri=s3://production"])
+    run = DemoRun(tmp_path)
+    run.work.mkdir()
+    with (
+        pytest.raises(CapacityError, match=r"serve\.log"),
+        _server(run, settings, tmp_path / "checkpoint"),
+    ):
+        pass
+    assert "DATABASE_URL" not in started["env"]
+    assert "PATH" in started["env"]
+    assert started["config"]["serving"]["blobs_uri"] is None
+    assert Path(started["config"]["serving"]["data_dir"]).is_relative_to(run.work)
 
 
 def test_a_taken_port_is_left_alone() -> None:
