@@ -3,6 +3,7 @@
 import contextlib
 import json
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -137,6 +138,17 @@ def test_a_refusal_is_the_servers_own_sentence(server: str, tmp_path: Path) -> N
     with pytest.raises(ServerError, match="image"):
         client.make_story(StoryFile(shots=shots), base_dir=tmp_path, on_progress=lambda *_: None)
     client.close()
+
+
+def test_the_requests_in_the_documentation_leave_a_film(
+    server: str, tmp_path: Path, project_dir: Path
+) -> None:
+    page = (project_dir / "docs" / "serving.md").read_text()
+    script = page.split("```bash\n")[1].split("```")[0]
+    words = script.replace("localhost:8000", server.removeprefix("http://"))
+    done = subprocess.run(["bash", "-euc", words], cwd=tmp_path, capture_output=True, check=False)
+    assert done.stdout == b"done\n", done.stderr
+    assert len(read_frames(tmp_path / "film.mp4")) > 0
 
 
 def test_the_report_holds_everything_it_shows(tmp_path: Path, curated: Path) -> None:
