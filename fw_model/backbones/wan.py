@@ -1,4 +1,6 @@
-"""Wan 2.1 / 2.2 text-to-video: the stock diffusers transformer reading FilmWeaver's caches.
+"""Wan text-to-video: the stock diffusers transformer reading FilmWeaver's caches.
+
+Models of one transformer (Wan 2.1, Wan 2.2 TI2V-5B); the two experts of Wan 2.2 A14B are refused.
 
 B batch, C channels, F x h x w latent cells, L tokens, S segments, D model width. The stock module
 keeps its parameters and their names; the only new ones embed the coarse patches of the tiers.
@@ -15,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import WanTransformer3DModel
 from einops import rearrange
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -24,6 +27,7 @@ from fw_model.backbones.rope import rotary_table, token_positions
 from fw_model.cache.config import CacheConfig, Kernel
 from fw_model.cache.context import Segment
 from fw_model.errors import CheckpointError, ConfigError, InputError
+from fw_model.weights import check_complete
 
 CONTEXT_PATCH_FILE = "context_patch.safetensors"
 COORDINATE_CHANNELS = 2
@@ -259,21 +263,22 @@ class WanBackbone(nn.Module):
             raise CheckpointError(
                 f"{folder} holds no transformer/config.json; give a diffusers-layout Wan folder."
             )
-        try:
-            transformer = WanTransformer3DModel.from_pretrained(str(where), torch_dtype=dtype)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"Cannot load the transformer in {where}: {error}") from error
-        backbone = cls(transformer, cache)
-        patches = where / CONTEXT_PATCH_FILE
-        if patches.is_file():
-            missing, unexpected = backbone.context_patch.load_state_dict(
-                load_file(str(patches)), strict=False
+        if (folder / "transformer_2").is_dir():
+            raise CheckpointError(
+                f"{folder} holds two transformers (transformer_2/: Wan 2.2 A14B's experts for high "
+                "and low noise), and only models of one are run; use Wan 2.1 text-to-video or "
+                "Wan 2.2 TI2V-5B."
             )
-            if missing or unexpected:
-                raise CheckpointError(
-                    f"{patches} was trained for other cache levels (missing {missing}, "
-                    f"unexpected {unexpected}); use the levels in its filmweaver.json."
-                )
+        try:
+            transformer, loaded = WanTransformer3DModel.from_pretrained(
+                str(where), torch_dtype=dtype, output_loading_info=True
+            )
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise CheckpointError(f"Cannot load the transformer in {where}: {error}") from error
+        check_complete(where, loaded["missing_keys"])
+        backbone = cls(transformer, cache)
+        if (where / CONTEXT_PATCH_FILE).is_file():
+            _load_context_patch(backbone, where / CONTEXT_PATCH_FILE)
         backbone.context_patch.to(dtype)
         return backbone
 
@@ -291,6 +296,21 @@ class WanBackbone(nn.Module):
             k: v.detach().to("cpu", wanted) for k, v in self.context_patch.state_dict().items()
         }
         save_file(_unshared(patches), str(where / CONTEXT_PATCH_FILE), {"format": "pt"})
+
+
+def _load_context_patch(backbone: WanBackbone, path: Path) -> None:
+    try:
+        saved = load_file(str(path))
+        missing, unexpected = backbone.context_patch.load_state_dict(saved, strict=False)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} does not load ({error}); copy it again or train again."
+        ) from error
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{path} was trained for other cache levels (missing {missing}, "
+            f"unexpected {unexpected}); use the levels in its filmweaver.json."
+        )
 
 
 def _inflate(patch_embedding: nn.Conv3d, kernel: Kernel) -> nn.Conv3d:

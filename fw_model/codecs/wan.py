@@ -19,8 +19,10 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import (
     WanResample,
     unpatchify,
 )
+from safetensors import SafetensorError
 
 from fw_model.errors import CheckpointError, InputError
+from fw_model.weights import check_complete
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +63,14 @@ class WanCodec:
     ) -> WanCodec:
         """Load a VAE folder in diffusers layout; CheckpointError if it is none."""
         try:
-            vae = AutoencoderKLWan.from_pretrained(str(folder), torch_dtype=dtype)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            vae, loaded = AutoencoderKLWan.from_pretrained(
+                str(folder), torch_dtype=dtype, output_loading_info=True
+            )
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise CheckpointError(
                 f"{folder} is no Wan VAE in diffusers layout: {_first_line(error)}"
             ) from error
+        check_complete(Path(folder), loaded["missing_keys"])
         return cls(vae.to(device))
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 
 import open_clip
 import torch
+from safetensors import SafetensorError
 
 from fw_model.errors import CheckpointError
 
@@ -25,7 +26,7 @@ def load_clip(folder: str | Path, device: torch.device | str) -> Any:
     _check(Path(folder))
     try:
         model = open_clip.create_model(f"local-dir:{folder}", device=device, precision="fp32")
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"The CLIP model in {folder} does not load: {error}") from error
     return model.eval().requires_grad_(False)
 

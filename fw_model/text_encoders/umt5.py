@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, UMT5EncoderModel
 
 from fw_model.errors import CheckpointError
+from fw_model.weights import check_complete
 
 MAX_TOKENS: Final = 512  # what the Wan transformers were trained with
 
@@ -52,11 +54,16 @@ class Umt5TextEncoder:
                 raise CheckpointError(f"{folder} has no {part}/ folder; give a whole Wan model.")
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(folder / "tokenizer"))
-            model = UMT5EncoderModel.from_pretrained(str(folder / "text_encoder"), dtype=dtype)
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
+            model, loaded = UMT5EncoderModel.from_pretrained(
+                str(folder / "text_encoder"), dtype=dtype, output_loading_info=True
+            )
+        except (
+            OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError,
+        ) as error:  # fmt: skip
             raise CheckpointError(
                 f"The UMT5 text encoder in {folder} does not load: {error}"
             ) from error
+        check_complete(folder / "text_encoder", loaded["missing_keys"])
         config = (folder / "text_encoder" / "config.json").read_bytes()
         name = f"umt5-{hashlib.sha256(config).hexdigest()[:12]}"
         return cls(model.to(device), tokenizer, model_id=name)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import open_clip
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
@@ -96,6 +98,21 @@ def test_a_wan_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
     (tmp_path / "text_encoder").mkdir()
     with pytest.raises(CheckpointError, match="tokenizer"):
         Umt5TextEncoder.load(tmp_path)
+
+
+def test_umt5_weights_that_lack_tensors_or_are_cut_off_are_named(
+    wan_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(wan_folder, tmp_path / "wan"))
+    weights = folder / "text_encoder" / "model.safetensors"
+    state = load_file(str(weights))
+    kept = {name: tensor for name, tensor in state.items() if "DenseReluDense" not in name}
+    save_file(kept, str(weights), {"format": "pt"})
+    with pytest.raises(CheckpointError, match="3 tensors are missing"):
+        Umt5TextEncoder.load(folder)
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="does not load"):
+        Umt5TextEncoder.load(folder)
 
 
 @pytest.mark.parametrize("kind", ["clip", "umt5"])
