@@ -24,12 +24,13 @@ from fw_model.codecs.base import Codec
 from fw_model.config import StrictModel, validate
 from fw_model.embedders.base import Embedder
 from fw_model.errors import CheckpointError, ConfigError
+from fw_model.fingerprint import fingerprint_folders
 from fw_model.registry import resolve
 from fw_model.text_encoders.base import TextEncoder
 
 TINY = Path(__file__).parent / "assets" / "tiny"
 RECORD_FILE = "filmweaver.json"
-FINGERPRINT_BYTES = 4 * 2**20
+Part = Literal["transformer", "vae", "clip", "text_encoder"]
 
 BACKBONES = {"wan": "fw_model.backbones.wan:WanBackbone"}
 CODECS = {"wan": "fw_model.codecs.wan:WanCodec"}
@@ -202,7 +203,7 @@ def load_backbone(config: ModelConfig) -> Backbone:
     """Load the transformer, ready to predict."""
     kind = resolve(config.backbone.kind, BACKBONES, "backbone")
     cache = load_record(config).cache
-    if config.backbone.scratch is not None and config.checkpoint is None:
+    if _is_new(config):
         backbone = kind.from_scratch(config.backbone.scratch, cache, config.backbone.scratch_seed)
         backbone = backbone.to(config.torch_dtype())
     else:
@@ -213,7 +214,7 @@ def load_backbone(config: ModelConfig) -> Backbone:
 
 def load_codec(config: ModelConfig) -> Codec:
     """Load the video VAE (float32: it is small beside the transformer, and exact)."""
-    folder = Path(config.codec.path) if config.codec.path else _require(config, "vae")
+    folder = _vae_folder(config) or _require(config, "vae")
     kind = resolve(config.codec.kind, CODECS, "codec")
     return kind.load(folder, device=config.torch_device(), dtype=torch.float32)  # type: ignore[no-any-return]
 
@@ -226,16 +227,11 @@ def load_embedder(config: ModelConfig) -> Embedder:
 
 def load_text_encoder(config: ModelConfig) -> TextEncoder:
     """Load UMT5 where the model has one, else CLIP's text tower, unless `kind` says which."""
-    own, device = config.text_encoder.path, config.torch_device()
-    kind = config.text_encoder.kind
-    saved = _find(config, "text_encoder")
-    if kind == "auto":
-        kind = "clip" if saved is None else "umt5"
-    encoder = resolve(kind, TEXT_ENCODERS, "text encoder")
+    kind, folder = _text_encoder_source(config)
+    encoder, device = resolve(kind, TEXT_ENCODERS, "text encoder"), config.torch_device()
     if kind == "clip":
-        folder = Path(own) if own else _clip_folder(config)
         return encoder.load(folder, device=device)  # type: ignore[no-any-return]
-    folder = Path(own) if own else _require(config, "text_encoder").parent
+    folder = folder or _require(config, "text_encoder").parent
     return encoder.load(folder, device=device, dtype=config.torch_dtype())  # type: ignore[no-any-return]
 
 
@@ -245,25 +241,16 @@ def model_fingerprint(config: ModelConfig) -> str:
     return hashlib.sha256((load_record(config).model_dump_json() + parts).encode()).hexdigest()[:16]
 
 
-def part_fingerprint(config: ModelConfig, parts: Sequence[str]) -> str:
-    """Return a hash of what the files of some parts of a model hold.
+def part_fingerprint(config: ModelConfig, parts: Sequence[Part]) -> str:
+    """Return a hash of some parts of a model: of each its kind and what its loader reads."""
+    prints = [fingerprint_folders(*_part_source(config, part)) for part in parts]
+    return hashlib.sha256("\n".join(prints).encode()).hexdigest()[:16]
 
-    Of a large file its size and both ends are read: weights that were trained on differ there.
-    """
-    digest = hashlib.sha256()
-    for part in parts:
-        folder = _clip_folder(config) if part == "clip" else _find(config, part)
-        if folder is None:
-            continue
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                size = path.stat().st_size
-                digest.update(f"{part}/{path.relative_to(folder)}:{size}".encode())
-                with path.open("rb") as file:
-                    digest.update(file.read(FINGERPRINT_BYTES))
-                    file.seek(max(file.tell(), size - FINGERPRINT_BYTES))
-                    digest.update(file.read())
-    return digest.hexdigest()[:16]
+
+def encoding_parts(config: ModelConfig) -> dict[str, str]:
+    """Return the fingerprints of the parts that a transformer learns to speak to, by name."""
+    parts: tuple[Part, ...] = ("vae", "text_encoder")
+    return {part: part_fingerprint(config, (part,)) for part in parts}
 
 
 def resolve_folder(path: str) -> Path:
@@ -321,3 +308,48 @@ def _clip_folder(config: ModelConfig) -> Path:
     if config.embedder.path:
         return Path(config.embedder.path)
     return _find(config, "clip") or TINY / "clip"
+
+
+def _vae_folder(config: ModelConfig) -> Path | None:
+    return Path(config.codec.path) if config.codec.path else _find(config, "vae")
+
+
+def _text_encoder_source(config: ModelConfig) -> tuple[str, Path | None]:
+    """Return the kind of the text encoder, `auto` decided, and the folder that it is loaded from.
+
+    CLIP is a folder; others are text_encoder/ and tokenizer/ of a model folder.
+    """
+    kind, own = config.text_encoder.kind, config.text_encoder.path
+    saved = _find(config, "text_encoder")
+    if kind == "auto":
+        kind = "clip" if saved is None else "umt5"
+    if own:
+        return kind, Path(own)
+    if kind == "clip":
+        return kind, _clip_folder(config)
+    return kind, None if saved is None else saved.parent
+
+
+def _is_new(config: ModelConfig) -> bool:
+    """Tell whether the transformer starts from random weights."""
+    return config.backbone.scratch is not None and config.checkpoint is None
+
+
+def _part_source(config: ModelConfig, part: Part) -> tuple[str, list[Path]]:
+    """Return the kind of a part and the folders that its loader reads; none where there is none."""
+    if part == "vae":
+        return config.codec.kind, _present(_vae_folder(config))
+    if part == "clip":
+        return config.embedder.kind, [_clip_folder(config)]
+    if part == "text_encoder":
+        kind, folder = _text_encoder_source(config)
+        if folder is None or not (folder / "text_encoder").is_dir():
+            return kind, _present(folder)
+        return kind, [folder / "text_encoder", folder / "tokenizer"]
+    if _is_new(config):
+        return config.backbone.model_dump_json(), []
+    return config.backbone.kind, _present(_find(config, "transformer"))
+
+
+def _present(folder: Path | None) -> list[Path]:
+    return [] if folder is None else [folder]

@@ -1,7 +1,8 @@
 """Curated scenes -> whole-shot latents, keyframe latents, text and CLIP embeddings, as Parquet.
 
 The graph is one line: a row is a video, an actor holds the frozen models, a batch commits as one
-part. Run again, it encodes what is missing and drops what the curated tables no longer hold.
+part. Run again, it encodes what is missing or failed and drops what the curated tables no longer
+hold.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pydantic import Field
 
 from fw_model.config import StrictModel
 from fw_model.errors import DataError
-from fw_model.model import ModelConfig, load_record, part_fingerprint
+from fw_model.model import ModelConfig, encoding_parts, load_record, part_fingerprint
 from fw_model.training.dataset import FORMAT_VERSION, EncodedMeta
 from pipelines.encoded_store import EncodedStore
 from pipelines.encoding import (
@@ -37,6 +38,8 @@ from pipelines.storage import Store
 from pipelines.writer import read_published
 
 logger = logging.getLogger(__name__)
+
+FAILURES_SHOWN = 5
 
 
 class EncodeConfig(StrictModel):
@@ -59,12 +62,15 @@ class EncodeSummary:
     """What an encoding run left. videos = encoded + empty + failed."""
 
     videos: int
-    encoded_now: int
+    tried_now: int
+    encoded: int
     failed: int
     empty: int
     shots: int
     keyframes: int
     texts: int
+    failures: tuple[str, ...]
+    """Address and reason of the first few that failed."""
 
 
 class EncodeVideos:
@@ -136,10 +142,16 @@ def run_encode(
     counts = store.publish({v.video_id: v.captions_hash for v in videos})
     summary = _summary(store, counts, len(missing))
     _write_summary(output, summary)
+    for failure in summary.failures:
+        logger.warning("encode: failed: %s", failure)
+    if summary.failed > len(summary.failures):
+        logger.warning("encode: %d more failed", summary.failed - len(summary.failures))
     if summary.shots == 0:
+        first = f" (first: {summary.failures[0]})" if summary.failures else ""
         raise DataError(
-            f"None of the {summary.videos} videos of {curated} gave a shot; see the detail column "
-            f"of {output / 'sources'}."
+            f"None of the {summary.videos} videos of {curated} gave a shot: {summary.empty} are "
+            f"empty, {summary.failed} failed{first}; the others are in the detail column of "
+            f"{output / 'sources'}, and the same command tries them again."
         )
     return summary
 
@@ -165,7 +177,7 @@ def encoded_meta(config: EncodeConfig, model: ModelConfig) -> EncodedMeta:
     models = load_frozen_models(model)
     form = frame_format(model, config, models)
     identity = {
-        "fingerprint": part_fingerprint(model, ("vae", "clip", "text_encoder", "tokenizer")),
+        "fingerprint": part_fingerprint(model, ("vae", "clip", "text_encoder")),
         "format": asdict(form),
         "version": FORMAT_VERSION,
     }
@@ -186,6 +198,7 @@ def encoded_meta(config: EncodeConfig, model: ModelConfig) -> EncodedMeta:
             "text_encoder": models.text_encoder.model_id,
             "embedder": models.embedder.model_id,
         },
+        parts=encoding_parts(model),
     )
 
 
@@ -237,20 +250,24 @@ def _num_actors(config: EncodeConfig, num_videos: int) -> int:
     return max(1, min(wanted, -(-num_videos // config.videos_per_part)))
 
 
-def _summary(store: EncodedStore, counts: dict[str, int], encoded_now: int) -> EncodeSummary:
-    statuses = [
-        status
+def _summary(store: EncodedStore, counts: dict[str, int], tried_now: int) -> EncodeSummary:
+    rows = [
+        row
         for file in sorted((store.folder / "sources").glob("*.parquet"))
-        for status in pq.read_table(file, columns=["status"])["status"].to_pylist()
+        for row in pq.read_table(file, columns=["uri", "status", "detail"]).to_pylist()
     ]
+    statuses = [row["status"] for row in rows]
+    failures = sorted(f"{row['uri']}: {row['detail']}" for row in rows if row["status"] == "failed")
     return EncodeSummary(
-        videos=len(statuses),
-        encoded_now=encoded_now,
+        videos=len(rows),
+        tried_now=tried_now,
+        encoded=statuses.count("encoded"),
         failed=statuses.count("failed"),
         empty=statuses.count("empty"),
         shots=counts["shots"],
         keyframes=counts["keyframes"],
         texts=counts["texts"],
+        failures=tuple(failures[:FAILURES_SHOWN]),
     )
 
 

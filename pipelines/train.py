@@ -13,6 +13,7 @@ from typing import Any
 
 from fw_model.errors import CapacityError, FilmWeaverError
 from fw_model.model import ModelConfig, load_record
+from fw_model.training.build import check_encoded_with
 from fw_model.training.config import TrainingConfig
 from fw_model.training.dataset import EncodedDataset
 from fw_model.training.lock import only_training
@@ -50,6 +51,7 @@ def _train_on_ray(job: TrainJob) -> Path:
     from pipelines.training_worker import train_worker
 
     data = EncodedDataset(job.dataset)  # unpacked and checked here, before workers are started
+    check_encoded_with(job.model, data.meta)
     plan = TrainingPlan(job.config, load_record(job.model).cache, data)
     config = job.config
     state = committed_state(job.output)

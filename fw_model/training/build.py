@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+
 from peft import LoraConfig
+from torch import nn
 
 from fw_model.backbones.wan import WanBackbone
 from fw_model.errors import CheckpointError, ConfigError, DataError
-from fw_model.model import ModelConfig, load_backbone
+from fw_model.model import ModelConfig, encoding_parts, load_backbone
 from fw_model.training.config import LoraSettings, TrainingConfig
 from fw_model.training.dataset import EncodedMeta
 from fw_model.training.step import TrainingModel
+
+_log = logging.getLogger(__name__)
+_PART_NAMES = {"vae": "VAE", "text_encoder": "text encoder"}
 
 
 def build_training_model(
@@ -17,6 +24,7 @@ def build_training_model(
 ) -> TrainingModel:
     """Return the float32 module to train, on the CPU, alike in every process."""
     backbone = build_backbone(model, meta)
+    _check_channel_weight(config, backbone)
     if config.gradient_checkpointing:
         backbone.transformer.enable_gradient_checkpointing()
     backbone.requires_grad_(True)
@@ -39,6 +47,7 @@ def build_backbone(model: ModelConfig, meta: EncodedMeta) -> WanBackbone:
 
 def add_lora(backbone: WanBackbone, settings: LoraSettings) -> None:
     """Freeze the transformer and give it trainable adapters; tier embeddings stay trainable."""
+    _check_targets(backbone, settings.targets)
     backbone.transformer.requires_grad_(False)
     backbone.transformer.add_adapter(
         LoraConfig(
@@ -60,6 +69,48 @@ def merge_lora(backbone: WanBackbone) -> None:
             module.merge()
     recurse_remove_peft_layers(backbone.transformer)
     backbone.transformer._hf_peft_config_loaded = False
+
+
+def check_encoded_with(model: ModelConfig, meta: EncodedMeta) -> None:
+    """Raise DataError if the dataset comes from another VAE or text encoder than `model` has."""
+    if not meta.parts:
+        _log.warning(
+            "the dataset does not say which VAE and text encoder it was encoded with (it is of an "
+            "older version), so that they are the model's own is not checked"
+        )
+        return
+    own = encoding_parts(model)
+    for part, name in _PART_NAMES.items():
+        if meta.parts.get(part) != own[part]:
+            raise DataError(
+                f"The dataset was encoded with another {name} ({meta.parts.get(part)}) than the "
+                f"model {model.checkpoint or model.path!r} has ({own[part]}); encode it with the "
+                "model that is trained."
+            )
+
+
+def _check_channel_weight(config: TrainingConfig, backbone: WanBackbone) -> None:
+    weights = config.objective.channel_weight
+    if weights is not None and len(weights) != backbone.latent_channels:
+        raise ConfigError(
+            f"training.objective.channel_weight has {len(weights)} weights but the model's latents "
+            f"have {backbone.latent_channels} channels; give one weight a channel."
+        )
+
+
+def _check_targets(backbone: WanBackbone, targets: Sequence[str]) -> None:
+    modules = dict(backbone.transformer.named_modules())
+    linear = {name for name, module in modules.items() if isinstance(module, nn.Linear)}
+    for target in targets:
+        meant = {name for name in modules if name == target or name.endswith(f".{target}")}
+        if not meant or meant - linear:
+            known = sorted(
+                {name.split(".", 3)[-1] for name in linear if name.startswith("blocks.")}
+            )
+            raise ConfigError(
+                f"training.lora.targets names {target!r}, which is no linear layer of the "
+                f"transformer; those of its blocks are {', '.join(known)}."
+            )
 
 
 def _check_fits(backbone: WanBackbone, meta: EncodedMeta) -> None:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fw_model.config import StrictModel, validate
-from fw_model.errors import DataError
+from fw_model.errors import ConfigError, DataError
 
 FORMAT_VERSION = 1
 META_FILE = "meta.json"
@@ -82,7 +82,11 @@ class EncodedMeta(StrictModel):
     max_text_tokens: int = Field(ge=1, description="Tokens the text encoder pads to.")
     text_width: int = Field(ge=1, description="Width of a text token.")
     embedding_width: int = Field(ge=1, description="Width of a CLIP embedding.")
-    models: dict[str, str] = Field(description="Identity of the codec, text encoder and embedder.")
+    models: dict[str, str] = Field(description="Names of the model, text encoder and embedder.")
+    parts: dict[str, str] = Field(
+        default_factory=dict,
+        description="Fingerprints of the VAE and the text encoder; none in older datasets.",
+    )
 
 
 def text_id(text: str) -> str:
@@ -95,7 +99,7 @@ class EncodedDataset:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.meta = _read_meta(self.folder)
+        self.meta = read_meta(self.folder)
         shots = _MappedTable(self.folder, "shots", ("video_id", "index", "shot_id"))
         keyframes = _MappedTable(self.folder, "keyframes", ("shot_id", "frame", "keyframe_id"))
         texts = _MappedTable(self.folder, "texts", ("text_id",))
@@ -217,8 +221,12 @@ def _map_table(folder: Path, name: str) -> pa.Table:
                 _unpack(files, unpacked, SCHEMAS[name])
             except PermissionError:
                 continue  # a dataset on read-only storage: use the machine's own disk
-            except pa.ArrowInvalid as error:
-                raise DataError(f"{folder / name} cannot be read: {error}.") from error
+            except (pa.ArrowException, OSError, ValueError) as error:
+                if getattr(error, "errno", None) is not None:
+                    raise  # the disk's fault, not the file's
+                raise DataError(
+                    f"{folder / name} cannot be read ({error}); encode the dataset again."
+                ) from error
         return pa.ipc.open_file(pa.memory_map(str(unpacked))).read_all()
     raise DataError(f"Neither {folder} nor the temporary folder can be written; free one of them.")
 
@@ -230,8 +238,10 @@ def _unpack(files: Sequence[Path], target: Path, schema: pa.Schema) -> None:
     try:
         with pa.ipc.new_file(temporary, schema) as writer:
             for file in files:
-                for batch in pq.ParquetFile(file).iter_batches(batch_size=64, columns=schema.names):
-                    writer.write_batch(batch.cast(schema))
+                source = pq.ParquetFile(file)
+                _check_columns(file, source.schema_arrow.names, schema)
+                for batch in source.iter_batches(batch_size=64, columns=schema.names):
+                    writer.write_batch(batch.select(schema.names).cast(schema))
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -239,14 +249,24 @@ def _unpack(files: Sequence[Path], target: Path, schema: pa.Schema) -> None:
         raise
 
 
-def _read_meta(folder: Path) -> EncodedMeta:
+def _check_columns(file: Path, names: Sequence[str], schema: pa.Schema) -> None:
+    missing = [name for name in schema.names if name not in names]
+    if missing:
+        raise DataError(f"{file} has no column {missing[0]}; encode the dataset again.")
+
+
+def read_meta(folder: Path) -> EncodedMeta:
+    """Read `folder`/meta.json; DataError if there is none or it is of no use."""
     path = folder / META_FILE
     if not path.is_file():
         raise DataError(
             f"{folder} is no encoded dataset (it has no {META_FILE}); run `filmweaver encode` "
             "and give its output folder."
         )
-    meta = validate(EncodedMeta, json.loads(path.read_text(encoding="utf-8")), str(path))
+    try:
+        meta = validate(EncodedMeta, json.loads(path.read_text(encoding="utf-8")), str(path))
+    except (OSError, ValueError, RecursionError, ConfigError) as error:
+        raise DataError(f"{path} cannot be read ({error}); encode the dataset again.") from error
     if meta.format_version != FORMAT_VERSION:
         raise DataError(
             f"{folder} has layout version {meta.format_version}, this program reads "

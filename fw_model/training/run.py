@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fw_model.model import ModelConfig, load_record
-from fw_model.training.build import build_training_model
+from fw_model.training.build import build_training_model, check_encoded_with
 from fw_model.training.checkpoint import FolderStore
 from fw_model.training.config import TrainingConfig
 from fw_model.training.dataset import EncodedDataset
@@ -31,6 +31,7 @@ def train_here(config: TrainingConfig, model: ModelConfig, dataset: Path, output
 
 
 def _train(config: TrainingConfig, model: ModelConfig, data: EncodedDataset, output: Path) -> Path:
+    check_encoded_with(model, data.meta)
     cache = load_record(model).cache
     plan = TrainingPlan(config, cache, data)
     engine = PlainEngine(

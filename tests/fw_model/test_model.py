@@ -1,0 +1,161 @@
+"""A model folder: what its fingerprints follow, and what a damaged one is told to be."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from fw_model.errors import CheckpointError
+from fw_model.model import (
+    TINY,
+    BackboneConfig,
+    ModelConfig,
+    Part,
+    PartConfig,
+    encoding_parts,
+    load_backbone,
+    load_codec,
+    load_embedder,
+    load_record,
+    model_fingerprint,
+    part_fingerprint,
+    write_record,
+)
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+PLAIN = ModelConfig(device="cpu")
+
+
+def copied(folder: Path, part: str) -> Path:
+    return Path(shutil.copytree(TINY / part, folder / f"my-{part}"))
+
+
+def changed(folder: Path, part: str, file: str) -> Path:
+    """Copy a part of the tiny model and change one byte in the middle of one of its files."""
+    path = copied(folder, part) / file
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    return path.parent
+
+
+def with_vae(path: Path) -> ModelConfig:
+    return ModelConfig(device="cpu", codec=PartConfig(kind="wan", path=str(path)))
+
+
+def with_text(path: Path) -> ModelConfig:
+    return ModelConfig(device="cpu", text_encoder=PartConfig(kind="clip", path=str(path)))
+
+
+def test_a_vae_of_its_own_folder_changes_the_fingerprints_of_vae_and_model_only(
+    tmp_path: Path,
+) -> None:
+    own = with_vae(changed(tmp_path, "vae", WEIGHTS))
+    before, after = encoding_parts(PLAIN), encoding_parts(own)
+    assert before["vae"] != after["vae"] and before["text_encoder"] == after["text_encoder"]
+    assert model_fingerprint(own) != model_fingerprint(PLAIN)
+
+
+def test_a_text_encoder_of_its_own_folder_changes_the_fingerprints(tmp_path: Path) -> None:
+    own = with_text(changed(tmp_path, "clip", "open_clip_model.safetensors"))
+    before, after = encoding_parts(PLAIN), encoding_parts(own)
+    assert before["vae"] == after["vae"] and before["text_encoder"] != after["text_encoder"]
+    assert model_fingerprint(own) != model_fingerprint(PLAIN)
+
+
+def test_a_copy_of_the_same_files_has_the_same_fingerprint(tmp_path: Path) -> None:
+    assert encoding_parts(with_vae(copied(tmp_path, "vae"))) == encoding_parts(PLAIN)
+    assert encoding_parts(with_text(copied(tmp_path, "clip"))) == encoding_parts(PLAIN)
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae", "clip", "text_encoder"])
+def test_code_of_ones_own_changes_the_fingerprint_of_its_part(part: Part) -> None:
+    field = {"transformer": "backbone", "vae": "codec", "clip": "embedder"}.get(part, part)
+    kind = BackboneConfig if field == "backbone" else PartConfig
+    own = PLAIN.model_copy(update={field: kind(kind="my_package.mine:Mine")})
+    assert part_fingerprint(own, (part,)) != part_fingerprint(PLAIN, (part,))
+
+
+def test_new_weights_have_the_fingerprint_of_their_shape_and_seed() -> None:
+    prints = {
+        part_fingerprint(
+            ModelConfig(backbone=BackboneConfig(scratch={"num_layers": n}, scratch_seed=seed)),
+            ("transformer",),
+        )
+        for n, seed in ((1, 0), (2, 0), (2, 1))
+    }
+    assert len({*prints, part_fingerprint(PLAIN, ("transformer",))}) == 4
+
+
+def test_a_checkpoint_keeps_the_vae_and_the_text_encoder_of_its_base(tmp_path: Path) -> None:
+    shutil.copytree(TINY / "transformer", tmp_path / "transformer")
+    write_record(tmp_path, load_record(PLAIN))
+    trained = ModelConfig(device="cpu", checkpoint=str(tmp_path))
+    assert encoding_parts(trained) == encoding_parts(PLAIN)
+
+
+@pytest.mark.parametrize("size_mb", [1, 9, 70])
+def test_weights_that_differ_in_the_middle_of_a_large_file_differ(
+    size_mb: int, tmp_path: Path
+) -> None:
+    size = size_mb * 2**20
+    for name, byte in (("a", 0), ("b", 1)):
+        (tmp_path / name).mkdir()
+        with (tmp_path / name / WEIGHTS).open("wb") as file:
+            file.truncate(size)
+            file.seek(size // 3)
+            file.write(bytes([byte]) * (2 * 2**20 if size_mb == 70 else 1))
+            file.truncate(size)
+    one, other = (encoding_parts(with_vae(tmp_path / name))["vae"] for name in ("a", "b"))
+    assert one != other
+
+
+def without(prefix: str) -> Callable[[Path], None]:
+    def drop(path: Path) -> None:
+        state = load_file(str(path))
+        kept = {name: tensor for name, tensor in state.items() if not name.startswith(prefix)}
+        save_file(kept, str(path), {"format": "pt"})
+
+    return drop
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "load", "says"),
+    [
+        (f"transformer/{WEIGHTS}", without("blocks.1"), load_backbone, "27 tensors are missing"),
+        (f"transformer/{WEIGHTS}", truncate, load_backbone, "Cannot load the transformer"),
+        ("transformer/context_patch.safetensors", truncate, load_backbone, "does not load"),
+        (f"vae/{WEIGHTS}", without("decoder.mid"), load_codec, "tensors are missing"),
+        (f"vae/{WEIGHTS}", truncate, load_codec, "is no Wan VAE"),
+        ("clip/open_clip_model.safetensors", truncate, load_embedder, "does not load"),
+        ("clip/open_clip_model.safetensors", without("visual"), load_embedder, "does not load"),
+    ],
+)
+def test_a_damaged_part_is_named(
+    file: str,
+    damage: Callable[[Path], None],
+    load: Callable[[ModelConfig], object],
+    says: str,
+    tmp_path: Path,
+) -> None:
+    part = file.partition("/")[0]
+    shutil.copytree(TINY / part, tmp_path / part)
+    write_record(tmp_path, load_record(PLAIN))
+    damage(tmp_path / file)
+    with pytest.raises(CheckpointError, match=says) as caught:
+        load(ModelConfig(path=str(tmp_path), device="cpu"))
+    assert part in str(caught.value)
+
+
+def test_a_model_of_two_experts_is_refused(tmp_path: Path) -> None:
+    for part in ("transformer", "transformer_2"):
+        shutil.copytree(TINY / "transformer", tmp_path / part)
+    write_record(tmp_path, load_record(PLAIN))
+    with pytest.raises(CheckpointError, match=r"two transformers.*use Wan 2\.1"):
+        load_backbone(ModelConfig(path=str(tmp_path), device="cpu"))
