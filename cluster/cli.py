@@ -100,8 +100,14 @@ def encode(
     from pipelines.encode import run_encode
 
     with ray_session(settings.ray):
-        run_encode(settings.encode, settings.model, curated, output)
-    out.print(f"Dataset: {output}")
+        summary = run_encode(settings.encode, settings.model, curated, output)
+    out.print(
+        f"{summary.videos} videos: {summary.encoded} encoded, {summary.empty} empty,"
+        f" {summary.failed} failed; {summary.shots} shots. Dataset: {output}",
+        markup=False,
+    )
+    if summary.failed:
+        out.print("The same command tries what failed again.")
 
 
 @app.command()

@@ -1,8 +1,8 @@
 """The encoded dataset on disk: parts that appear whole, then become files of the tables.
 
 A batch of videos becomes a part, a folder of four Parquet files that is renamed into place. The
-sources table is the ledger: a video whose captions are the same is never encoded again. Nothing
-here holds more than a row group of latents in memory.
+sources table is the ledger: a video whose captions are the same is never encoded again, unless it
+failed. Nothing here holds more than a row group of latents in memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fw_model.errors import DataError, StorageError
-from fw_model.training.dataset import META_FILE, SCHEMAS, EncodedMeta
+from fw_model.training.dataset import META_FILE, SCHEMAS, EncodedMeta, read_meta
 from pipelines.encoding import SOURCES
 
 TABLE_SCHEMAS = {"sources": SOURCES, **SCHEMAS}
@@ -39,12 +39,12 @@ class EncodedStore:
         """Take the folder for rows of `meta`; DataError if it holds rows of another kind."""
         path = self.folder / META_FILE
         if path.is_file():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found.get("encode_hash") != meta.encode_hash:
+            found = read_meta(self.folder).encode_hash
+            if found != meta.encode_hash:
                 raise DataError(
-                    f"{self.folder} was encoded with another model or other settings "
-                    f"({found.get('encode_hash')}, now {meta.encode_hash}); give another output "
-                    "folder or remove this one."
+                    f"{self.folder} was encoded with another model, other settings or an older "
+                    f"version ({found}, now {meta.encode_hash}); give another output folder or "
+                    "remove this one."
                 )
         with _disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -53,12 +53,10 @@ class EncodedStore:
             os.replace(temporary, path)
 
     def encoded(self) -> dict[str, str]:
-        """Return the captions hash of each video that is done, failed ones included."""
-        done: dict[str, str] = {}
-        for file in [*self._files("sources"), *self._part_files("sources")]:
-            table = pq.read_table(file, columns=["video_id", "captions_hash"])
-            done.update(zip(*(table[c].to_pylist() for c in table.column_names), strict=True))
-        return done
+        """Return the captions hash of each video that is done; one that failed is not."""
+        files = [*self._files("sources"), *self._part_files("sources")]
+        rows = [row for file in files for row in _ledger_rows(file)]
+        return {video: captions for video, captions, status in rows if status != "failed"}
 
     def write_part(self, tables: Mapping[str, pa.Table]) -> None:
         """Add the rows of a batch of videos; they appear all together."""
@@ -106,15 +104,17 @@ class EncodedStore:
             }
 
     def _owners(self, current: Mapping[str, str]) -> dict[str, Path]:
-        """Return the one part that each current video is read from."""
-        owners: dict[str, Path] = {}
-        for file in self._files("sources"):
-            table = pq.read_table(file, columns=["video_id", "captions_hash"])
-            columns = [table[c].to_pylist() for c in table.column_names]
-            for video, captions in zip(*columns, strict=True):
-                if current.get(video) == captions:
-                    owners[video] = file
-        return owners
+        """Return the one part that each current video is read from.
+
+        A video that failed and was tried again stands in two: what succeeded wins, then the newer.
+        """
+        ranked = [
+            (status != "failed", file.stat().st_mtime_ns, file, video)
+            for file in self._files("sources")
+            for video, captions, status in _ledger_rows(file)
+            if current.get(video) == captions
+        ]
+        return {video: file for _, _, file, video in sorted(ranked)}
 
     def _drop_others(self, part: str, videos: set[str]) -> None:
         """Leave only the rows of `videos` in the four files of `part`."""
@@ -140,6 +140,12 @@ class EncodedStore:
     def _part_files(self, name: str) -> list[Path]:
         files = [part / f"{name}.parquet" for part in self._parts()]
         return [file for file in files if file.is_file()]
+
+
+def _ledger_rows(file: Path) -> list[tuple[str, str, str]]:
+    """Return id, captions hash and status of the videos in a file of the sources table."""
+    table = pq.read_table(file, columns=["video_id", "captions_hash", "status"])
+    return list(zip(*(table[c].to_pylist() for c in table.column_names), strict=True))
 
 
 def _filter_file(file: Path, column: str, kept: set[str]) -> None:

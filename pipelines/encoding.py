@@ -1,6 +1,6 @@
 """What a video's captioned shots become: latents, keyframe latents and embeddings, as Arrow tables.
 
-Pure: decodes and runs models, knows nothing of Ray, resuming or files of the dataset.
+Fetches, decodes and runs models; knows nothing of Ray, resuming or files of the dataset.
 F frames, H x W pixels, C channels, f latents, h x w latent cells.
 """
 
@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from fw_model.codecs.base import Codec
 from fw_model.embedders.base import Embedder
-from fw_model.errors import MediaError
+from fw_model.errors import MediaError, StorageError
 from fw_model.media.keyframes import select_keyframe_indices
 from fw_model.media.video import iter_frames, probe, uint8_to_frames
 from fw_model.text_encoders.base import TextEncoder
 from fw_model.training.dataset import KEYFRAMES, SHOTS, TEXTS, text_id
+from pipelines.storage import local_copy
 
 Pixels = NDArray[np.uint8]
 logger = logging.getLogger(__name__)
@@ -132,12 +133,20 @@ def _video_spans(video_id: str, uri: str, fps: float, shots: list[ShotSpan]) -> 
 
 
 def decode_shots(video: VideoSpans, form: FrameFormat) -> Iterator[DecodedShot]:
-    """Decode a video once and yield its shots as they end; MediaError if it breaks off.
+    """Fetch and decode a video once and yield its shots as they end.
 
     The picture is scaled to cover the format and cropped at its centre; frames are taken at the
-    format's rate, nearest in time.
+    format's rate, nearest in time. StorageError if it cannot be fetched, MediaError if it breaks
+    off.
     """
-    info = probe(video.uri)
+    with local_copy(video.uri) as path:
+        yield from _decode_file(path, video, form)
+
+
+def _decode_file(path: str, video: VideoSpans, form: FrameFormat) -> Iterator[DecodedShot]:
+    info = probe(path)
+    if not info.has_video:
+        raise MediaError(f"{video.uri} has no video stream; it changed: curate it again.")
     fps = video.fps or float(info.fps) or form.fps
     scale = max(form.width / info.width, form.height / info.height)
     size = (round(info.width * scale), round(info.height * scale))
@@ -145,7 +154,7 @@ def decode_shots(video: VideoSpans, form: FrameFormat) -> Iterator[DecodedShot]:
         (DecodedShot(span), _wanted_frames(span, fps, form), _keyframes_of(span))
         for span in video.shots
     ]
-    for number, frame in enumerate(iter_frames(video.uri, size=size)):
+    for number, frame in enumerate(iter_frames(path, size=size)):
         cropped: Pixels | None = None
         for shot, wanted, keyframes in waiting:
             if shot.span.start > number:
@@ -173,11 +182,11 @@ def encode_video(
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the SOURCES row, SHOTS rows and KEYFRAMES rows of one video.
 
-    A video that cannot be decoded becomes a row that says why; nothing raises on data.
+    A video that cannot be fetched or decoded becomes a row that says why; nothing raises on data.
     """
     try:
         shots = [s for s in decode_shots(video, form) if _trim(s, form.temporal_factor)]
-    except MediaError as error:
+    except (MediaError, StorageError) as error:
         return _source_row(video, "failed", str(error), 0, 0), [], []
     latents = _encode_frames([np.stack(s.frames) for s in shots], models.codec, vae_batch)
     shot_rows = [

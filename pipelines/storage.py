@@ -6,9 +6,11 @@ upload has ended. Knows nothing about what the files hold.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -153,6 +155,20 @@ def fetch_local(uri: str) -> tuple[str, bool]:
         Path(copy).unlink(missing_ok=True)
         raise
     return copy, True
+
+
+@contextlib.contextmanager
+def local_copy(uri: str) -> Iterator[str]:
+    """Give a local path with the content of `uri` while the block runs; StorageError without."""
+    try:
+        path, is_copy = fetch_local(uri)
+    except OSError as error:
+        raise StorageError(f"Cannot read {uri}: {_why(error)}.") from error
+    try:
+        yield path
+    finally:
+        if is_copy:
+            Path(path).unlink(missing_ok=True)
 
 
 def _why(error: OSError) -> str:

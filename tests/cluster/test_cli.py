@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,22 @@ def test_a_bad_story_leaves_nothing_behind(
     assert sentence is not None and words in sentence
     assert "\n" not in sentence
     assert {path.name for path in tmp_path.iterdir()} == {"story.yaml"}
+
+
+@pytest.mark.parametrize("failed", [0, 2])
+def test_encode_says_how_many_videos_failed(
+    failed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cluster.ray_start
+    import pipelines.encode
+
+    summary = pipelines.encode.EncodeSummary(
+        videos=7, tried_now=3, encoded=4, failed=failed, empty=1, shots=9, keyframes=9, texts=5,
+        failures=("v.mp4: gone",) * failed,
+    )  # fmt: skip
+    monkeypatch.setattr(cluster.ray_start, "ray_session", lambda _: nullcontext())
+    monkeypatch.setattr(pipelines.encode, "run_encode", lambda *_: summary)
+    result = CliRunner().invoke(app, ["encode", str(tmp_path), str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert f"7 videos: 4 encoded, 1 empty, {failed} failed; 9 shots" in result.output
+    assert ("tries what failed again" in result.output) == (failed > 0)

@@ -1,19 +1,29 @@
 """Encoding: spans to latents at the model's size and rate, committed once, resumed, cleaned."""
 
+import json
+import shutil
+import tempfile
+import wave
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from pyarrow import fs
 
 from fw_model.errors import DataError, MediaError
 from fw_model.media.video import VideoWriter
+from fw_model.model import TINY, ModelConfig, PartConfig
 from fw_model.training.dataset import FORMAT_VERSION, EncodedDataset, EncodedMeta
+from pipelines import storage
 from pipelines.encode import (
     BatchEncoder,
     EncodeConfig,
+    _summary,
+    encoded_meta,
     read_curated,
     video_from_json,
     video_to_json,
@@ -27,6 +37,7 @@ from pipelines.encoding import (
     decode_shots,
     spans_of_scenes,
 )
+from pipelines.storage import filesystem
 
 FORM = FrameFormat(width=16, height=16, fps=12.0, max_frames=60, temporal_factor=4)
 
@@ -129,6 +140,38 @@ def test_a_video_shorter_than_when_it_was_curated_is_a_failed_row(film: Path) ->
     assert encoded["shots"].num_rows == encoded["keyframes"].num_rows == 0
 
 
+@pytest.mark.parametrize("address", ["file://{}", "memory://bucket/{}"])
+def test_a_video_is_read_by_its_address_as_curation_reads_it(
+    address: str, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bucket(uri: str) -> tuple[fs.FileSystem, str]:
+        if not uri.startswith("memory://"):
+            return filesystem(uri)
+        return fs.SubTreeFileSystem("/", fs.LocalFileSystem()), uri.removeprefix("memory://bucket/")
+
+    monkeypatch.setattr(storage, "filesystem", bucket)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    video = replace(spans(film, (0, 20)), uri=address.format(film))
+    encoded = BatchEncoder(MODELS, FORM, EncodeConfig())([video])
+    assert encoded["sources"].to_pylist()[0]["detail"] == ""
+    assert encoded["shots"]["num_latents"].to_pylist() == [3]
+    assert not list(tmp_path.iterdir()), "the copy is left behind"
+    gone = replace(video, uri=address.format(tmp_path / "gone.mp4"))
+    (row,) = BatchEncoder(MODELS, FORM, EncodeConfig())([gone])["sources"].to_pylist()
+    assert row["status"] == "failed" and "gone.mp4" in row["detail"]
+
+
+def test_a_file_that_became_sound_alone_is_a_failed_row(tmp_path: Path) -> None:
+    path = tmp_path / "sound.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(16000))
+    (row,) = BatchEncoder(MODELS, FORM, EncodeConfig())([spans(path, (0, 8))])[
+        "sources"
+    ].to_pylist()
+    assert row["status"] == "failed" and "no video stream" in row["detail"]
+
+
 def encode_into(store: EncodedStore, *videos: VideoSpans) -> None:
     store.write_part(BatchEncoder(MODELS, FORM, EncodeConfig())(list(videos)))
 
@@ -163,6 +206,64 @@ def test_captions_that_changed_replace_the_old_rows_and_removed_videos_go(
     assert data.num_latents.tolist() == [5, 3]
     assert store.publish({"a": "c2"})["shots"] == 1
     assert EncodedDataset(tmp_path).shot_ids == ["a-0"]
+
+
+def failed(film: Path, *video_ids: str) -> list[VideoSpans]:
+    """Units of work whose file is not there."""
+    return [spans(film.with_name("gone.mp4"), (0, 20), video_id=name) for name in video_ids]
+
+
+@pytest.mark.parametrize("published", [True, False])
+@pytest.mark.parametrize("together", [("a",), ("a", "b"), ("a", "c")])
+def test_a_video_that_failed_is_done_again_and_stands_in_the_dataset_once(
+    published: bool, together: tuple[str, ...], film: Path, tmp_path: Path
+) -> None:
+    store, current = EncodedStore(tmp_path), {"a": "c1", "b": "c1", "c": "c1"}
+    store.open(META)
+    encode_into(store, *failed(film, "a", "b"), spans(film, (24, 48), video_id="c"))
+    assert store.encoded() == {"c": "c1"}
+    if published:
+        store.publish(current)
+    assert store.encoded() == {"c": "c1"}
+    encode_into(store, *(spans(film, (0, 20), video_id=name) for name in together))
+    assert set(store.encoded()) == {"c", *together}
+    counts = store.publish(current)
+    assert counts["sources"] == 3 and counts["shots"] == len({"c", *together})
+    assert set(store.encoded()) == {"c", *together}
+    assert len(EncodedDataset(tmp_path).shot_ids) == counts["shots"]
+    assert store.publish(current) == counts
+
+
+def test_of_two_failures_the_newer_reason_stays(film: Path, tmp_path: Path) -> None:
+    store, current = EncodedStore(tmp_path), {"a": "c1", "b": "c1"}
+    store.open(META)
+    encode_into(store, *failed(film, "a", "b"))
+    store.publish(current)
+    for video_id in ("a", "b"):  # whichever part comes first by name
+        encode_into(store, spans(film, (0, 60), video_id=video_id))
+    counts = store.publish(current)
+    summary = _summary(store, counts, tried_now=2)
+    assert (summary.videos, summary.encoded, summary.empty, summary.failed) == (2, 0, 0, 2)
+    assert all("ended before frame 60" in failure for failure in summary.failures)
+
+
+def test_a_dataset_of_a_broken_meta_file_is_named_by_who_adds_to_it(tmp_path: Path) -> None:
+    (tmp_path / "meta.json").write_text("{")
+    with pytest.raises(DataError, match="cannot be read"):
+        EncodedStore(tmp_path).open(META)
+
+
+def test_the_dataset_says_which_vae_and_text_encoder_made_it(tmp_path: Path) -> None:
+    vae = Path(shutil.copytree(TINY / "vae", tmp_path / "vae"))
+    own = ModelConfig(device="cpu", codec=PartConfig(kind="wan", path=str(vae)))
+    plain, same = (encoded_meta(EncodeConfig(), m) for m in (ModelConfig(device="cpu"), own))
+    assert set(plain.parts) == {"vae", "text_encoder"} and plain == same
+    config = json.loads((vae / "config.json").read_text())
+    config["latents_mean"][0] += 1.0
+    (vae / "config.json").write_text(json.dumps(config))
+    other = encoded_meta(EncodeConfig(), own)
+    assert other.parts["vae"] != plain.parts["vae"]
+    assert other.encode_hash != plain.encode_hash
 
 
 def test_a_part_that_was_cut_short_is_not_seen(film: Path, tmp_path: Path) -> None:
