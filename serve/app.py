@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from ray import serve as ray_serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
+from ray.serve.context import _get_global_client
+from ray.serve.exceptions import RayServeException
+from ray.serve.schema import DeploymentStatus
 
 from fw_model.errors import CapacityError
 from fw_model.model import load_record
 from serve.autoscaling import QueuePolicy
 from serve.config import ScalingConfig, ServingConfig
 from serve.context import FilmFormat, StoreAddress
+from serve.generators import bind_model, find_generator
 from serve.replica import GeneratorReplica, Ingress
 
 if TYPE_CHECKING:
@@ -35,6 +39,7 @@ def build_app(
     serving: ServingConfig, model: ModelConfig, generation: GenerationConfig
 ) -> ray_serve.Application:
     """Bind the ingress and, beside it, the generators, which pull their work from the database."""
+    find_generator(serving.generator)
     address = StoreAddress.of(serving)
     record = load_record(model)
     scaling = serving.scaling
@@ -64,21 +69,81 @@ def run(
     *,
     port: int | None = None,
 ) -> None:
-    """Serve on the joined Ray until Ctrl-C or SIGTERM; CapacityError if the port is taken."""
+    """Serve on the joined Ray until Ctrl-C or SIGTERM.
+
+    What replicas would fail on is tried here first. A Ray Serve that runs already is joined, and
+    at the end only this application is taken off it. Raises CapacityError if the port cannot be
+    had or the replicas do not start.
+    """
     chosen_port = port or serving.port
-    check_port(chosen_port, host=serving.host)
     app = build_app(serving, model, generation)
-    ray_serve.start(http_options={"host": serving.host, "port": chosen_port})
+    _check_stores(serving, model)
+    is_ours = _start_serve(serving.host, chosen_port)
     stopped = threading.Event()
     previous = {name: _on_signal(name, stopped) for name in (signal.SIGINT, signal.SIGTERM)}
     try:
-        ray_serve.run(app, name=APP_NAME, route_prefix="/")
+        _deploy(app)
         log.info("serving on http://%s:%d/v1 (stop with Ctrl-C)", serving.host, chosen_port)
         stopped.wait()
     finally:
         for name, handler in previous.items():
             signal.signal(name, handler)
+        _stop_serve(is_ours)
+
+
+def _check_stores(serving: ServingConfig, model: ModelConfig) -> None:
+    database, blobs = StoreAddress.of(serving).open()
+    try:
+        blobs.check_writable()
+        bind_model(database, serving, model)
+    finally:
+        database.close()
+
+
+def _start_serve(host: str, port: int) -> bool:
+    """Start Ray Serve there, or join the one that runs; whether it was started."""
+    running = _get_global_client(raise_if_no_controller_running=False)
+    if running is None:
+        check_port(port, host=host)
+        ray_serve.start(http_options={"host": host, "port": port})
+        return True
+    found = running.http_config
+    if (found.host, found.port) != (host, port):
+        raise CapacityError(
+            f"Ray Serve already runs here, at {found.host}:{found.port} and not at {host}:{port};"
+            f" use it with --port {found.port} --set serving.host={found.host}."
+        )
+    return False
+
+
+def _deploy(app: ray_serve.Application) -> None:
+    try:
+        ray_serve.run(app, name=APP_NAME, route_prefix="/")
+    except (RuntimeError, RayServeException) as error:
+        raise CapacityError(
+            f"The server did not start: {_last_cause() or error}; the logs of its replicas are"
+            " under /tmp/ray/session_latest/logs/serve."
+        ) from error
+
+
+def _last_cause() -> str | None:
+    """The last line of the traceback with which a replica failed to start."""
+    application = ray_serve.status().applications.get(APP_NAME)
+    for deployment in application.deployments.values() if application else ():
+        if deployment.status == DeploymentStatus.DEPLOY_FAILED:
+            return deployment.message.strip().splitlines()[-1].rstrip(".")
+    return None
+
+
+def _stop_serve(is_ours: bool) -> None:
+    """Leave Ray Serve as it was found."""
+    if is_ours:
         ray_serve.shutdown()
+        return
+    try:
+        ray_serve.delete(APP_NAME)
+    except TimeoutError:
+        log.warning("generators still finish their chunks; Ray Serve removes them afterwards")
 
 
 def check_port(port: int, *, host: str = "127.0.0.1") -> None:

@@ -13,6 +13,7 @@ import torch
 
 from fw_model.cache.shot import REFERENCE_SHOT, Keyframe, admit, retrieve
 from fw_model.diffusion.sampler import Cancelled
+from fw_model.errors import CheckpointError
 from fw_model.generation import ChunkResult
 from serve.generators import LoadedGenerator
 
@@ -103,6 +104,11 @@ def fingerprint(request):
         digest.update(scored.keyframe.latents.numpy().tobytes())
         digest.update(f"{scored.keyframe.keyframe_id} {scored.keyframe.caption}".encode())
     return digest.hexdigest()
+
+
+def load_broken(model, generation):
+    """A generator whose weights are missing."""
+    raise CheckpointError("the weights are missing")
 
 
 def load(model=None, generation=None):

@@ -106,6 +106,19 @@ def committed(http, story_id):
 
 
 @pytest.mark.slow
+def test_a_generator_that_does_not_start_is_told_with_its_cause(tmp_path):
+    server = Server(tmp_path, generator="fake_generator:load_broken")
+    try:
+        with pytest.raises(AssertionError, match="did not start"):
+            server.start()
+        last_line = server.log().strip().splitlines()[-1]
+        assert "CapacityError: The server did not start" in last_line
+        assert "the weights are missing" in last_line
+    finally:
+        server.close()
+
+
+@pytest.mark.slow
 def test_a_server_killed_with_9_finishes_its_story_after_restart(tmp_path):
     server = Server(tmp_path)
     try:
