@@ -197,7 +197,8 @@ def serve(
     from cluster.ray_start import ray_session
     from serve.app import check_port, run
 
-    check_port(port or settings.serving.port, host=settings.serving.host)
+    if settings.ray.address == "local":  # elsewhere Ray Serve may already listen there
+        check_port(port or settings.serving.port, host=settings.serving.host)
     with ray_session(settings.ray):
         run(settings.serving, settings.model, settings.generation, port=port)
 
