@@ -25,6 +25,7 @@ from pipelines.encode import (
     _summary,
     encoded_meta,
     read_curated,
+    run_encode,
     video_from_json,
     video_to_json,
 )
@@ -245,6 +246,19 @@ def test_of_two_failures_the_newer_reason_stays(film: Path, tmp_path: Path) -> N
     summary = _summary(store, counts, tried_now=2)
     assert (summary.videos, summary.encoded, summary.empty, summary.failed) == (2, 0, 0, 2)
     assert all("ended before frame 60" in failure for failure in summary.failures)
+
+
+def test_a_run_in_which_everything_failed_is_an_error_that_says_why(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    videos = failed(film, "a", "b")
+    encode_into(EncodedStore(tmp_path), *videos)
+    monkeypatch.setattr("pipelines.encode.read_curated", lambda _: videos)
+    monkeypatch.setattr(EncodedStore, "encoded", lambda _: {"a": "c1", "b": "c1"})  # without Ray
+    with pytest.raises(DataError, match=r"0 are empty, 2 failed \(first: .*gone\.mp4"):
+        run_encode(EncodeConfig(), ModelConfig(device="cpu"), tmp_path, tmp_path)
+    assert caplog.text.count("encode: failed: ") == 2
+    assert json.loads((tmp_path / "summary.json").read_text())["failed"] == 2
 
 
 def test_a_dataset_of_a_broken_meta_file_is_named_by_who_adds_to_it(tmp_path: Path) -> None:
