@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import psutil
 from pydantic import Field
 
 from fw_model.config import StrictModel
@@ -49,6 +50,7 @@ def start_ray(address: str, **options: Any) -> None:
     import ray
 
     for attempt in range(START_ATTEMPTS):
+        before = set(psutil.Process().children(recursive=True))
         try:
             ray.init(address=address, **options)
             return
@@ -58,6 +60,15 @@ def start_ray(address: str, **options: Any) -> None:
                 raise
             log.warning("Ray took too long to start on this busy machine; trying again")
             ray.shutdown()
+            _kill(set(psutil.Process().children(recursive=True)) - before)
+
+
+def _kill(processes: set[psutil.Process]) -> None:
+    """Kill what a failed start left behind; Ray itself would only as this process ends."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(list(processes), timeout=10)
 
 
 @contextmanager
