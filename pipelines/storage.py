@@ -34,8 +34,9 @@ class Store:
     """A folder. Keys are relative paths with forward slashes. Cheap to send to other processes."""
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri
         self._filesystem, self._root = filesystem(uri)
+        # Absolute: other processes, to which a store is sent, work in other folders.
+        self.uri = uri if "://" in uri else self._root
         self._is_local = isinstance(self._filesystem, arrow_fs.LocalFileSystem)
 
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:
