@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.models import ArgumentInfo
 
 from cluster.console import configure_logging, err, meter, one_sentence, out, phases, watch_metrics
 from cluster.submit import is_job_server, submit
@@ -46,6 +47,25 @@ Address = Annotated[
 ]
 
 
+def local_path(text: str) -> Path:
+    """Read a path that must be local; a URI is refused."""
+    if "://" in str(text):
+        raise ConfigError(
+            f"{text} is a URI and must be a local path here; copy or mount it and give its path."
+        )
+    return Path(text)
+
+
+def folder(meaning: str) -> ArgumentInfo:
+    """Declare an argument that names a local folder."""
+    argument: ArgumentInfo = typer.Argument(help=meaning, parser=local_path)
+    return argument
+
+
+def _path_or_uri(text: str) -> str | Path:
+    return text if "://" in text else Path(text)
+
+
 def load(
     profile: str, config: Path | None, overrides: list[str] | None, address: str | None
 ) -> FilmWeaverConfig:
@@ -60,7 +80,9 @@ def load(
 @app.command()
 def curate(
     source: Annotated[str, typer.Argument(help="Folder of videos, or a file that lists them.")],
-    output: Annotated[Path, typer.Argument(help="Where the tables and the report go.")],
+    output: Annotated[
+        str, typer.Argument(help="Where the tables and the report go: a folder or a URI.")
+    ],
     profile: Profile = "tiny",
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -68,25 +90,27 @@ def curate(
 ) -> None:
     """Find shots, scenes and captions in videos."""
     if is_job_server(address):
-        return submit(address, ["curate", source, output], profile, config, overrides)
+        words: list[str | Path] = ["curate", _path_or_uri(source), _path_or_uri(output)]
+        return submit(address, words, profile, config, overrides)
     settings = load(profile, config, overrides, address)
     from cluster.ray_start import ray_session
     from pipelines.curate import run_curation
+    from pipelines.storage import Store
 
-    section = settings.curation.model_copy(update={"source": source, "output": str(output)})
+    section = settings.curation.model_copy(update={"source": source, "output": output})
     with ray_session(settings.ray), phases() as on_progress:
         summary = run_curation(section, settings.model, on_progress=on_progress)
     out.print(
         f"{summary.videos_in} videos: {summary.videos_kept} kept,"
         f" {summary.videos_quarantined} quarantined; {summary.shots} shots in"
-        f" {summary.scenes} scenes. Report: {output / 'report.html'}"
+        f" {summary.scenes} scenes. Report: {Store(output).address(summary.report)}"
     )
 
 
 @app.command()
 def encode(
-    curated: Annotated[Path, typer.Argument(help="OUTPUT of `filmweaver curate`.")],
-    output: Annotated[Path, typer.Argument(help="Where the encoded dataset goes.")],
+    curated: Annotated[str, typer.Argument(help="OUTPUT of `filmweaver curate`.")],
+    output: Annotated[Path, folder("Where the encoded dataset goes.")],
     profile: Profile = "tiny",
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -94,7 +118,8 @@ def encode(
 ) -> None:
     """Turn curated scenes into latents and embeddings for training."""
     if is_job_server(address):
-        return submit(address, ["encode", curated, output], profile, config, overrides)
+        words: list[str | Path] = ["encode", _path_or_uri(curated), output]
+        return submit(address, words, profile, config, overrides)
     settings = load(profile, config, overrides, address)
     from cluster.ray_start import ray_session
     from pipelines.encode import run_encode
@@ -112,8 +137,8 @@ def encode(
 
 @app.command()
 def train(
-    dataset: Annotated[Path, typer.Argument(help="OUTPUT of `filmweaver encode`.")],
-    output: Annotated[Path, typer.Argument(help="Checkpoints, metrics and the trained model.")],
+    dataset: Annotated[Path, folder("OUTPUT of `filmweaver encode`.")],
+    output: Annotated[Path, folder("Checkpoints, metrics and the trained model.")],
     profile: Profile = "tiny",
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -143,12 +168,15 @@ def train(
 @app.command()
 def generate(
     story: Annotated[Path, typer.Argument(help="Story file (YAML).")],
-    film: Annotated[Path, typer.Option("--out", help="The film to write.")],
+    film: Annotated[Path, typer.Option("--out", help="The film to write.", parser=local_path)],
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="Model folder left by `train`.")
     ] = None,
     storyboard: Annotated[
-        Path | None, typer.Option("--storyboard", help="Picture of shots and keyframes (PNG).")
+        Path | None,
+        typer.Option(
+            "--storyboard", help="Picture of shots and keyframes (PNG).", parser=local_path
+        ),
     ] = None,
     profile: Profile = "tiny",
     config: ConfigFile = None,
@@ -205,7 +233,7 @@ def serve(
 
 @app.command()
 def evaluate(
-    output: Annotated[Path, typer.Argument(help="Where scorecard, films and report go.")],
+    output: Annotated[Path, folder("Where scorecard, films and report go.")],
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="Model folder left by `train`.")
     ] = None,
@@ -252,7 +280,7 @@ def evaluate(
 
 @app.command()
 def toyfilms(
-    output: Annotated[Path, typer.Argument(help="Where the films and their truth go.")],
+    output: Annotated[Path, folder("Where the films and their truth go.")],
     profile: Profile = "tiny",
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -278,8 +306,8 @@ app.add_typer(pretrain_app, name="pretrain")
 
 @pretrain_app.command("codec")
 def pretrain_codec(
-    films: Annotated[Path, typer.Argument(help="Folder of films to learn from.")],
-    output: Annotated[Path, typer.Argument(help="Where the VAE and its metrics go.")],
+    films: Annotated[Path, folder("Folder of films to learn from.")],
+    output: Annotated[Path, folder("Where the VAE and its metrics go.")],
     profile: Profile = "tiny",
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -297,8 +325,8 @@ def pretrain_codec(
 
 @pretrain_app.command("embedder")
 def pretrain_embedder(
-    films: Annotated[Path, typer.Argument(help="Folder of films to learn from.")],
-    output: Annotated[Path, typer.Argument(help="Where the CLIP model and its metrics go.")],
+    films: Annotated[Path, folder("Folder of films to learn from.")],
+    output: Annotated[Path, folder("Where the CLIP model and its metrics go.")],
     profile: Profile = "tiny",
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -316,8 +344,8 @@ def pretrain_embedder(
 
 @pretrain_app.command("oracle")
 def pretrain_oracle(
-    films: Annotated[Path, typer.Argument(help="Folder of toy films, their truth beside them.")],
-    output: Annotated[Path, typer.Argument(help="Where the oracle and its metrics go.")],
+    films: Annotated[Path, folder("Folder of toy films, their truth beside them.")],
+    output: Annotated[Path, folder("Where the oracle and its metrics go.")],
     profile: Profile = "tiny",
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -338,11 +366,12 @@ def pretrain_oracle(
 @app.command()
 def demo(
     films: Annotated[
-        Path | None, typer.Option("--films", help="Your own videos instead of toy films.")
+        Path | None,
+        typer.Option("--films", help="Your own videos instead of toy films.", parser=local_path),
     ] = None,
-    output: Annotated[Path, typer.Option("--out", help="Where everything goes.")] = Path(
-        "out/demo"
-    ),
+    output: Annotated[
+        Path, typer.Option("--out", help="Where everything goes.", parser=local_path)
+    ] = Path("out/demo"),
     profile: Profile = "demo",
     config: ConfigFile = None,
     overrides: Overrides = None,

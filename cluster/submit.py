@@ -11,7 +11,6 @@ import shlex
 import shutil
 import tempfile
 from pathlib import Path
-from urllib.parse import urlparse
 
 import yaml
 
@@ -67,11 +66,10 @@ def submit(
 def _visible(words: list[str | Path]) -> list[str]:
     """The words of the command line; a local path must be absolute, as on a shared disk."""
     for word in words:
-        relative = isinstance(word, Path) and not word.is_absolute()
-        if relative and not urlparse(str(word)).scheme:
+        if isinstance(word, Path) and not word.is_absolute():
             raise ConfigError(
                 f"{str(word)!r} is read on the cluster, so it must be an absolute path on a disk"
-                " that all nodes share, or a URI."
+                " that all nodes share."
             )
     return [str(word) for word in words]
 

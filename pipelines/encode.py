@@ -112,12 +112,13 @@ class BatchEncoder:
 
 
 def run_encode(
-    config: EncodeConfig, model: ModelConfig, curated: Path, output: Path
+    config: EncodeConfig, model: ModelConfig, curated: str | Path, output: Path
 ) -> EncodeSummary:
-    """Encode the captioned scenes of `curated` into `output`; the same call again resumes."""
+    """Encode the captioned scenes of `curated`, a folder or a URI, into the folder `output`; the
+    same call again resumes."""
     import ray
 
-    curated, output = Path(curated), Path(output).absolute()
+    output = Path(output).absolute()
     videos = read_curated(curated)
     store = EncodedStore(output)
     meta = encoded_meta(config, model)
@@ -156,12 +157,13 @@ def run_encode(
     return summary
 
 
-def read_curated(curated: Path) -> list[VideoSpans]:
+def read_curated(curated: str | Path) -> list[VideoSpans]:
     """Return the captioned shots of a curated folder by video, in a fixed order."""
-    scenes = _read_table(curated, "captions", ["scene_id", "status", "shots"])
+    store = Store(str(curated))
+    scenes = read_published(store, "captions", ["scene_id", "status", "shots"])
     fps = {
         row["video_id"]: row["fps"] or 0.0
-        for row in _read_table(curated, "videos", ["video_id", "fps"])
+        for row in read_published(store, "videos", ["video_id", "fps"])
     }
     videos = spans_of_scenes(scenes, fps)
     if not videos:
@@ -231,10 +233,6 @@ def video_from_json(text: str) -> VideoSpans:
     tree = json.loads(text)
     shots = tuple(ShotSpan(**{**s, "keyframes": tuple(s["keyframes"])}) for s in tree["shots"])
     return VideoSpans(**{**tree, "shots": shots})
-
-
-def _read_table(curated: Path, name: str, columns: list[str]) -> list[dict[str, Any]]:
-    return read_published(Store(str(curated)), name, columns)
 
 
 def _num_actors(config: EncodeConfig, num_videos: int) -> int:

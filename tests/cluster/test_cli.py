@@ -4,13 +4,14 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from cluster.cli import app
-from fw_model.errors import FilmWeaverError
+from fw_model.errors import ConfigError, DataError, FilmWeaverError
 
 COMMANDS = typer.main.get_command(app).commands
 
@@ -64,6 +65,23 @@ def test_bad_input_is_one_sentence_and_exit_code_1(words: list[str], expected: s
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_only_on_a_ray_of_its_own_a_server_wants_its_port_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import contextlib
+
+    def taken(*_port: int, host: str) -> None:
+        raise CapacityError(f"a port of {host} is taken")
+
+    served = []
+    monkeypatch.setattr("serve.app.check_port", taken)
+    monkeypatch.setattr("serve.app.run", lambda *_sections, port: served.append(port))
+    monkeypatch.setattr("cluster.ray_start.ray_session", lambda _ray: contextlib.nullcontext())
+    assert isinstance(CliRunner().invoke(app, ["serve"]).exception, CapacityError)
+    assert CliRunner().invoke(app, ["serve", "--address", "auto"]).exit_code == 0
+    assert served == [None]
 
 
 STORIES = {
@@ -136,3 +154,44 @@ def test_encode_says_how_many_videos_failed(
     assert result.exit_code == 0, result.output
     assert f"7 videos: 4 encoded, 1 empty, {failed} failed; 9 shots" in result.output
     assert ("tries what failed again" in result.output) == (failed > 0)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["encode", "curated", "s3://films/encoded"],
+        ["train", "encoded", "gs://films/model"],
+        ["generate", "story.yaml", "--out", "s3://films/film.mp4"],
+        ["evaluate", "s3://films/scores", "--address", "http://head:8265"],
+    ],
+)
+def test_a_uri_is_refused_where_only_folders_work(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, ConfigError)
+    assert "://films/" in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_curation_writes_to_a_uri_and_encoding_reads_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.encode import read_curated
+    from pipelines.summary import CurationSummary
+
+    asked = []
+
+    def run(config: Any, _model: Any, **_options: Any) -> CurationSummary:
+        asked.append(config.output)
+        return CurationSummary(1, 1, 0, 1, 1, 0)
+
+    monkeypatch.setattr("pipelines.curate.run_curation", run)
+    monkeypatch.setattr("cluster.ray_start.ray_session", lambda _config: nullcontext())
+    output = f"file://{tmp_path}/curated"
+    result = CliRunner().invoke(app, ["curate", "films", output])
+    assert result.exit_code == 0 and asked == [output]
+    assert f"{tmp_path}/curated/report.html" in result.stdout
+    with pytest.raises(DataError, match=f"{tmp_path}/curated/ holds no curated captions"):
+        read_curated(output)
