@@ -27,7 +27,8 @@ class VideoReason(enum.StrEnum):
     UNSUPPORTED_CODEC = "unsupported_codec"
     TOO_LARGE = "too_large"  # frame size beyond the configured limit
     TIMEOUT = "timeout"
-    DECODER_CRASH = "decoder_crash"
+    DECODER_CRASH = "decoder_crash"  # the decoding child died
+    ANALYSIS_ERROR = "analysis_error"  # the detector or our own code raised; `detail` says what
     OUT_OF_MEMORY = "out_of_memory"
     SOURCE_UNAVAILABLE = "source_unavailable"  # missing, forbidden or failing storage
 

@@ -24,10 +24,13 @@ import ray.data
 
 from fw_model.errors import ConfigError
 from fw_model.model import ModelConfig, part_fingerprint
-from fw_model.schema import ANALYZED_VIDEOS, CAPTIONS
+from fw_model.schema import ANALYZED_VIDEOS, CAPTIONS, PASSING_CAPTION_REASONS
 from pipelines.analyze import ANALYZE_VERSION
 from pipelines.assemble import Assembled, assemble_video, shot_prints
+from pipelines.captioners.sidecar import sidecar_state
+from pipelines.captioning import CAPTION_VERSION
 from pipelines.curation_config import CurationConfig
+from pipelines.detectors.base import check_detector
 from pipelines.duplicates import find_duplicates
 from pipelines.ledger import Entry, Ledger, config_hash
 from pipelines.operators import (
@@ -60,8 +63,9 @@ def run_curation(
 ) -> CurationSummary:
     """Curate `config.source` into `config.output`; what was done before is not done again.
 
-    Raises InputError for a source without videos, StorageError if the output cannot be written;
-    a video that cannot be used is a quarantined row, not an error.
+    Raises ConfigError for a detector that does not work, InputError for a source without videos,
+    StorageError if the output cannot be written; a video that cannot be used is a quarantined row,
+    not an error.
     """
     return _Curation(config, model, on_progress or _log_progress).run()
 
@@ -72,6 +76,7 @@ class _Curation:
     def __init__(self, config: CurationConfig, model: ModelConfig, on_progress: Progress) -> None:
         if not config.output:
             raise ConfigError("No output was given; name the folder to write to.")
+        check_detector(config.detector.kind, config.detector.options)
         self.config, self.model, self.on_progress = config, model, on_progress
         self.run_id = uuid.uuid4().hex[:12]
         self.store = Store(config.output)

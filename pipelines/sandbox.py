@@ -19,9 +19,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fw_model.errors import ConfigError, FilmWeaverError
 from fw_model.schema import VideoReason
 from pipelines.analyze import analyze_file
 from pipelines.ids import video_id
@@ -36,6 +38,10 @@ class _Quiet(Exception):
     """The child sent nothing in time."""
 
 
+class _Raised(Exception):
+    """The child lives, but its code raised what nobody foresaw."""
+
+
 class DecodeSandbox:
     """Analyzes videos in a child process that is replaced when it dies, hangs or grows old."""
 
@@ -47,7 +53,10 @@ class DecodeSandbox:
     def analyze(
         self, path: str, *, uri: str, on_keyframe: Callable[[str, bytes], None]
     ) -> dict[str, Any]:
-        """Return the row of a video; a child that failed gives a quarantined row."""
+        """Return the row of a video; a child that failed gives a quarantined row.
+
+        Raises ConfigError for what is wrong with the settings and not with the video.
+        """
         started = time.monotonic()
         child = self._ready_child()
         try:
@@ -65,6 +74,8 @@ class DecodeSandbox:
             return _failed(uri, VideoReason.TIMEOUT, detail, started)
         except (EOFError, BrokenPipeError):
             return _failed(uri, *self._cause_of_death(), started)
+        except _Raised as fault:
+            return _failed(uri, VideoReason.ANALYSIS_ERROR, str(fault), started)
         self._num_served += 1
         if self._num_served >= self._settings.decode.videos_per_child:
             self.close()
@@ -124,6 +135,10 @@ class DecodeSandbox:
                 on_keyframe(*content)
             elif kind == "row":
                 return dict(content)
+            elif kind == "raised":
+                raise _Raised(content)
+            elif kind == "misconfigured":
+                raise ConfigError(content)
 
     def _receive(self, child: subprocess.Popen[bytes], until: float) -> tuple[str, Any]:
         assert child.stdout is not None
@@ -195,19 +210,32 @@ def serve_requests() -> None:
     # Native code may print; only messages may reach the parent.
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
+    send = partial(_write_message, replies)
     requests = sys.stdin.buffer
-    _write_message(replies, ("ready", None))
+    send(("ready", None))
     while header := requests.read(_LENGTH.size):
         path, uri, settings = pickle.loads(requests.read(_LENGTH.unpack(header)[0]))
         _limit_memory(settings.decode.memory_limit_mb)
+        send(_answer(path, uri, settings, send))
+
+
+def _answer(
+    path: str, uri: str, settings: AnalyzeSettings, send: Callable[[Any], None]
+) -> tuple[str, Any]:
+    """Return the last message about a video; keyframes and progress are sent before."""
+    try:
         row = analyze_file(
             path,
             uri=uri,
             settings=settings,
-            on_keyframe=lambda sha256, jpeg: _write_message(replies, ("keyframe", (sha256, jpeg))),
-            on_progress=lambda frames: _write_message(replies, ("progress", frames)),
+            on_keyframe=lambda sha256, jpeg: send(("keyframe", (sha256, jpeg))),
+            on_progress=lambda frames: send(("progress", frames)),
         )
-        _write_message(replies, ("row", row))
+    except FilmWeaverError as error:
+        return "misconfigured", str(error)
+    except Exception as error:  # noqa: BLE001  the parent reports it with the video
+        return "raised", f"{type(error).__name__}: {error}"
+    return "row", row
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fw_model.errors import ConfigError
 from fw_model.registry import resolve
 
 GRID_WIDTH = 64
@@ -68,3 +69,20 @@ def make_detector(kind: str, options: Mapping[str, Any], *, fps: float) -> ShotD
     """Build the detector named `kind` for a video of `fps` frames per second."""
     detector: ShotDetector = resolve(kind, DETECTORS, "shot detector")(fps=fps, **options)
     return detector
+
+
+def check_detector(kind: str, options: Mapping[str, Any]) -> None:
+    """Build the detector and show it a cut, before any video is touched; ConfigError if it cannot
+    work."""
+    values = np.linspace(0, 255, 3 * GRID_HEIGHT * GRID_WIDTH).astype(np.uint8)
+    before = values.reshape(3, GRID_HEIGHT, GRID_WIDTH)
+    try:
+        detector = make_detector(kind, options, fps=25.0)
+        for index in range(50):
+            detector.update(SmallFrame(index, index / 25.0, before if index < 25 else ~before))
+        detector.finish()
+    except (TypeError, ValueError, LookupError) as error:
+        raise ConfigError(
+            f"The shot detector {kind!r} does not work with the options {dict(options)}: {error}; "
+            "correct curation.detector."
+        ) from error

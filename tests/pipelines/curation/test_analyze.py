@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 
+from fw_model.errors import ConfigError
 from fw_model.media.video import write_video
 from fw_model.schema import VideoReason
 from pipelines.analyze import analyze_file
@@ -36,6 +37,13 @@ class CrashingDetector(HangingDetector):
 
     def update(self, frame):
         os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class PuzzledDetector(HangingDetector):
+    """Raises at its first frame, as any code may."""
+
+    def update(self, frame):
+        raise ZeroDivisionError("no frame is like this")
 
 
 class GreedyDetector(HangingDetector):
@@ -154,6 +162,7 @@ def test_one_tiny_frame_is_a_video_with_one_shot(tmp_path):
         ("HangingDetector", {"stall_s": 1.0}, VideoReason.TIMEOUT),
         ("CrashingDetector", {}, VideoReason.DECODER_CRASH),
         ("GreedyDetector", {}, VideoReason.OUT_OF_MEMORY),
+        ("PuzzledDetector", {}, VideoReason.ANALYSIS_ERROR),
     ],
 )
 def test_a_child_that_fails_costs_one_video(tmp_path, detector, decode, reason):
@@ -163,6 +172,16 @@ def test_a_child_that_fails_costs_one_video(tmp_path, detector, decode, reason):
     try:
         row = sandbox.analyze(str(path), uri="u", on_keyframe=lambda sha256, jpeg: None)
         assert (row["status"], row["reason"]) == ("quarantined", str(reason))
+    finally:
+        sandbox.close()
+
+
+def test_what_is_wrong_with_the_settings_is_not_blamed_on_the_video(tmp_path):
+    path = write_film(tmp_path / "film.mp4", [1])
+    sandbox = DecodeSandbox(settings(detector="nope"))
+    try:
+        with pytest.raises(ConfigError, match="'nope'"):
+            sandbox.analyze(str(path), uri="u", on_keyframe=lambda sha256, jpeg: None)
     finally:
         sandbox.close()
 

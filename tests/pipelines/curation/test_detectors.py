@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from fw_model.errors import ConfigError
-from pipelines.detectors.base import GRID_HEIGHT, GRID_WIDTH, SmallFrame, make_detector
+from pipelines.detectors.base import (
+    GRID_HEIGHT,
+    GRID_WIDTH,
+    SmallFrame,
+    check_detector,
+    make_detector,
+)
 from pipelines.detectors.gradual import fit_dissolve, fit_wipe
 from tests.pipelines.curation.footage import film, scenery, shot
 
@@ -117,3 +123,26 @@ def test_an_ensemble_needs_votes_it_can_get():
 def test_onnx_without_a_model_says_what_to_set():
     with pytest.raises(ConfigError, match=r"detector\.options\.path"):
         make_detector("onnx", {}, fps=24)
+
+
+@pytest.mark.parametrize("kind", ["cross_window", "adaptive", "content_histogram", "ensemble"])
+def test_a_detector_that_works_passes_the_check(kind):
+    check_detector(kind, {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "named"),
+    [
+        ("nope", {}, "'nope'"),
+        ("my_pkg.detect:MyDetector", {}, "my_pkg"),
+        ("adaptive", {"treshold": 3}, "treshold"),
+        ("adaptive", {"threshold": "abc"}, "abc"),
+        ("cross_window", {"threshold": "abc"}, "abc"),
+        ("ensemble", {"members": 3}, "members"),
+        ("ensemble", {"members": [{"kin": "x"}, {"kin": "y"}]}, "kin"),
+        ("onnx", {}, "path"),
+    ],
+)
+def test_a_detector_that_cannot_work_is_told_before_any_video(kind, options, named):
+    with pytest.raises(ConfigError, match=named):
+        check_detector(kind, options)
