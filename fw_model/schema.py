@@ -60,6 +60,17 @@ class CaptionReason(enum.StrEnum):
     MEDIA_MISSING = "media_missing"
 
 
+PASSING_CAPTION_REASONS = frozenset(
+    {
+        CaptionReason.ENDPOINT_EXHAUSTED,
+        CaptionReason.BUDGET_EXHAUSTED,
+        CaptionReason.NO_SIDECAR,
+        CaptionReason.MEDIA_MISSING,
+    }
+)
+"""Reasons that say nothing of the scene itself: the next run asks again."""
+
+
 def _provenance() -> list[pa.Field]:
     return [
         pa.field("config_hash", pa.string()),
@@ -227,8 +238,9 @@ CAPTIONS = pa.schema(
         pa.field("captioner", pa.string()),
         pa.field("model", pa.string()),
         pa.field("prompt_version", pa.string()),
-        pa.field("cache_key", pa.string()),
+        pa.field("cache_key", pa.string()),  # what was asked; the state of a sidecar
         pa.field("refined", pa.bool_()),
+        pa.field("attempts", pa.int32()),
         pa.field("requests", pa.int32()),
         pa.field("prompt_tokens", pa.int64()),
         pa.field("output_tokens", pa.int64()),

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -93,7 +93,7 @@ class _Curation:
         worded = config.captioner.model_dump(
             include={"kind", "vocabulary", "model", "max_output_tokens", "json_schema"}
         )
-        captioned = config_hash(worded, config.validation, embedder)
+        captioned = config_hash(CAPTION_VERSION, worded, config.validation, embedder)
         self.decoded = Ledger(self.store, "decoded", decoded, ANALYZED_VIDEOS, "source_id")
         self.analyzed = Ledger(self.store, "analyzed", analyzed, ANALYZED_VIDEOS, "source_id")
         self.captioned = Ledger(self.store, "captioned", captioned, CAPTIONS, "scene_id")
@@ -138,7 +138,7 @@ class _Curation:
 
     def assemble(self, sources: list[Source]) -> list[Part]:
         """Filter and cluster; stage the videos, shots and scenes tables."""
-        entries = self.analyzed.entries(["attempts"], better="attempts")
+        entries = self.analyzed.entries(())
         chosen = [(s.source_id, entries[s.source_id]) for s in sources if s.source_id in entries]
         groups = [
             dict(chosen[i : i + VIDEOS_PER_PART]) for i in range(0, len(chosen), VIDEOS_PER_PART)
@@ -158,9 +158,8 @@ class _Curation:
         return parts
 
     def caption(self, parts: list[Part]) -> int:
-        """Caption the staged scenes that have no caption yet; return how many there were."""
-        done = self.captioned.entries(["cost_usd"])
-        pending = self._to_caption(parts, set(done))
+        """Caption the staged scenes that have no lasting answer; return how many there were."""
+        pending = self._to_caption(parts)
         total = sum(len(row["scene_ids"]) for row in pending)
         share = self.config.resources
         if pending:
@@ -177,7 +176,7 @@ class _Curation:
                 ),
                 fn_constructor_kwargs={
                     "num_actors": share.caption_actors,
-                    "budget_usd": self._budget_left(done),
+                    "budget_usd": self._budget_left(),
                 },
                 batch_size=1,
                 **_actors(share.caption_cpus, share.caption_gpus, share.caption_actors),
@@ -241,8 +240,8 @@ class _Curation:
 
     def _to_analyze(self, sources: list[Source]) -> tuple[list[dict[str, Any]], dict[str, Entry]]:
         """Return the videos to decode, and those decoded before but not embedded."""
-        decoded = self.decoded.entries(["status", "reason", "attempts"], better="attempts")
-        analyzed = self.analyzed.entries(["attempts"], better="attempts")
+        decoded = self.decoded.entries(["status", "reason"])
+        analyzed = self.analyzed.entries(())
         retry = set(self.config.retry_quarantined)
         pending: list[dict[str, Any]] = []
         half_done: dict[str, Entry] = {}
@@ -270,23 +269,37 @@ class _Curation:
                 half_done[source.source_id] = entry
         return pending, half_done
 
-    def _to_caption(self, parts: list[Part], done: set[str]) -> list[dict[str, Any]]:
+    def _to_caption(self, parts: list[Part]) -> list[dict[str, Any]]:
+        known = self.captioned.entries(["reason", "cache_key"])
         scenes = [p for p in parts if p.table == "scenes"]
         shots = [p for p in parts if p.table == "shots"]
         pending = []
         for scene_part, shot_part in zip(scenes, shots, strict=True):
-            ids = self.store.read_table(scene_part.key, ["scene_id"])["scene_id"].to_pylist()
-            missing = [i for i in ids if i not in done]
+            rows = self.store.read_table(scene_part.key, ["scene_id", "uri"]).to_pylist()
+            entries = [known.get(row["scene_id"]) for row in rows]
+            waiting = [
+                (row["scene_id"], 1 + (entry.values["attempts"] if entry else 0))
+                for row, entry in zip(rows, entries, strict=True)
+                if entry is None or not self._lasts(entry, row["uri"])
+            ]
             size = self.config.resources.scenes_per_commit
             pending += [
                 {
                     "scenes_key": scene_part.key,
                     "shots_key": shot_part.key,
-                    "scene_ids": missing[i : i + size],
+                    "scene_ids": [scene_id for scene_id, _ in waiting[i : i + size]],
+                    "attempts": [attempts for _, attempts in waiting[i : i + size]],
                 }
-                for i in range(0, len(missing), size)
+                for i in range(0, len(waiting), size)
             ]
         return pending
+
+    def _lasts(self, caption: Entry, uri: str) -> bool:
+        """Tell whether nothing but other settings would change the answer to a scene of `uri`."""
+        if caption.values["reason"] in PASSING_CAPTION_REASONS:
+            return False
+        is_sidecar = self.config.captioner.kind == "sidecar"
+        return not is_sidecar or caption.values["cache_key"] == sidecar_state(uri)
 
     def _analyze_settings(self) -> AnalyzeSettings:
         config = self.config
@@ -299,10 +312,12 @@ class _Curation:
         cpus = int(ray.cluster_resources().get("CPU", 1)) if ray.is_initialized() else 1
         return max(1, min(wanted or cpus, num_videos))
 
-    def _budget_left(self, done: Mapping[str, Entry]) -> float | None:
+    def _budget_left(self) -> float | None:
         budget = self.config.captioner.budget_usd
-        spent = sum(entry.values["cost_usd"] or 0.0 for entry in done.values())
-        return None if budget is None else max(0.0, budget - spent)
+        if budget is None:
+            return None
+        spent = sum(entry.values["cost_usd"] for entry in self.captioned.every_row(["cost_usd"]))
+        return max(0.0, budget - spent)
 
     def _provenance(self, ledger: Ledger) -> Provenance:
         return Provenance(ledger.settings_hash, code_version(), self.run_id)

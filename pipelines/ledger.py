@@ -2,15 +2,16 @@
 
 A stage appends small files, each named by the ids it holds and written in one step, in a folder
 named by the hash of the settings that decide its rows. So there is no gap between doing and noting,
-a rerun finds what is done by reading ids, and a changed setting finds nothing and begins anew. Two
-workers that did the same rows leave two rows; readers take the best of each id.
+a rerun finds what is done by reading ids, and a changed setting finds nothing and begins anew. A
+row that was tried again lies beside the one before; of the rows of an id, readers take the one with
+the most attempts.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +43,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The finished rows of one stage under one set of settings."""
+    """The finished rows of one stage under one set of settings; `schema` has `attempts`."""
 
     store: Store
     stage: str
@@ -62,7 +63,7 @@ class Ledger:
     def compact(self) -> None:
         """Put many small files together, so that the next run has few to read.
 
-        A crash in between leaves rows in two files, which readers see once.
+        Superseded rows stay. A crash in between leaves rows in two files, which readers see once.
         """
         keys = self.store.keys(self.folder, ".parquet")
         if len(keys) <= MAX_SMALL_FILES:
@@ -75,23 +76,27 @@ class Ledger:
                     self.store.delete(key)
 
     def _write(self, table: pa.Table) -> str:
-        ids = sorted(table[self.id_column].to_pylist())
-        name = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:32]
+        rows = table.select([self.id_column, "attempts"]).to_pylist()
+        held = sorted(f"{row[self.id_column]} {row['attempts']}" for row in rows)
+        name = hashlib.sha256("\n".join(held).encode()).hexdigest()[:32]
         key = f"{self.folder}/{name}.parquet"
         self.store.write_table(key, table)
         return key
 
-    def entries(self, columns: Iterable[str], *, better: str | None = None) -> dict[str, Entry]:
-        """Return id -> its entry with `columns`. Of several rows of one id the one with the
-        largest `better` counts, then the one in the file that sorts first."""
-        wanted = [self.id_column, *[c for c in columns if c != self.id_column]]
-        found: dict[str, Entry] = {}
+    def every_row(self, columns: Iterable[str]) -> Iterator[Entry]:
+        """Yield all rows with `columns`, superseded ones too."""
+        wanted = list(dict.fromkeys([self.id_column, "attempts", *columns]))
         for key in self.store.keys(self.folder, ".parquet"):
             for values in self.store.read_table(key, wanted).to_pylist():
-                entry = Entry(key, values)
-                known = found.get(values[self.id_column])
-                if known is None or _beats(entry, known, better):
-                    found[values[self.id_column]] = entry
+                yield Entry(key, values)
+
+    def entries(self, columns: Iterable[str]) -> dict[str, Entry]:
+        """Return id -> the entry of the row that counts, with `columns`."""
+        found: dict[str, Entry] = {}
+        for entry in self.every_row(columns):
+            row_id = entry.values[self.id_column]
+            if row_id not in found or _supersedes(entry.values, found[row_id].values):
+                found[row_id] = entry
         return found
 
     def read(self, chosen: Mapping[str, Entry]) -> list[dict[str, Any]]:
@@ -102,10 +107,12 @@ class Ledger:
         rows: dict[str, dict[str, Any]] = {}
         for key, ids in by_key.items():
             for row in self.store.read_table(key).to_pylist():
-                if row[self.id_column] in ids:
-                    rows[row[self.id_column]] = row
+                row_id = row[self.id_column]
+                if row_id in ids and (row_id not in rows or _supersedes(row, rows[row_id])):
+                    rows[row_id] = row
         return [rows[row_id] for row_id in chosen]
 
 
-def _beats(entry: Entry, known: Entry, better: str | None) -> bool:
-    return better is not None and (entry.values[better] or 0) > (known.values[better] or 0)
+def _supersedes(row: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Tell whether `row` counts instead of `known`, an earlier met row of the same id."""
+    return bool(row["attempts"] > known["attempts"])

@@ -54,9 +54,11 @@ SCENE_PART = pa.schema(
         pa.field("scenes_key", pa.string()),
         pa.field("shots_key", pa.string()),
         pa.field("scene_ids", pa.list_(pa.string())),
+        pa.field("attempts", pa.list_(pa.int32())),
     ]
 )
-"""Some scenes of one part of the scenes table, and the part of the shots table beside it."""
+"""Some scenes of one part of the scenes table, and the part of the shots table beside it;
+`attempts` of each scene, the coming one included."""
 
 RECEIPT = pa.schema(
     [
@@ -248,7 +250,9 @@ class CaptionScenes:
 
     def _caption(self, part: Mapping[str, Any]) -> pa.Table:
         views = [scene_view(row, self._store) for row in self._scenes(part)]
-        return commit(self._ledger, self._desk.caption(views, self._provenance.stamp()))
+        rows = self._desk.caption(views, self._provenance.stamp())
+        attempts = dict(zip(part["scene_ids"], part["attempts"], strict=True))
+        return commit(self._ledger, [r | {"attempts": attempts[r["scene_id"]]} for r in rows])
 
     def _scenes(self, part: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the scenes of a part that are asked for, each with its shots."""

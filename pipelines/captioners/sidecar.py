@@ -29,8 +29,9 @@ class SidecarCaptioner:
         self._context = context
 
     async def caption(self, scene: SceneView, complaints: Sequence[str] = ()) -> SceneCaption:
+        state = sidecar_state(scene.uri)
         try:
-            told = read_sidecar(scene.uri)
+            told = _read_sidecar(scene.uri, state)
             described = [_covering(told, shot.start_frame, shot.end_frame) for shot in scene.shots]
             entities: dict[str, Entity] = {}
             shots = []
@@ -47,15 +48,26 @@ class SidecarCaptioner:
                     )
                 )
         except (StorageError, LookupError, TypeError, ValueError) as fault:
-            return SceneCaption(reason=CaptionReason.NO_SIDECAR, detail=str(fault))
+            return SceneCaption(reason=CaptionReason.NO_SIDECAR, detail=str(fault), cache_key=state)
         ordered = tuple(entities[key] for key in sorted(entities))
-        return SceneCaption(shots=tuple(shots), entities=ordered)
+        return SceneCaption(shots=tuple(shots), entities=ordered, cache_key=state)
+
+
+def sidecar_state(uri: str) -> str:
+    """Return size and date of the file beside the video at `uri`, "" if there is none: an edited
+    file is another one."""
+    try:
+        found, path = filesystem(_address(uri))
+        info = found.get_file_info(path)
+    except (OSError, StorageError):
+        return ""
+    return f"{info.size}-{info.mtime_ns}" if info.is_file else ""
 
 
 @lru_cache(maxsize=64)
-def read_sidecar(uri: str) -> Sequence[Mapping[str, Any]]:
+def _read_sidecar(uri: str, _state: str) -> Sequence[Mapping[str, Any]]:
     """Return the described shots beside the video at `uri`; StorageError or ValueError if none."""
-    address = str(PurePosixPath(uri).with_suffix(".json")) if "://" not in uri else _json_uri(uri)
+    address = _address(uri)
     found, path = filesystem(address)
     try:
         with found.open_input_stream(path) as stream:
@@ -69,8 +81,10 @@ def read_sidecar(uri: str) -> Sequence[Mapping[str, Any]]:
     return list(tree["shots"])
 
 
-def _json_uri(uri: str) -> str:
-    return uri.rpartition(".")[0] + ".json"
+def _address(video_uri: str) -> str:
+    if "://" in video_uri:
+        return video_uri.rpartition(".")[0] + ".json"
+    return str(PurePosixPath(video_uri).with_suffix(".json"))
 
 
 def _covering(

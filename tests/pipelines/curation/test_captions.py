@@ -17,6 +17,7 @@ from pipelines.captioners.base import (
     ShotView,
     make_captioner,
 )
+from pipelines.captioners.sidecar import sidecar_state
 from pipelines.captioning import CaptionDesk
 from pipelines.curation_config import CaptionerConfig, ValidationConfig
 from pipelines.harvest import encode_jpeg
@@ -91,6 +92,15 @@ def test_a_sidecar_gives_the_shot_that_covers_most(store, tmp_path):
 def test_a_video_without_its_sidecar_is_rejected_with_the_reason(store):
     row = caption(store, CaptionerConfig(kind="sidecar"))
     assert (row["status"], row["reason"], row["shots"]) == ("rejected", "no_sidecar", [])
+
+
+def test_the_state_of_a_sidecar_tells_an_edited_one(tmp_path):
+    film = str(tmp_path / "film.mp4")
+    assert sidecar_state(film) == ""
+    (tmp_path / "film.json").write_text("{}")
+    before = sidecar_state(film)
+    (tmp_path / "film.json").write_text('{"shots": []}')
+    assert "" != before != sidecar_state(film)
 
 
 GOOD = {

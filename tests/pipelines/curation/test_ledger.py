@@ -1,3 +1,5 @@
+import pickle
+
 import pyarrow as pa
 import pytest
 
@@ -34,7 +36,7 @@ def test_the_same_rows_twice_are_one_file(tmp_path):
 def test_of_several_rows_of_one_id_the_last_attempt_counts(tmp_path):
     ledger(tmp_path).commit([row("a", 1, "old"), row("b")])
     ledger(tmp_path).commit([row("a", 2, "new")])
-    entries = ledger(tmp_path).entries(["attempts"], better="attempts")
+    entries = ledger(tmp_path).entries(())
     assert [r["note"] for r in ledger(tmp_path).read(entries)] == ["new", ""]
 
 
@@ -48,6 +50,36 @@ def test_compaction_keeps_every_row_and_few_files(tmp_path, monkeypatch):
     after = ledger(tmp_path).read(ledger(tmp_path).entries(()))
     assert {r["id"]: r for r in after} == {r["id"]: r for r in before}
     assert len(list(tmp_path.glob("ledger/stage/*/*.parquet"))) == 2
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_compaction_keeps_the_last_attempt_of_a_row(tmp_path, monkeypatch, together):
+    monkeypatch.setattr("pipelines.ledger.MAX_SMALL_FILES", 2)
+    for attempts, note in ((1, "old"), (2, "new")):
+        for i in range(0, 4, together):
+            ids = [f"r{i + k}" for k in range(together)]
+            ledger(tmp_path).commit([row(row_id, attempts, note) for row_id in ids])
+        for _ in range(2):
+            ledger(tmp_path).compact()
+        entries = ledger(tmp_path).entries(["note"])
+        assert {entry.values["note"] for entry in entries.values()} == {note}
+        assert {r["note"] for r in ledger(tmp_path).read(entries)} == {note}
+
+
+def test_another_attempt_is_another_file_beside_the_first(tmp_path):
+    for attempts in (1, 2):
+        ledger(tmp_path).commit([row("a", attempts)])
+    assert len(list(ledger(tmp_path).every_row(()))) == 2
+    assert len(ledger(tmp_path).entries(())) == 1
+
+
+def test_a_store_sent_to_a_worker_is_the_same_folder(tmp_path, monkeypatch):
+    (tmp_path / "worker").mkdir()
+    monkeypatch.chdir(tmp_path)
+    sent = pickle.dumps(Store("out"))
+    monkeypatch.chdir(tmp_path / "worker")
+    pickle.loads(sent).write("x", b"1")
+    assert (tmp_path / "out" / "x").read_bytes() == b"1"
 
 
 def test_other_settings_begin_anew(tmp_path):
