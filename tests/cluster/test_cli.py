@@ -84,6 +84,23 @@ def test_only_on_a_ray_of_its_own_a_server_wants_its_port_free(
     assert served == [None]
 
 
+def test_only_on_a_ray_of_its_own_a_server_wants_its_port_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import contextlib
+
+    def taken(*_port: int, host: str) -> None:
+        raise CapacityError(f"a port of {host} is taken")
+
+    served = []
+    monkeypatch.setattr("serve.app.check_port", taken)
+    monkeypatch.setattr("serve.app.run", lambda *_sections, port: served.append(port))
+    monkeypatch.setattr("cluster.ray_start.ray_session", lambda _ray: contextlib.nullcontext())
+    assert isinstance(CliRunner().invoke(app, ["serve"]).exception, CapacityError)
+    assert CliRunner().invoke(app, ["serve", "--address", "auto"]).exit_code == 0
+    assert served == [None]
+
+
 STORIES = {
     "unreadable": ("shots: [", "YAML"),
     "unknown_key": ("shots: [{prompt: a bear, lenght: 3}]", "lenght"),
