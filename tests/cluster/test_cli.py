@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from cluster.cli import app
-from fw_model.errors import ConfigError, DataError, FilmWeaverError
+from fw_model.errors import CapacityError, ConfigError, DataError, FilmWeaverError
 
 COMMANDS = typer.main.get_command(app).commands
 
@@ -65,23 +65,6 @@ def test_bad_input_is_one_sentence_and_exit_code_1(words: list[str], expected: s
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-
-
-def test_only_on_a_ray_of_its_own_a_server_wants_its_port_free(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import contextlib
-
-    def taken(*_port: int, host: str) -> None:
-        raise CapacityError(f"a port of {host} is taken")
-
-    served = []
-    monkeypatch.setattr("serve.app.check_port", taken)
-    monkeypatch.setattr("serve.app.run", lambda *_sections, port: served.append(port))
-    monkeypatch.setattr("cluster.ray_start.ray_session", lambda _ray: contextlib.nullcontext())
-    assert isinstance(CliRunner().invoke(app, ["serve"]).exception, CapacityError)
-    assert CliRunner().invoke(app, ["serve", "--address", "auto"]).exit_code == 0
-    assert served == [None]
 
 
 def test_only_on_a_ray_of_its_own_a_server_wants_its_port_free(
