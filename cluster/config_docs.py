@@ -5,6 +5,7 @@ With `--check` it writes nothing and fails when the page is stale.
 
 from __future__ import annotations
 
+import enum
 import sys
 import types
 import typing
@@ -94,6 +95,8 @@ def _type_words(annotation: Any) -> str:
         return "list of " + " and ".join(dict.fromkeys(_type_words(a) for a in inner))
     if origin is dict:
         return f"map of {_type_words(arguments[0])} to {_type_words(arguments[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return " or ".join(f"`{member.value}`" for member in annotation)
     if annotation is type(None):
         return "null"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

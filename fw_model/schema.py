@@ -43,7 +43,6 @@ class ShotReason(enum.StrEnum):
     FLAT = "flat"  # hardly any picture: one colour, a fade, a blank
     STATIC = "static"
     TEXT_HEAVY = "text_heavy"
-    TOO_MANY_PEOPLE = "too_many_people"
     DUPLICATE = "duplicate"
     SCENE_TOO_SHORT = "scene_too_short"
 
@@ -116,7 +115,6 @@ MEASURED_SHOT_FIELDS: list[pa.Field] = [
     pa.field("luma", pa.float32()),  # mean luma, 0..255
     pa.field("contrast", pa.float32()),  # mean spread of luma inside a frame, 0..255
     pa.field("text_area", pa.float32()),  # share of the middle keyframe that looks like text
-    pa.field("num_people", pa.int32()),  # null unless a people counter is configured
     pa.field("fingerprint", pa.list_(pa.binary())),  # 256-bit difference hash of each keyframe
     pa.field("keyframes", pa.list_(KEYFRAME)),
     pa.field("embedding", pa.list_(pa.float32())),  # unit mean of the keyframes' CLIP embeddings

@@ -4,11 +4,12 @@ it; `captioner` and `validation` how it is described; the rest decides nothing a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from fw_model.config import StrictModel
+from fw_model.schema import VideoReason
 
 
 class DetectorConfig(StrictModel):
@@ -83,9 +84,6 @@ class FilterConfig(StrictModel):
     max_text_area: float | None = Field(
         0.35, ge=0, le=1, description="Shots with more of the picture under text are dropped."
     )
-    max_people: int | None = Field(
-        None, ge=0, description="Shots with more people are dropped; needs a people counter."
-    )
     duplicate_distance_bits: int | None = Field(
         6, ge=0, le=15, description="Largest fingerprint distance, of 256 bits, of a duplicate."
     )
@@ -158,7 +156,6 @@ class ResourceConfig(StrictModel):
     caption_actors: int = Field(1, ge=1, description="Most captioning actors.")
     videos_per_commit: int = Field(8, ge=1, le=4096, description="Videos committed together.")
     scenes_per_commit: int = Field(32, ge=1, le=4096, description="Scenes committed together.")
-    target_file_mb: int = Field(64, ge=1, description="Size of finished Parquet files, MiB.")
 
 
 class CurationConfig(StrictModel):
@@ -177,8 +174,8 @@ class CurationConfig(StrictModel):
     )  # fmt: skip
     recursive: bool = Field(True, description="Look into the folders below the source too.")
     limit: int | None = Field(None, ge=1, description="Take only the first videos, in name order.")
-    retry_quarantined: list[str] = Field(
-        default_factory=list, description="Quarantine reasons to try again ('all' for any)."
+    retry_quarantined: list[VideoReason | Literal["all"]] = Field(
+        default_factory=list, description="Quarantine reasons to try again; all: any of them."
     )
     decode: DecodeConfig = Field(default_factory=DecodeConfig, description="Decoding limits.")
     detector: DetectorConfig = Field(default_factory=DetectorConfig, description="Shot detector.")

@@ -51,11 +51,6 @@ def _text_heavy(shot: Shot, _video: Mapping[str, Any], config: FilterConfig) -> 
     return config.max_text_area is not None and shot["text_area"] > config.max_text_area
 
 
-def _too_many_people(shot: Shot, _video: Mapping[str, Any], config: FilterConfig) -> bool:
-    counted = shot["num_people"]
-    return config.max_people is not None and counted is not None and counted > config.max_people
-
-
 # In this order: the first that says no names the reason.
 FILTERS: dict[ShotReason, Filter] = {
     ShotReason.TOO_SMALL: _too_small,
@@ -65,7 +60,6 @@ FILTERS: dict[ShotReason, Filter] = {
     ShotReason.FLAT: _flat,
     ShotReason.STATIC: _static,
     ShotReason.TEXT_HEAVY: _text_heavy,
-    ShotReason.TOO_MANY_PEOPLE: _too_many_people,
 }
 
 

@@ -164,7 +164,6 @@ class ShotTracker:
             "luma": _mean(self._luma[span]),
             "contrast": _mean(self._contrast[span]),
             "text_area": text_area(middle) if middle is not None else 0.0,
-            "num_people": None,
             "fingerprint": [fingerprint(c.picture) for c in keyframes],
             "keyframes": [self._keyframe(c) for c in keyframes],
             "embedding": None,

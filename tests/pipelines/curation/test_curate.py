@@ -10,10 +10,18 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
+from fw_model.errors import ConfigError
 from fw_model.model import ModelConfig, PartConfig
 from fw_model.schema import CURATED_TABLES
-from pipelines.curation_config import CurationConfig, FilterConfig, KeyframeConfig
+from pipelines.curation_config import (
+    CaptionerConfig,
+    CurationConfig,
+    DetectorConfig,
+    FilterConfig,
+    KeyframeConfig,
+)
 from tests.pipelines.curation.footage import write_film
 
 MODEL = ModelConfig(
@@ -54,7 +62,7 @@ def test_totals_add_up_and_agree_with_the_tables(curated):
     output, summary = curated
     assert (summary.videos_in, summary.videos_kept, summary.videos_quarantined) == (5, 3, 2)
     assert summary.video_reasons == {"unreadable": 2}
-    assert summary.duplicates == 0
+    assert summary.duplicates == summary.shot_reasons["duplicate"] == 2
     assert summary.shots == summary.shots_kept + summary.shots_dropped == 5
     assert json.loads((output / "summary.json").read_text())["shots"] == len(table(output, "shots"))
     assert len(table(output, "scenes")) == summary.scenes == len(table(output, "captions"))
@@ -108,7 +116,7 @@ def test_a_second_run_does_nothing_and_changes_nothing(curated, source):
     output, first = curated
     again = curate(source, output)
     assert (again.videos_analyzed_now, again.scenes_captioned_now) == (0, 0)
-    assert (again.shots, again.scenes, again.duplicates) == (first.shots, first.scenes, 0)
+    assert (again.shots, again.scenes) == (first.shots, first.scenes)
 
 
 def test_a_changed_filter_decodes_nothing_again(curated, source):
@@ -127,6 +135,58 @@ def test_a_quarantined_video_is_tried_again_only_when_asked(curated, source):
     assert (again.videos_analyzed_now, again.videos_in, again.videos_quarantined) == (2, 5, 2)
     attempts = {v["attempts"] for v in table(output, "videos") if v["status"] == "quarantined"}
     assert attempts == {2}
+
+
+@pytest.fixture
+def one_film(tmp_path, ray_cluster):
+    (tmp_path / "films").mkdir()
+    write_film(tmp_path / "films" / "a.mp4", [1])
+    return tmp_path / "films"
+
+
+def test_a_scene_without_words_for_a_passing_reason_is_asked_again(one_film, tmp_path):
+    away = CaptionerConfig(
+        kind="openai",
+        base_url="http://127.0.0.1:9/v1",
+        max_attempts=1,
+        usd_per_million_output_tokens=1.0,
+    )
+    runs = [
+        curate(one_film, tmp_path / "out", captioner=away.model_copy(update={"budget_usd": budget}))
+        for budget in (0.0, None)
+    ]
+    assert [run.caption_reasons for run in runs] == [
+        {"budget_exhausted": 1},
+        {"endpoint_exhausted": 1},
+    ]
+    assert [row["attempts"] for row in table(tmp_path / "out", "captions")] == [2]
+
+
+def test_a_sidecar_that_came_later_or_changed_is_read(one_film, tmp_path):
+    def told(prompt):
+        if prompt:
+            shots = [{"start_frame": 0, "end_frame": 18, "prompt": prompt}]
+            (one_film / "a.json").write_text(json.dumps({"shots": shots}))
+        summary = curate(one_film, tmp_path / "out", captioner=CaptionerConfig(kind="sidecar"))
+        (row,) = table(tmp_path / "out", "captions")
+        return summary.scenes_captioned_now, row["reason"], [s["text"] for s in row["shots"]]
+
+    assert told(None) == (1, "no_sidecar", [])
+    assert told("a bear walks in") == (1, None, ["a bear walks in"])
+    assert told(None) == (0, None, ["a bear walks in"])
+    assert told("a bear sits down") == (1, None, ["a bear sits down"])
+
+
+def test_a_detector_that_cannot_work_ends_the_run_before_it_begins(tmp_path):
+    with pytest.raises(ConfigError, match="treshold"):
+        curate(tmp_path, tmp_path / "out", detector=DetectorConfig(options={"treshold": 3}))
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_reasons_there_are_can_be_retried():
+    assert CurationConfig(retry_quarantined=["all", "timeout"])
+    with pytest.raises(ValidationError, match="unreadible"):
+        CurationConfig(retry_quarantined=["unreadible"])
 
 
 @pytest.mark.slow

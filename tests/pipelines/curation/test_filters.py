@@ -19,7 +19,6 @@ GOOD = {
     "luma": 120.0,
     "contrast": 40.0,
     "text_area": 0.0,
-    "num_people": None,
 }
 
 
@@ -42,12 +41,6 @@ def test_a_good_shot_is_kept():
 )
 def test_a_bad_shot_is_dropped_with_its_reason(change, video, reason):
     assert drop_reason(GOOD | change, video, FilterConfig()) == reason
-
-
-def test_people_are_counted_only_where_a_counter_ran():
-    config = FilterConfig(max_people=2)
-    assert drop_reason(GOOD | {"num_people": 3}, VIDEO, config) == ShotReason.TOO_MANY_PEOPLE
-    assert drop_reason(GOOD | {"num_people": None}, VIDEO, config) is None
 
 
 def test_a_filter_set_to_null_is_off():
