@@ -198,9 +198,10 @@ class _Curation:
             ids = self.store.read_table(part.key, ["scene_id"])["scene_id"].to_pylist()
             rows = self.captioned.read({i: entries[i] for i in ids if i in entries})
             parts = [*parts, write_part(self.store, "captions", place, rows, self.run_id)]
-        check_unique(self.store, parts)
+        duplicates = check_unique(self.store, parts)
         summary = CurationSummary(
             **count_tables(self.store, parts),
+            duplicates=duplicates,
             videos_analyzed_now=num_analyzed,
             scenes_captioned_now=num_captioned,
             seconds=seconds,

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fw_model.errors import DataError
-from fw_model.schema import ShotReason
 from pipelines.storage import Store
 from pipelines.writer import Part
 
@@ -21,8 +20,8 @@ SUMMARY = "summary.json"
 
 @dataclass(frozen=True)
 class CurationSummary:
-    """Totals of the finished tables, and what this run did for them. `duplicates` are shots that
-    repeat an earlier one; no row is ever there twice."""
+    """Totals of the finished tables, and what this run did for them. `duplicates` are rows that
+    stand there twice: 0, because such tables are not published."""
 
     videos_in: int
     videos_kept: int
@@ -86,7 +85,6 @@ def count_tables(store: Store, parts: Iterable[Part]) -> dict[str, Any]:
         "scenes": rows["scenes"],
         "shots_kept": rows["shots"] - dropped,
         "shots_dropped": dropped,
-        "duplicates": reasons["shots"][ShotReason.DUPLICATE],
         "scenes_captioned": rows["captions"] - rejected,
         "scenes_rejected": rejected,
         "video_reasons": dict(reasons["videos"].most_common()),

@@ -60,8 +60,8 @@ def write_assembled(store: Store, place: int, rows: Assembled, run_id: str) -> l
     ]
 
 
-def check_unique(store: Store, parts: Iterable[Part]) -> None:
-    """Raise DataError if a table holds a row twice.
+def check_unique(store: Store, parts: Iterable[Part]) -> int:
+    """Return how many rows there are of which an id is taken already: 0, or DataError.
 
     The last line of defence of exactly-once: a table with a row twice is never published.
     """
@@ -78,6 +78,7 @@ def check_unique(store: Store, parts: Iterable[Part]) -> None:
         raise DataError(
             f"{len(doubled)} rows would appear twice (first: {doubled[0]}); nothing was published."
         )
+    return 0
 
 
 def publish(store: Store, parts: Sequence[Part], run_id: str, about: Mapping[str, Any]) -> None:
