@@ -75,5 +75,5 @@ def test_a_generator_says_which_frames_it_can_draw(context, config, tiny_model, 
     monkeypatch.setattr("fw_model.model.load_model", lambda _config: tiny_model)
     load_generator(context.database, config, ModelConfig(), GenerationConfig())
     with context.database.reading() as session:
-        assert facts.read(session, facts.FRAME_MULTIPLE) == "16"
-    assert load_story_generator(ModelConfig(), GenerationConfig()).frame_multiple == 16
+        assert facts.read(session, facts.FRAME_MULTIPLE) == "8"
+    assert load_story_generator(ModelConfig(), GenerationConfig()).frame_multiple == 8

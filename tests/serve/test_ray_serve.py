@@ -33,7 +33,6 @@ class Server:
             "PYTHONPATH": os.pathsep.join([str(PROJECT), str(HERE)]),
             "FAKE_STEP_S": str(self._step_s),
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_raylet_start_wait_time_s": "180",
             "OMP_NUM_THREADS": "1",
         }
         command = [sys.executable, str(HERE / "server_process.py"), str(self._folder)]
@@ -58,9 +57,19 @@ class Server:
         raise AssertionError(f"not ready after {START_S} s: {self.log()}")
 
     def kill(self):
-        """As the kernel would: no handler runs."""
+        """As the kernel would: no handler runs. Ray then takes down what the server had started."""
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            try:
+                httpx.get(f"{self.url}/healthz", timeout=10)
+            except httpx.ConnectError:
+                return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.2)
+        raise AssertionError(f"the killed server still answers on port {self.port}")
 
     def stop(self):
         """As Ctrl-C does; returns the exit code."""

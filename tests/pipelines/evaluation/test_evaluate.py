@@ -22,6 +22,7 @@ def model(tiny_path):
     plain = ModelConfig(path=str(tiny_path), device="cpu")
     channels = load_codec(plain).latent_channels
     shape = {
+        "patch_size": [1, 1, 1],
         "num_attention_heads": 2,
         "attention_head_dim": 24,
         "in_channels": channels,
