@@ -29,17 +29,16 @@ TOY_STORY = {
     "seed": 7,
     "shots": [
         {
-            "prompt": "Wide shot: a rabbit in a top hat walks along in the meadow by day.",
+            "prompt": "Medium shot: a rabbit in a top hat stands in the meadow by day.",
             "num_chunks": 1,
             "extend": [
                 {
-                    "prompt": "Wide shot: a rabbit in a top hat jumps up and down in the meadow "
-                    "by day.",
+                    "prompt": "Medium shot: a rabbit in a top hat waves hello in the meadow by day.",
                     "num_chunks": 2,
                 }
             ],
         },
-        {"prompt": "Medium shot: a rabbit waves hello in the meadow by day.", "num_chunks": 2},
+        {"prompt": "Close-up: a rabbit in a top hat waves in the meadow by day.", "num_chunks": 2},
         {
             "prompt": "Medium shot: a robot is dancing in the city at night.",
             "num_chunks": 2,
