@@ -33,7 +33,8 @@ TOY_STORY = {
             "num_chunks": 1,
             "extend": [
                 {
-                    "prompt": "Medium shot: a rabbit in a top hat waves hello in the meadow by day.",
+                    "prompt": "Medium shot: a rabbit in a top hat waves hello in the meadow "
+                    "by day.",
                     "num_chunks": 2,
                 }
             ],
