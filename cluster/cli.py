@@ -12,14 +12,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.models import ArgumentInfo
 
-from cluster.console import configure_logging, err, meter, one_sentence, out, phases, watch_metrics
+from cluster.console import err, meter, one_sentence, out, phases, watch_metrics
+from cluster.options import (
+    Address,
+    ConfigFile,
+    Overrides,
+    Profile,
+    folder,
+    load,
+    local_path,
+    path_or_uri,
+)
 from cluster.submit import is_job_server, submit
 from fw_model.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cluster.config import FilmWeaverConfig
+    pass
 
 app = typer.Typer(
     name="filmweaver",
@@ -29,52 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-
-Profile = Annotated[str, typer.Option("--profile", help="Named configuration to start from.")]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="YAML file laid over the profile.")
-]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", help="One setting, `section.key=value`; repeatable.")
-]
-Address = Annotated[
-    str | None,
-    typer.Option(
-        "--address",
-        help="`http://HEAD:8265` submits this command as a Ray job; `auto` or `HOST:PORT` works "
-        "from here on a running Ray. Default: a Ray of this machine.",
-    ),
-]
-
-
-def local_path(text: str) -> Path:
-    """Read a path that must be local; a URI is refused."""
-    if "://" in str(text):
-        raise ConfigError(
-            f"{text} is a URI and must be a local path here; copy or mount it and give its path."
-        )
-    return Path(text)
-
-
-def folder(meaning: str) -> ArgumentInfo:
-    """Declare an argument that names a local folder."""
-    argument: ArgumentInfo = typer.Argument(help=meaning, parser=local_path)
-    return argument
-
-
-def _path_or_uri(text: str) -> str | Path:
-    return text if "://" in text else Path(text)
-
-
-def load(
-    profile: str, config: Path | None, overrides: list[str] | None, address: str | None
-) -> FilmWeaverConfig:
-    """Set up logs and build the configuration of a command that runs here."""
-    configure_logging()
-    from cluster.config import load_config
-
-    chosen = [*(overrides or []), *([f"ray.address={address}"] if address else [])]
-    return load_config(profile, config, chosen)
 
 
 @app.command()
@@ -90,7 +53,7 @@ def curate(
 ) -> None:
     """Find shots, scenes and captions in videos."""
     if is_job_server(address):
-        words: list[str | Path] = ["curate", _path_or_uri(source), _path_or_uri(output)]
+        words: list[str | Path] = ["curate", path_or_uri(source), path_or_uri(output)]
         return submit(address, words, profile, config, overrides)
     settings = load(profile, config, overrides, address)
     from cluster.ray_start import ray_session
@@ -118,7 +81,7 @@ def encode(
 ) -> None:
     """Turn curated scenes into latents and embeddings for training."""
     if is_job_server(address):
-        words: list[str | Path] = ["encode", _path_or_uri(curated), output]
+        words: list[str | Path] = ["encode", path_or_uri(curated), output]
         return submit(address, words, profile, config, overrides)
     settings = load(profile, config, overrides, address)
     from cluster.ray_start import ray_session
