@@ -9,9 +9,9 @@ import math
 from dataclasses import dataclass
 
 PERIODS_S = {
-    "walk": 6.0,  # there and back again
+    "walk": 4.0,  # there and back again
     "jump": 7 / 6,
-    "wave": 2 / 3,
+    "wave": 1.0,
     "spin": 2.0,
     "sit": 2.0,
     "dance": 4 / 3,
@@ -66,7 +66,7 @@ def pose_at(action: str, time_s: float, *, phase: float, facing: int, vigour: fl
         height = math.sin(math.pi * cycle) ** 2  # on the ground at 0 and 1
         return Pose(
             facing=facing,
-            lift=0.3 * vigour * height,
+            lift=0.34 * vigour * height,
             stretch=0.9 + 0.15 * height,
             free_arm=0.6 + 1.7 * height,
             prop_arm=1.0 + 0.9 * height,
@@ -74,7 +74,7 @@ def pose_at(action: str, time_s: float, *, phase: float, facing: int, vigour: fl
             blinking=blinking,
         )
     if action == "wave":
-        return Pose(facing=facing, stretch=breath, free_arm=2.45 + 0.5 * wave, blinking=blinking)
+        return Pose(facing=facing, stretch=breath, free_arm=2.3 + 0.5 * wave, blinking=blinking)
     if action == "spin":
         return Pose(facing=facing, turn=math.cos(2 * math.pi * cycle), free_arm=1.2, prop_arm=1.3)
     if action == "sit":
@@ -83,7 +83,7 @@ def pose_at(action: str, time_s: float, *, phase: float, facing: int, vigour: fl
         return Pose(
             facing=facing,
             lift=0.06 * vigour * abs(wave),
-            lean=0.26 * vigour * wave,
+            lean=0.3 * (0.4 + 0.6 * vigour) * wave,
             free_arm=2.2 + 0.6 * wave,
             prop_arm=1.6 - 0.4 * wave,
             stride=wave,

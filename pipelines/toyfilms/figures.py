@@ -112,7 +112,7 @@ def _legs(kind: str, palette: _Palette, pose: Pose) -> list[Part]:
             parts.append(Part(capsule(side * 0.1, 0.16, foot, 0.1, width), colour))
             parts.append(Part(ellipse(foot, 0.08, 0.09, 0.085), colour))
             continue
-        swing = side * pose.stride * 0.13
+        swing = side * pose.stride * 0.16
         foot = side * 0.1 + swing
         rise = max(0.0, side * pose.stride * pose.facing) * 0.05
         parts.append(Part(capsule(side * 0.09, 0.2, foot, 0.06 + rise, width), colour))
@@ -204,7 +204,8 @@ def _arm_angle(figure: FigureSpec, pose: Pose, side: int) -> float:
 
 
 def _hand(side: int, angle: float) -> tuple[float, float]:
-    return side * (0.19 + 0.24 * math.sin(angle)), _SHOULDER_Y - 0.24 * math.cos(angle)
+    length = 0.24 + 0.1 * math.sin(angle / 2) ** 2  # a raised arm must show beside the head
+    return side * (0.19 + length * math.sin(angle)), _SHOULDER_Y - length * math.cos(angle)
 
 
 def _head(kind: str, palette: _Palette, pose: Pose) -> list[Part]:

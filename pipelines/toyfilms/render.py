@@ -28,7 +28,10 @@ _BRIGHTNESS = {"day": 1.0, "dusk": 0.96, "night": 0.88}  # grey, so that hues st
 
 @dataclass(frozen=True)
 class _Framing:
-    """How a camera scale shows a figure; heights are fractions of the frame's."""
+    """How a camera scale shows a figure; heights are fractions of the frame's.
+
+    `zoom` enlarges the place: a camera that comes near makes what is far off little larger.
+    """
 
     figure_height: float
     feet_y: float
@@ -38,9 +41,9 @@ class _Framing:
 
 
 _FRAMINGS = {
-    "wide": _Framing(0.48, 0.9, 1.0, 0.28, 1.0),
-    "medium": _Framing(0.72, 0.97, 1.3, 0.2, 0.7),
-    "close": _Framing(1.2, 1.36, 1.75, 0.0, 0.45),
+    "wide": _Framing(0.54, 0.92, 1.0, 0.28, 1.0),
+    "medium": _Framing(0.76, 0.98, 1.12, 0.2, 0.7),
+    "close": _Framing(1.2, 1.36, 1.3, 0.0, 0.45),
 }
 
 Box = list[float]  # [x0, y0, x1, y1] as fractions of the frame, clipped to it
