@@ -65,11 +65,12 @@ def plan_jobs(
     config: EvaluationConfig, model: ModelConfig, generation: GenerationConfig, oracle: Path
 ) -> list[StoryJob]:
     """Return all films to be made, one model after the other: loading takes longer than a film."""
+    has_truth = suite_story(config.story_seeds[0], config).render_truth is not None
     models = {
         name: model.model_copy(
             update={"checkpoint": config.checkpoints.get(name, model.checkpoint)}
         )
-        for name in (TRUTH, *config.variants)
+        for name in ((TRUTH,) if has_truth else ()) + config.variants
     }
     names = sorted(models, key=lambda name: models[name].checkpoint != model.checkpoint)
     prints = {name: fingerprint(config, models[name], generation, oracle, name) for name in names}
@@ -124,7 +125,7 @@ def _scorecard(
         result = read_result(store, job)
         assert result is not None  # it was filmed, or there would have been an error
         scores.setdefault(job.variant, {})[job.seed] = result
-    truth = scores.pop(TRUTH)
+    truth = scores.pop(TRUTH, {})
     return build_scorecard(
         scores,
         truth,

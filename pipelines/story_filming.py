@@ -23,7 +23,7 @@ from fw_model.errors import StorageError
 from fw_model.evaluation.config import EvaluationConfig
 from fw_model.evaluation.oracle import CARD_FILE, WEIGHTS_FILE, Oracle
 from fw_model.evaluation.report import film_strip
-from fw_model.evaluation.story_score import score_story
+from fw_model.evaluation.story_score import Judges, score_story
 from fw_model.evaluation.truth import CachedFrame, FilmedShot, Pixels, StoryTruth
 from fw_model.evaluation.variants import VARIANTS, film_story
 from fw_model.generation import GenerationConfig
@@ -117,9 +117,8 @@ class StoryFilmer:
         story = suite_story(job.seed, self._config)
         shots, truth = self._shots(generator, job, story.truth, story.render_truth)
         filmed_s = time.perf_counter() - started
-        score = score_story(
-            shots, story.truth, truth, oracle=self._oracle, embedder=generator.model.embedder
-        )
+        judges = Judges(self._oracle, generator.model.embedder)
+        score = score_story(shots, story.truth, truth, judges)
         self._store.write(job.film_key, self._video(generator, shots))
         self._store.write(job.strip_key, film_strip([shot.frames for shot in shots]))
         result = {
@@ -135,11 +134,12 @@ class StoryFilmer:
 
     def _shots(
         self, generator: StoryGenerator, job: StoryJob, story: StoryTruth, render: Any
-    ) -> tuple[list[FilmedShot], list[Pixels]]:
-        """Return the filmed shots and the true frames, shot by shot equally long."""
+    ) -> tuple[list[FilmedShot], list[Pixels] | None]:
+        """Return the filmed shots and, where known, the true frames, shot by shot equally long."""
         record = generator.model.record
         size = (record.width, record.height, record.fps)
         if job.variant == TRUTH:
+            assert render is not None  # only suites with truth have such jobs
             starts = _chunk_starts(generator, self._config.num_chunks)
             truth = render([starts[-1]] * len(story.shots), *size)
             return true_shots(
@@ -152,7 +152,8 @@ class StoryFilmer:
             num_chunks=self._config.num_chunks,
             variant=VARIANTS[job.variant],
         )
-        return shots, render([len(shot.frames) for shot in shots], *size)
+        lengths = [len(shot.frames) for shot in shots]
+        return shots, None if render is None else render(lengths, *size)
 
     def _generator(self, model: ModelConfig) -> StoryGenerator:
         key = model.model_dump_json()

@@ -13,7 +13,7 @@ from fw_model.evaluation.truth import FigureTruth, Pixels, ShotTruth, StoryTruth
 from fw_model.registry import resolve
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.prompts import shot_prompt
-from pipelines.toyfilms.render import render_shot
+from pipelines.toyfilms.render import render_shot, zoom_of
 from pipelines.toyfilms.story import FilmSpec, sample_film
 
 SUITES = {"toyfilms": "pipelines.story_suites:toy_story"}
@@ -21,14 +21,14 @@ SUITES = {"toyfilms": "pipelines.story_suites:toy_story"}
 
 @dataclass(frozen=True)
 class SuiteStory:
-    """A story to film, and how to draw its true frames.
+    """A story to film, and how to draw its true frames; None where words are all there is.
 
     `render_truth(lengths, width, height, fps)` gives frames [F, H, W, 3] for each shot, as long
     as asked.
     """
 
     truth: StoryTruth
-    render_truth: Callable[[Sequence[int], int, int, float], list[Pixels]]
+    render_truth: Callable[[Sequence[int], int, int, float], list[Pixels]] | None = None
 
 
 def suite_story(seed: int, config: EvaluationConfig) -> SuiteStory:
@@ -67,6 +67,9 @@ def toy_truth(film: FilmSpec) -> StoryTruth:
                 figures=tuple(
                     FigureTruth(film.figures[role.figure].kind, role.action) for role in shot.roles
                 ),
+                camera=shot.camera,
+                zoom=zoom_of(shot.scale),
+                landmarks=tuple(landmark.kind for landmark in place.landmarks),
             )
         )
     return StoryTruth(film.seed, tuple(shots))

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fw_model.embedders.base import Embedder
-from fw_model.evaluation.oracle import ShotReading
-from fw_model.evaluation.truth import FilmedShot, Pixels, StoryTruth
+from fw_model.evaluation.characters import CharacterBoxes, middle_frame
+from fw_model.evaluation.truth import Box, FilmedShot, Pixels, StoryTruth
 from fw_model.similarity import unit_rows
 
 _SMALLEST_CROP_PX = 8
@@ -33,21 +33,11 @@ class StoryEmbeddings:
 
 
 def embed_story(
-    shots: Sequence[FilmedShot],
-    readings: Sequence[ShotReading],
-    story: StoryTruth,
-    embedder: Embedder,
+    shots: Sequence[FilmedShot], story: StoryTruth, boxes: CharacterBoxes, embedder: Embedder
 ) -> StoryEmbeddings:
-    """Embed the middle frames, the crops of those asked-for characters that are seen, the words."""
-    middles = [len(shot.frames) // 2 for shot in shots]
-    frames = [shot.frames[m] for shot, m in zip(shots, middles, strict=True)]
-    crops: dict[tuple[int, str], Pixels] = {}
-    for index, (frame, reading) in enumerate(zip(frames, readings, strict=True)):
-        seen = reading.figures_in()
-        for figure in story.shots[index].figures:
-            if figure.kind in seen:
-                box = reading.box_of(figure.kind, middles[index])
-                crops[index, figure.kind] = crop(frame, box)
+    """Embed the middle frames, the crops of the characters in `boxes`, and the words."""
+    frames = [shot.frames[middle_frame(shot)] for shot in shots]
+    crops = {key: crop(frames[key[0]], box) for key, box in boxes.items()}
     kinds = sorted({figure.kind for shot in story.shots for figure in shot.figures})
     images = _embedded(embedder.embed_images([*frames, *crops.values()]))
     texts = _embedded(embedder.embed_text([*(s.prompt for s in story.shots), *map(_name, kinds)]))
@@ -60,7 +50,7 @@ def embed_story(
     )
 
 
-def crop(frame: Pixels, box: tuple[float, float, float, float]) -> Pixels:
+def crop(frame: Pixels, box: Box) -> Pixels:
     """Return what lies in a box given in fractions of the frame; never less than a few pixels."""
     height, width = frame.shape[:2]
     x0, y0, x1, y1 = box
@@ -111,7 +101,7 @@ def _span(low: float, high: float, size: int) -> tuple[int, int]:
 
 
 def _name(kind: str) -> str:
-    return f"a {kind}"
+    return kind if " " in kind else f"a {kind}"  # "a bear", but "an old man in a red coat"
 
 
 def _embedded(rows: object) -> Floats:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from fw_model.errors import CheckpointError
 from fw_model.evaluation.oracle_net import OracleNet, Vocabulary
-from fw_model.evaluation.truth import Pixels
+from fw_model.evaluation.truth import Box, Pixels
 from fw_model.media.video import uint8_to_frames
 from fw_model.model import TINY
 
@@ -87,7 +87,7 @@ class ShotReading:
         row = self.actions[self.vocabulary.kinds.index(kind)]
         return self.vocabulary.actions[int(row.argmax())]
 
-    def box_of(self, kind: str, frame: int) -> tuple[float, float, float, float]:
+    def box_of(self, kind: str, frame: int) -> Box:
         """Return x0, y0, x1, y1 of the figure of `kind` in a frame, in fractions of the frame."""
         x0, y0, x1, y1 = self.boxes[frame, self.vocabulary.kinds.index(kind)].clip(0, 1).tolist()
         return x0, y0, x1, y1

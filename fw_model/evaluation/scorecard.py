@@ -87,18 +87,18 @@ def _difference(
 def _details(stories: StoryScores) -> dict[str, Any]:
     """Return what a reader asks next: medians, light, flicker, accuracy chunk by chunk."""
     details = [story["details"] for _, story in sorted(stories.items())]
-    hue_errors = [error for d in details for error in d["hue_errors_deg"]]
-    lengths = max((len(d["accuracy_by_chunk"]) for d in details), default=0)
+    hue_errors = [error for d in details for error in d.get("hue_errors_deg", [])]
+    by_chunk = [d.get("accuracy_by_chunk", []) for d in details]
     return {
         "num_stories": len(details),
         "hue_error_median_deg": _rounded(np.median(hue_errors)) if hue_errors else None,
         "num_hue_comparisons": len(hue_errors),
-        "light_accuracy": _mean([d["light_accuracy"] for d in details]),
-        "flicker": _mean([d["flicker"] for d in details]),
-        "drift_ratio": _mean([d["drift_ratio"] for d in details]),
+        "light_accuracy": _mean([d.get("light_accuracy") for d in details]),
+        "flicker": _mean([d.get("flicker") for d in details]),
+        "drift_ratio": _mean([d.get("drift_ratio") for d in details]),
         "accuracy_by_chunk": [
-            _mean([d["accuracy_by_chunk"][i] for d in details if i < len(d["accuracy_by_chunk"])])
-            for i in range(lengths)
+            _mean([chunks[i] for chunks in by_chunk if i < len(chunks)])
+            for i in range(max(map(len, by_chunk), default=0))
         ],
     }
 
@@ -122,7 +122,8 @@ def table_rows(scorecard: Mapping[str, Any]) -> list[list[str]]:
         for name, metrics in scorecard["variants"].items()
         if any(value is not None for value in metrics.values())
     }
-    columns["truth"] = scorecard["truth"]
+    if any(value is not None for value in scorecard["truth"].values()):
+        columns["truth"] = scorecard["truth"]
     rows = [["metric", *columns]]
     rows += [[metric, *(_cell(c[metric]) for c in columns.values())] for metric in METRICS]
     return rows

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fw_model.embedders.base import Embedder
 from fw_model.evaluation import accuracy, consistency, continuity, copying, drift, hue, retrieval
-from fw_model.evaluation.oracle import Oracle
+from fw_model.evaluation.characters import (
+    CharacterBoxes,
+    CharacterFinder,
+    boxes_by_finder,
+    boxes_by_oracle,
+)
+from fw_model.evaluation.oracle import Oracle, ShotReading
 from fw_model.evaluation.truth import FilmedShot, Pixels, StoryTruth
 
 METRICS = (
@@ -29,66 +36,110 @@ METRICS = (
 """The scorecard's columns. `aesthetic` and `inception` need weights that are not packaged."""
 
 
+@dataclass(frozen=True)
+class Judges:
+    """Who judges a film. Without a `finder` the oracle finds the characters of toy films, and
+    nobody those of others."""
+
+    oracle: Oracle
+    embedder: Embedder
+    finder: CharacterFinder | None = None
+
+
 def score_story(
-    shots: Sequence[FilmedShot],
-    story: StoryTruth,
-    truth: Sequence[Pixels],
-    *,
-    oracle: Oracle,
-    embedder: Embedder,
+    shots: Sequence[FilmedShot], story: StoryTruth, truth: Sequence[Pixels] | None, judges: Judges
 ) -> dict[str, Any]:
     """Return {"metrics": {metric: number or None}, "details": ...} of a film, as plain JSON.
 
-    `truth` holds the true frames of each shot, [F, H, W, 3], as long as the filmed ones.
+    `truth` holds the true frames of each shot, [F, H, W, 3], as long as the filmed ones; None for
+    stories of words alone, of which only what needs no truth is measured.
     """
-    readings = [oracle.read(shot.frames) for shot in shots]
-    embeddings = consistency.embed_story(shots, readings, story, embedder)
+    metrics: dict[str, float | None] = dict.fromkeys(METRICS)
+    metrics["border_jump_ratio"] = continuity.border_jump_ratio(shots)
+    details: dict[str, Any] = {}
+    boxes: CharacterBoxes = {}
+    if story.is_toy and truth is not None:
+        readings = [judges.oracle.read(shot.frames) for shot in shots]
+        boxes = boxes_by_oracle(shots, readings, story)
+        metrics |= _oracle_metrics(shots, readings, story, truth)
+        details = _oracle_details(shots, readings, story, truth)
+    if judges.finder is not None:
+        boxes = boxes_by_finder(shots, story, judges.finder)
+    metrics |= _clip_metrics(shots, story, boxes, judges.embedder)
+    details["shots"] = [
+        {**shot_details, **_shot_details(filmed, shot.prompt)}
+        for shot_details, filmed, shot in zip(
+            details.get("shots", [{}] * len(shots)), shots, story.shots, strict=True
+        )
+    ]
+    return {"metrics": metrics, "details": details}
+
+
+def _oracle_metrics(
+    shots: Sequence[FilmedShot],
+    readings: Sequence[ShotReading],
+    story: StoryTruth,
+    truth: Sequence[Pixels],
+) -> dict[str, float | None]:
     hue_errors = hue.hue_errors_deg(readings, story)
-    by_chunk = drift.accuracy_by_chunk(shots, readings, story)
-    metrics = {
+    return {
         "figure_accuracy": accuracy.figure_accuracy(readings, story),
         "place_accuracy": accuracy.place_accuracy(readings, story),
         "scale_accuracy": accuracy.scale_accuracy(readings, story),
         "action_accuracy": accuracy.action_accuracy(readings, story),
         "hue_error_deg": sum(hue_errors) / len(hue_errors) if hue_errors else None,
-        "border_jump_ratio": continuity.border_jump_ratio(shots),
+        "copy_paste": copying.copy_paste(shots, truth),
+        "retrieval_return_accuracy": retrieval.retrieval_return_accuracy(shots, story),
+    }
+
+
+def _clip_metrics(
+    shots: Sequence[FilmedShot], story: StoryTruth, boxes: CharacterBoxes, embedder: Embedder
+) -> dict[str, float | None]:
+    embeddings = consistency.embed_story(shots, story, boxes, embedder)
+    return {
         "character_consistency": consistency.character_consistency(embeddings),
         "overall_consistency": consistency.overall_consistency(embeddings, story),
         "character_alignment": consistency.character_alignment(embeddings),
         "overall_alignment": consistency.overall_alignment(embeddings),
-        "aesthetic": None,
-        "inception": None,
-        "copy_paste": copying.copy_paste(shots, truth),
-        "retrieval_return_accuracy": retrieval.retrieval_return_accuracy(shots, story),
     }
-    details = {
+
+
+def _oracle_details(
+    shots: Sequence[FilmedShot],
+    readings: Sequence[ShotReading],
+    story: StoryTruth,
+    truth: Sequence[Pixels],
+) -> dict[str, Any]:
+    by_chunk = drift.accuracy_by_chunk(shots, readings, story)
+    return {
         "light_accuracy": accuracy.light_accuracy(readings, story),
         "flicker": continuity.flicker(shots, truth),
         "drift_ratio": drift.drift_ratio(by_chunk),
         "accuracy_by_chunk": by_chunk,
-        "hue_errors_deg": hue_errors,
-        "shots": [
-            {
-                "prompt": shot.prompt,
-                "seen": {
-                    "place": reading.place_in(),
-                    "light": reading.light_in(),
-                    "scale": reading.scale_in(),
-                    "figures": {
-                        kind: {
-                            "action": reading.action_of(kind),
-                            "body_hue_deg": round(figure.body_hue_deg, 1),
-                            "trim_hue_deg": round(figure.trim_hue_deg, 1),
-                        }
-                        for kind, figure in reading.figures_in().items()
-                    },
-                },
-                "retrieved": [
-                    {"shot": c.shot, "frame": c.frame, "score": round(c.score, 4)}
-                    for c in filmed.cached
-                ],
-            }
-            for filmed, reading, shot in zip(shots, readings, story.shots, strict=True)
-        ],
+        "hue_errors_deg": hue.hue_errors_deg(readings, story),
+        "shots": [{"seen": _seen(reading)} for reading in readings],
     }
-    return {"metrics": metrics, "details": details}
+
+
+def _seen(reading: ShotReading) -> dict[str, Any]:
+    return {
+        "place": reading.place_in(),
+        "light": reading.light_in(),
+        "scale": reading.scale_in(),
+        "figures": {
+            kind: {
+                "action": reading.action_of(kind),
+                "body_hue_deg": round(figure.body_hue_deg, 1),
+                "trim_hue_deg": round(figure.trim_hue_deg, 1),
+            }
+            for kind, figure in reading.figures_in().items()
+        },
+    }
+
+
+def _shot_details(filmed: FilmedShot, prompt: str) -> dict[str, Any]:
+    retrieved = [
+        {"shot": c.shot, "frame": c.frame, "score": round(c.score, 4)} for c in filmed.cached
+    ]
+    return {"prompt": prompt, "retrieved": retrieved}

@@ -11,26 +11,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+"""x0, y0, x1, y1 in fractions of the frame."""
 
 
 @dataclass(frozen=True)
 class FigureTruth:
-    """A character that a prompt asks for. Within a story no two are of one kind."""
+    """A character that a prompt asks for, by a name that no other in the story has.
+
+    On toy films the name is the kind of figure; `action` is None where only words tell it.
+    """
 
     kind: str
-    action: str
+    action: str | None = None
 
 
 @dataclass(frozen=True)
 class ShotTruth:
-    """What a shot must show. Shots with the same `place_index` share a place."""
+    """What a shot must show. Shots with the same `place_index` share a place.
+
+    Suites of words alone know the prompt, who is in it and which shots share a place; the other
+    fields are None there. `zoom` enlarges the place on screen about its middle; `landmarks` are
+    the kinds of things that stand in it.
+    """
 
     prompt: str
-    place: str
-    place_index: int
-    light: str
-    scale: str
-    figures: tuple[FigureTruth, ...]
+    place: str | None = None
+    place_index: int = 0
+    light: str | None = None
+    scale: str | None = None
+    figures: tuple[FigureTruth, ...] = ()
+    camera: str | None = None
+    zoom: float = 1.0
+    landmarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,11 @@ class StoryTruth:
 
     seed: int
     shots: tuple[ShotTruth, ...]
+
+    @property
+    def is_toy(self) -> bool:
+        """Whether what is seen can be held against what is true: every shot's place is known."""
+        return all(shot.place is not None for shot in self.shots)
 
 
 @dataclass(frozen=True)

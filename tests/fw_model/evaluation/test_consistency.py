@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fw_model.evaluation.characters import boxes_by_oracle
 from fw_model.evaluation.consistency import (
     character_alignment,
     character_consistency,
@@ -40,7 +41,9 @@ RED, GREEN, BLUE = (200, 0, 0), (0, 200, 0), (0, 0, 200)
 
 def measures(shots, truth):
     readings = [seen() for _ in shots]
-    embeddings = embed_story(shots, readings, truth, ColourEmbedder())
+    embeddings = embed_story(
+        shots, truth, boxes_by_oracle(shots, readings, truth), ColourEmbedder()
+    )
     return {
         "character": character_consistency(embeddings),
         "overall": overall_consistency(embeddings, truth),
