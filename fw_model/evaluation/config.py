@@ -7,7 +7,14 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 
 from fw_model.config import StrictModel
+from fw_model.errors import ConfigError
 from fw_model.evaluation.variants import VARIANTS
+
+HELD_OUT_SEEDS = "1000000:1000010"
+"""Stories that are made from any seed: these are not trained on."""
+
+SUITE_SEEDS = {"toyfilms": HELD_OUT_SEEDS, "scenes20x5": "0:20"}
+"""What is filmed of a suite unless `seeds` says otherwise."""
 
 _CACHE_VARIANTS = tuple(name for name in VARIANTS if not VARIANTS[name].needs_checkpoint)
 
@@ -16,13 +23,26 @@ class EvaluationConfig(StrictModel):
     """What is measured. A story's result depends on its seed, never on which others are run."""
 
     suite: str = Field(
-        default="toyfilms", description="toyfilms, or module:Name for a story suite of your own."
+        default="toyfilms",
+        description="toyfilms, scenes20x5, file (the stories of suite_path), or module:Name for a "
+        "suite of your own.",
     )
-    seeds: str = Field(
-        default="1000000:1000010",
-        description="Seeds of the stories, FIRST:LAST, LAST left out; held out from training.",
+    suite_path: str | None = Field(
+        default=None,
+        description="File of stories for suite: file, in a format of pipelines/suite_importers.py.",
     )
-    shots_per_story: int = Field(default=5, ge=1, le=64, description="Shots in a story.")
+    seeds: str | None = Field(
+        default=None,
+        description="Numbers of the stories, FIRST:LAST, LAST left out. Null: every story of a "
+        "suite that is written down; of others 1000000:1000010, held out from training.",
+    )
+    shots_per_story: int = Field(
+        default=5,
+        ge=1,
+        le=64,
+        description="Shots in a story; of a story that is written down only the first so many are "
+        "filmed.",
+    )
     num_chunks: int = Field(default=2, ge=1, le=3600, description="Chunks in a shot.")
     variants: tuple[str, ...] = Field(
         default=_CACHE_VARIANTS,
@@ -46,11 +66,22 @@ class EvaluationConfig(StrictModel):
 
     @field_validator("seeds")
     @classmethod
-    def _seeds_are_a_range(cls, seeds: str) -> str:
+    def _seeds_are_a_range(cls, seeds: str | None) -> str | None:
+        if seeds is None:
+            return None
         first, colon, last = seeds.partition(":")
         if not (colon and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
             raise ValueError("seeds must look like FIRST:LAST with FIRST below LAST")
         return seeds
+
+    @model_validator(mode="after")
+    def _a_file_goes_with_its_suite(self) -> Self:
+        if (self.suite == "file") != (self.suite_path is not None):
+            raise ValueError(
+                "suite: file and suite_path go together, "
+                f"not suite {self.suite!r} with suite_path {self.suite_path!r}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _variants_are_known(self) -> Self:
@@ -66,6 +97,13 @@ class EvaluationConfig(StrictModel):
 
     @property
     def story_seeds(self) -> range:
-        """The seeds as numbers."""
-        first, _, last = self.seeds.partition(":")
+        """The seeds as numbers; ConfigError where only the suite's file knows how many there are:
+        `pipelines.story_suites.settled` looks.
+        """
+        seeds = self.seeds
+        if seeds is None and self.suite == "file":
+            raise ConfigError(
+                f"evaluation.seeds is not set for {self.suite_path}; give it as FIRST:LAST."
+            )
+        first, _, last = (seeds or SUITE_SEEDS.get(self.suite, HELD_OUT_SEEDS)).partition(":")
         return range(int(first), int(last))
