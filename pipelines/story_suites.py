@@ -1,22 +1,32 @@
 """Sets of stories to be filmed and judged; `toyfilms` is the one whose truth is known.
 
-A suite is a function of (seed, config) that returns a `SuiteStory`.
+A suite is a function of (seed, config) that returns a `SuiteStory`. Suites that are written down
+have so many stories: there a seed is a story's number.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from fw_model.errors import ConfigError
 from fw_model.evaluation.config import EvaluationConfig
+from fw_model.evaluation.scenes import packaged_scenes
 from fw_model.evaluation.truth import FigureTruth, Pixels, ShotTruth, StoryTruth
 from fw_model.registry import resolve
+from pipelines.suite_importers import read_suite
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.prompts import shot_prompt
 from pipelines.toyfilms.render import render_shot, zoom_of
 from pipelines.toyfilms.story import FilmSpec, sample_film
 
-SUITES = {"toyfilms": "pipelines.story_suites:toy_story"}
+SUITES = {
+    "toyfilms": "pipelines.story_suites:toy_story",
+    "scenes20x5": "pipelines.story_suites:written_story",
+    "file": "pipelines.story_suites:written_story",
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,54 @@ def suite_story(seed: int, config: EvaluationConfig) -> SuiteStory:
     """Return the story of `seed` in the suite that the config names."""
     story: SuiteStory = resolve(config.suite, SUITES, "story suite")(seed, config)
     return story
+
+
+def settled(config: EvaluationConfig) -> EvaluationConfig:
+    """Return `config` with its seeds said and its file named in full, so that every process, in
+    whatever folder, films the same; ConfigError for seeds that the suite has not.
+    """
+    update: dict[str, str] = {}
+    if config.suite_path is not None and "://" not in config.suite_path:
+        update["suite_path"] = str(Path(config.suite_path).absolute())
+    stories = written_stories(config)
+    if stories is not None and config.seeds is None:
+        update["seeds"] = f"0:{len(stories)}"
+    done = config.model_copy(update=update)
+    seeds = done.story_seeds
+    if stories is not None and seeds.stop > len(stories):
+        raise _no_such_story(f"{seeds.start}:{seeds.stop}", done, len(stories))
+    return done.model_copy(update={"seeds": f"{seeds.start}:{seeds.stop}"})
+
+
+def suite_digest(config: EvaluationConfig) -> str:
+    """Return a hash of all stories that are written down, "" where stories are made from seeds."""
+    stories = written_stories(config)
+    return "" if stories is None else hashlib.sha256(repr(stories).encode()).hexdigest()
+
+
+def written_stories(config: EvaluationConfig) -> tuple[StoryTruth, ...] | None:
+    """Return all stories of a suite that is written down, whole; None for other suites."""
+    if config.suite == "scenes20x5":
+        scenes = packaged_scenes().scenes
+        return tuple(scene.truth(number) for number, scene in enumerate(scenes))
+    return None if config.suite_path is None else read_suite(config.suite_path)
+
+
+def written_story(seed: int, config: EvaluationConfig) -> SuiteStory:
+    """Return story number `seed`, cut to the first `shots_per_story` shots."""
+    stories = written_stories(config)
+    assert stories is not None  # only suites that are written down come here
+    if not 0 <= seed < len(stories):
+        raise _no_such_story(str(seed), config, len(stories))
+    story = stories[seed]
+    return SuiteStory(replace(story, shots=story.shots[: config.shots_per_story]))
+
+
+def _no_such_story(seeds: str, config: EvaluationConfig, count: int) -> ConfigError:
+    return ConfigError(
+        f"Seeds {seeds} are not all in suite {config.suite_path or config.suite}, whose stories "
+        f"are 0:{count}; set evaluation.seeds within 0:{count}."
+    )
 
 
 def toy_story(seed: int, config: EvaluationConfig) -> SuiteStory:

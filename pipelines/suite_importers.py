@@ -1,0 +1,186 @@
+"""Reads files of stories, own and public, into what an evaluation films; a function a format.
+
+The format is recognised from the content, never from the name. Prompts are taken word for word.
+Public files do not say which shots share a place: all shots of a story count as one place.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from fw_model.config import ModelT, validate
+from fw_model.errors import ConfigError, InputError
+from fw_model.evaluation.scenes import parse_scenes
+from fw_model.evaluation.truth import FigureTruth, ShotTruth, StoryTruth
+from pipelines.storage import local_copy
+
+Stories = tuple[StoryTruth, ...]
+Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Prompts = Annotated[list[Prompt], Field(min_length=1)]
+
+
+def read_suite(uri: str) -> Stories:
+    """Return the stories of a file or URI, numbered from 0; InputError if no format fits."""
+    content = _content(uri)
+    for fits, read in IMPORTERS:
+        if fits(content):
+            return read(content, uri)
+    raise InputError(
+        f"{uri} is in none of the formats that stories are read from: a mapping with 'scenes'; "
+        "lists of 'segment_prompts', of 'id' and 'prompts', or of 'prompt_en'; or text with a "
+        "shot a line and ### between stories."
+    )
+
+
+def _content(uri: str) -> Any:
+    """Return what JSON holds, or text as it is. What begins like JSON must be JSON."""
+    try:
+        with local_copy(uri) as path:
+            text = Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise InputError(f"Cannot read {uri}: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{uri} is not UTF-8 text; stories are read from JSON or text.") from error
+    if not text.startswith(("{", "[")):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{uri} begins like JSON and is not: {error}.") from error
+
+
+def read_scenes(content: Any, uri: str) -> Stories:
+    """Scenes of this project: fw_model/evaluation/scenes.py."""
+    scenes = parse_scenes(content, uri).scenes
+    return tuple(scene.truth(number) for number, scene in enumerate(scenes))
+
+
+class _Presets(BaseModel):
+    class Preset(BaseModel):
+        segment_prompts: Prompts
+
+    stories: list[Preset]
+
+
+def read_dreamverse(content: Any, uri: str) -> Stories:
+    """Story presets of Dreamverse: [{id, label, segment_prompts}]."""
+    presets = _validated(_Presets, content, uri)
+    return _numbered([preset.segment_prompts for preset in presets.stories])
+
+
+class _Multishot(BaseModel):
+    class Test(BaseModel):
+        prompts: Prompts
+
+    stories: list[Test]
+
+
+def read_multishot(content: Any, uri: str) -> Stories:
+    """Multi-shot tests [{id, prompts}] whose prompts say who "ID_A is"; those are the figures."""
+    tests = _validated(_Multishot, content, uri)
+    stories = _numbered([test.prompts for test in tests.stories])
+    return tuple(_with_identities(story) for story in stories)
+
+
+class _Singles(BaseModel):
+    class Single(BaseModel):
+        prompt_en: Prompt
+
+    stories: list[Single]
+
+
+def read_vbench(content: Any, uri: str) -> Stories:
+    """Prompts of VBench [{prompt_en, dimension}], each a story of one shot."""
+    singles = _validated(_Singles, content, uri)
+    return _numbered([[single.prompt_en] for single in singles.stories])
+
+
+def read_mtvbench(content: Any, uri: str) -> Stories:
+    """Text of MTVBench: a shot a line, stories parted by lines of ###."""
+    stories: list[list[str]] = [[]]
+    for line in map(str.strip, content.splitlines()):
+        if set(line) == {"#"}:
+            stories.append([])
+        elif line:
+            stories[-1].append(line)
+    told = [shots for shots in stories if shots]
+    if not told:
+        raise InputError(f"{uri} has no line that could be a shot.")
+    return _numbered(told)
+
+
+def _lists(key: str) -> Callable[[Any], bool]:
+    """Tell whether content is a list whose first entry has `key`."""
+    return lambda content: (
+        isinstance(content, list)
+        and bool(content)
+        and isinstance(content[0], dict)
+        and key in content[0]
+    )
+
+
+def _is_parted_text(content: Any) -> bool:
+    return isinstance(content, str) and re.search(r"^\s*###\s*$", content, re.MULTILINE) is not None
+
+
+IMPORTERS: tuple[tuple[Callable[[Any], bool], Callable[[Any, str], Stories]], ...] = (
+    (lambda content: isinstance(content, dict) and "scenes" in content, read_scenes),
+    (_lists("segment_prompts"), read_dreamverse),
+    (_lists("prompts"), read_multishot),
+    (_lists("prompt_en"), read_vbench),
+    (_is_parted_text, read_mtvbench),
+)
+"""(does the content fit, read it): the first that fits reads."""
+
+
+def _validated(model: type[ModelT], content: Any, uri: str) -> ModelT:
+    try:
+        return validate(model, {"stories": content}, uri)
+    except ConfigError as error:
+        raise InputError(str(error)) from error
+
+
+def _numbered(stories: Sequence[Sequence[str]]) -> Stories:
+    return tuple(
+        StoryTruth(number, tuple(ShotTruth(prompt) for prompt in prompts))
+        for number, prompts in enumerate(stories)
+    )
+
+
+_IDENTITY = re.compile(r"\bID_[A-Z0-9]+\b")
+
+
+def _with_identities(story: StoryTruth) -> StoryTruth:
+    """Return the story with figures: identities that a prompt mentions count as in its picture,
+    unless it says that they are unseen or no prompt says what they are."""
+    names = _identity_names([shot.prompt for shot in story.shots])
+    shots = []
+    for shot in story.shots:
+        told = set(_IDENTITY.findall(shot.prompt))
+        seen = [i for i in names if i in told and not _is_unseen(i, shot.prompt)]
+        shots.append(replace(shot, figures=tuple(FigureTruth(names[i]) for i in seen)))
+    return replace(story, shots=tuple(shots))
+
+
+def _identity_names(prompts: Sequence[str]) -> dict[str, str]:
+    """Return the words that first say what an identity is, for each of which it is said."""
+    names: dict[str, str] = {}
+    for identity in sorted(set(_IDENTITY.findall(" ".join(prompts)))):
+        told = re.compile(rf"(?:^|[.!?]\s+){identity} is ([^.!?]+)")
+        first = next((found for prompt in prompts if (found := told.search(prompt))), None)
+        if first is not None:
+            # "ID_A is a cook at the stove, is a man of forty": what comes last stays the same.
+            words = first[1].split(", is ")[-1].strip()
+            names[identity] = words if words not in names.values() else f"{words} ({identity})"
+    return names
+
+
+def _is_unseen(identity: str, prompt: str) -> bool:
+    return re.search(rf"\b{identity} (never appears|is an? unseen)\b", prompt) is not None
