@@ -6,6 +6,7 @@ With `--address http://HEAD:8265` the same command line runs on a cluster as a R
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -203,7 +204,10 @@ def evaluate(
     seeds: Annotated[
         str | None, typer.Option("--seeds", help="Stories to film: FIRST:LAST, LAST left out.")
     ] = None,
-    suite: Annotated[str | None, typer.Option("--suite", help="Where stories come from.")] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option("--suite", help="toyfilms, scenes20x5, a file of stories, or module:Name."),
+    ] = None,
     ablate: Annotated[
         list[str] | None,
         typer.Option(
@@ -217,12 +221,16 @@ def evaluate(
     overrides: Overrides = None,
     address: Address = None,
 ) -> None:
-    """Measure a model on stories whose truth is known."""
+    """Film a suite of stories with every variant of a model, and measure the films."""
     words: list[str | Path] = ["evaluate", output]
     words += ["--checkpoint", checkpoint] if checkpoint else []
     chosen = list(overrides or [])
     chosen += [f"evaluation.seeds='{seeds}'"] if seeds else []
-    chosen += [f"evaluation.suite='{suite}'"] if suite else []
+    if suite and _is_suite_file(suite):
+        words += ["--suite", path_or_uri(suite)]
+        chosen += ["evaluation.suite=file", f"evaluation.suite_path={json.dumps(suite)}"]
+    elif suite:
+        chosen.append(f"evaluation.suite='{suite}'")
     if ablate:
         rivals = ("independent", "keyframe_then_animate")
         names = [name if name in rivals else f"without_{name}" for name in ablate]
@@ -234,11 +242,51 @@ def evaluate(
     from cluster.ray_start import ray_session
     from fw_model.evaluation.scorecard import table_text
     from pipelines.evaluate import run_evaluate
+    from pipelines.story_suites import settled
 
+    evaluation = settled(settings.evaluation)
     with ray_session(settings.ray):
-        scorecard = run_evaluate(settings.evaluation, settings.model, settings.generation, output)
+        scorecard = run_evaluate(evaluation, settings.model, settings.generation, output)
     out.print(table_text(scorecard), markup=False)
     out.print(f"Scorecard: {output / 'scorecard.json'}, with films: {output / 'scorecard.html'}")
+
+
+def _is_suite_file(suite: str) -> bool:
+    """Whether `suite` means a file; one that is lost but looks like one shall be named as such."""
+    return Path(suite).is_file() or Path(suite).suffix in (".json", ".txt")
+
+
+@app.command("write-scenes")
+def write_scenes(
+    output: Annotated[
+        Path, typer.Argument(help="Scene file (JSON); scenes in it are kept.", parser=local_path)
+    ],
+    num_scenes: Annotated[
+        int | None, typer.Option("--num-scenes", min=1, help="Scenes that OUTPUT shall hold.")
+    ] = None,
+    profile: Profile = "tiny",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    address: Address = None,
+) -> None:
+    """Have a language model write scenes for `evaluate --suite OUTPUT`."""
+    chosen = [*(overrides or []), *([f"writer.num_scenes={num_scenes}"] if num_scenes else [])]
+    if is_job_server(address):
+        return submit(address, ["write-scenes", output], profile, config, chosen)
+    settings = load(profile, config, chosen, address)
+    from pipelines.scene_writer import run_write_scenes
+
+    with meter("scenes", settings.writer.num_scenes) as progress:
+        summary = run_write_scenes(settings.writer, output, on_progress=progress.update)
+    out.print(
+        f"{summary.kept} scenes kept, {summary.written} written, {len(summary.left_out)} left out;"
+        f" {summary.usage.requests} requests, {summary.usage.cost_usd:.2f} USD. Scenes: {output}",
+        markup=False,
+    )
+    for fault in summary.left_out:
+        out.print(f"Left out, {fault}", markup=False)
+    if summary.left_out:
+        out.print("The same command asks again for what is missing.")
 
 
 @app.command()

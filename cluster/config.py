@@ -21,6 +21,7 @@ from fw_model.training.config import TrainingConfig
 from pipelines.curation_config import CurationConfig
 from pipelines.encode import EncodeConfig
 from pipelines.pretrain import PretrainConfig
+from pipelines.scene_writer import WriterConfig
 from pipelines.toyfilms.config import ToyFilmsConfig
 from serve.config import ServingConfig
 
@@ -39,6 +40,7 @@ class FilmWeaverConfig(StrictModel):
     pretrain: PretrainConfig = Field(PretrainConfig(), description="Small VAE and CLIP.")
     serving: ServingConfig = Field(ServingConfig(), description="The HTTP server.")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="The scorecard.")
+    writer: WriterConfig = Field(WriterConfig(), description="Scenes by a language model.")
     ray: RayConfig = Field(RayConfig(), description="The Ray that does the work.")
 
 

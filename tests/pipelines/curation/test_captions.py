@@ -1,7 +1,4 @@
 import json
-import threading
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -24,6 +21,7 @@ from pipelines.harvest import encode_jpeg
 from pipelines.ids import keyframe_uri
 from pipelines.storage import Store
 from pipelines.validation import check_rank, check_structure, complaints
+from tests.pipelines.chat_server import ChatServer, answer
 from tests.pipelines.curation.fake_embedder import FakeEmbedder
 from tests.pipelines.curation.footage import scenery
 
@@ -114,42 +112,16 @@ GOOD = {
 }  # fmt: skip
 
 
-def answer(content, *, tokens=(1000, 100)):
-    message = {"message": {"role": "assistant", "content": content}}
-    usage = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1]}
-    return 200, {}, {"choices": [message], "usage": usage}
-
-
-class Endpoint:
-    """An OpenAI-compatible server on loopback that says what a test tells it to."""
+class Endpoint(ChatServer):
+    """A server that knows how a captioner is set to ask it."""
 
     def __init__(self) -> None:
-        self.requests: list[dict] = []
-        self.script: Callable[[int], tuple[int, dict, dict]] = lambda n: answer(json.dumps(GOOD))
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                endpoint.requests.append(body)
-                status, headers, reply = endpoint.script(len(endpoint.requests))
-                data = json.dumps(reply).encode()
-                self.send_response(status)
-                for name, value in {**headers, "Content-Length": str(len(data))}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *arguments):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        super().__init__(lambda n: answer(json.dumps(GOOD)))
 
     def config(self, **settings):
         return CaptionerConfig(
             kind="openai",
-            base_url=f"http://127.0.0.1:{self.server.server_port}/v1",
+            base_url=self.base_url,
             max_retry_wait_s=0.01,
             usd_per_million_input_tokens=10.0,
             usd_per_million_output_tokens=100.0,
@@ -161,8 +133,7 @@ class Endpoint:
 def endpoint():
     served = Endpoint()
     yield served
-    served.server.shutdown()
-    served.server.server_close()
+    served.close()
 
 
 def test_one_request_describes_the_whole_scene(store, endpoint):
