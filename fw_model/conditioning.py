@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fw_model.backbones.base import ContextKV, KeyValue
+from fw_model.backbones.base import ContextKV, TextKV
 from fw_model.cache.context import (
     ContextLatents,
     Segment,
@@ -27,7 +27,6 @@ from fw_model.diffusion.schedule import keyed_generator, sigma_of_step
 from fw_model.generation import ChunkRequest, GenerationConfig, HistoryChunk
 from fw_model.model import FilmModel
 
-TextKV = dict[tuple[int, int], KeyValue]
 TEXTS_KEPT = 256
 
 

@@ -7,14 +7,14 @@ blocks in the place of their rotary table, a `SegmentTexts` in the place of thei
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from torch import Tensor, nn
 
-from fw_model.backbones.base import ContextKV, KeyValue
+from fw_model.backbones.base import KeyValue
 from fw_model.backbones.rope import rotate
 
 
@@ -29,25 +29,29 @@ class Span:
 
 @dataclass(frozen=True)
 class TokenPlan:
-    """What self-attention must know of a packed sequence.
+    """What one layer's self-attention must know of a packed sequence.
 
     `past` holds tokens that come before the sequence and that all of it sees; `collected`, where
-    given, receives each layer's own keys and values.
+    given, receives the layer's own keys and values. Nothing here names the layer, so that all
+    layers are one program to a compiler.
     """
 
     cos: Tensor
     sin: Tensor
     spans: tuple[Span, ...]
-    past: ContextKV | None = None
-    collected: dict[int, KeyValue] | None = None
+    past: KeyValue | None = None
+    collected: list[KeyValue] | None = None
 
 
 @dataclass(frozen=True)
 class SegmentTexts:
-    """The embedded text [B, T, D] that each run of tokens [start, stop) cross-attends to."""
+    """The embedded text [B, T, D] that each run of tokens [start, stop) cross-attends to.
+
+    `kv`, where given, keeps the layer's keys and values of each run.
+    """
 
     runs: tuple[tuple[int, int, Tensor], ...]
-    kv: dict[tuple[int, int], KeyValue] | None = field(default=None)
+    kv: dict[int, KeyValue] | None = None
 
 
 class PrefixAttention:
@@ -56,21 +60,17 @@ class PrefixAttention:
     _attention_backend = None
     _parallel_config = None
 
-    def __init__(self, layer: int) -> None:
-        self.layer = layer
-
     def __call__(
         self, attn: Any, hidden: Tensor, text: None, mask: None, plan: TokenPlan
     ) -> Tensor:
         query = attn.norm_q(attn.to_q(hidden)).unflatten(2, (attn.heads, -1))  # [B, L, H, D]
-        key = attn.norm_k(attn.to_k(hidden)).unflatten(2, (attn.heads, -1))
-        value = attn.to_v(hidden).unflatten(2, (attn.heads, -1))
-        query, key = rotate(query, plan.cos, plan.sin), rotate(key, plan.cos, plan.sin)
+        query = rotate(query, plan.cos, plan.sin)
+        key, value = keys_and_values(attn, hidden, plan)
         if plan.collected is not None:
-            plan.collected[self.layer] = (key, value)
+            plan.collected.append((key, value))
         before = 0
         if plan.past is not None:
-            past_key, past_value = plan.past.layers[self.layer]
+            past_key, past_value = plan.past
             before = past_key.shape[1]
             key = torch.cat([past_key, key], dim=1)
             value = torch.cat([past_value, value], dim=1)
@@ -87,9 +87,6 @@ class SegmentTextAttention:
     _attention_backend = None
     _parallel_config = None
 
-    def __init__(self, layer: int) -> None:
-        self.layer = layer
-
     def __call__(
         self, attn: Any, hidden: Tensor, texts: SegmentTexts, mask: None, rotary: None
     ) -> Tensor:
@@ -101,23 +98,30 @@ class SegmentTextAttention:
         return _project_out(attn, seen, hidden)
 
     def _key_value(self, attn: Any, texts: SegmentTexts, run: int, text: Tensor) -> KeyValue:
-        known = None if texts.kv is None else texts.kv.get((self.layer, run))
+        known = None if texts.kv is None else texts.kv.get(run)
         if known is not None:
             return known
         key = attn.norm_k(attn.to_k(text)).unflatten(2, (attn.heads, -1))  # [B, T, H, D]
         value = attn.to_v(text).unflatten(2, (attn.heads, -1))
         if texts.kv is not None:
-            texts.kv[self.layer, run] = (key, value)
+            texts.kv[run] = (key, value)
         return key, value
 
 
 def install(blocks: nn.ModuleList) -> None:
     """Give each stock block the two processors; no parameter is touched."""
-    for layer, block in enumerate(blocks):
+    for block in blocks:
         self_attention: Any = block.attn1
         text_attention: Any = block.attn2
-        self_attention.set_processor(PrefixAttention(layer))
-        text_attention.set_processor(SegmentTextAttention(layer))
+        self_attention.set_processor(PrefixAttention())
+        text_attention.set_processor(SegmentTextAttention())
+
+
+def keys_and_values(attn: Any, hidden: Tensor, plan: TokenPlan) -> KeyValue:
+    """Return the rotated keys and the values of normalised tokens [B, L, D]: [B, L, H, D] each."""
+    key = attn.norm_k(attn.to_k(hidden)).unflatten(2, (attn.heads, -1))
+    value = attn.to_v(hidden).unflatten(2, (attn.heads, -1))
+    return rotate(key, plan.cos, plan.sin), value
 
 
 def _attend(processor: Any, query: Tensor, key: Tensor, value: Tensor, visible: int) -> Tensor:

@@ -16,6 +16,8 @@ from torch import Tensor
 from fw_model.cache.context import Segment
 
 KeyValue = tuple[Tensor, Tensor]
+TextKV = dict[int, dict[int, KeyValue]]
+"""Keys and values of text, by layer and run of tokens."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Backbone(Protocol):
         self,
         target: Segment,
         context: ContextKV | None,
-        text_kv: dict[tuple[int, int], KeyValue] | None = None,
+        text_kv: TextKV | None = None,
     ) -> Tensor:
         """Return the target's velocity [B, C, F, h, w] with context already encoded.
 

@@ -9,6 +9,7 @@ keeps its parameters and their names; the only new ones embed the coarse patches
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,48 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from fw_model.backbones.attention import SegmentTexts, Span, TokenPlan, install
-from fw_model.backbones.base import ContextKV, KeyValue
+from fw_model.backbones.attention import (
+    SegmentTexts,
+    Span,
+    TokenPlan,
+    install,
+    keys_and_values,
+)
+from fw_model.backbones.base import ContextKV, KeyValue, TextKV
 from fw_model.backbones.rope import rotary_table, token_positions
 from fw_model.cache.config import CacheConfig, Kernel
 from fw_model.cache.context import Segment
 from fw_model.errors import CheckpointError, ConfigError, InputError
 from fw_model.weights import check_complete
 
+TextRuns = tuple[tuple[int, int, Tensor], ...]
+
 CONTEXT_PATCH_FILE = "context_patch.safetensors"
 COORDINATE_CHANNELS = 2
 GATE_AT_START = 0.5
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """One pass over the blocks: tokens [B, L, D] and what conditions them.
+
+    temb [B, D] is the last segment's time embedding; modulation [B, L, 6, D], or [B, 6, D] where
+    all tokens share it.
+    """
+
+    hidden: Tensor
+    temb: Tensor
+    modulation: Tensor
+    texts: TextRuns
+    cos: Tensor
+    sin: Tensor
+    spans: tuple[Span, ...]
+    past: ContextKV | None
+
+    def plan(self, layer: int, collected: list[KeyValue] | None = None) -> TokenPlan:
+        """Return what the self-attention of a layer must know."""
+        past = None if self.past is None else self.past.layers[layer]
+        return TokenPlan(self.cos, self.sin, self.spans, past, collected)
 
 
 class WanBackbone(nn.Module):
@@ -73,9 +105,8 @@ class WanBackbone(nn.Module):
     def forward(self, segments: Sequence[Segment]) -> Tensor:
         """Return the target's velocity [B, C, F, h, w]; `segments` is context, then the target."""
         _check_order(segments)
-        spans = self._spans(segments)
-        hidden, temb = self._run(segments, spans, past=None, collected=None)
-        return self._project(hidden, temb, segments[-1].latents)
+        packed = self._pack(segments, self._spans(segments))
+        return self._project(self._run(packed), packed.temb, segments[-1].latents)
 
     def encode_context(
         self, segments: Sequence[Segment], past: ContextKV | None = None
@@ -87,16 +118,24 @@ class WanBackbone(nn.Module):
         """
         if self.cache.visibility != "prefix":
             raise InputError("Context can be encoded ahead only under visibility: prefix.")
-        collected: dict[int, KeyValue] = {}
-        self._run(segments, self._spans(segments), past=past, collected=collected)
-        own = ContextKV(tuple(collected[i] for i in range(len(self.transformer.blocks))))
-        return own if past is None else past.followed_by(own)
+        packed = self._pack(segments, self._spans(segments), past)
+        hidden, collected = packed.hidden, []
+        blocks = list(self.transformer.blocks)
+        for layer, block in enumerate(blocks[:-1]):
+            own: list[KeyValue] = []
+            hidden = self._block(block, hidden, packed, packed.plan(layer, own))
+            collected.append(own[0])
+        # Of the last layer nothing but keys and values is ever read.
+        normed = _normed(blocks[-1], hidden, packed.modulation)
+        collected.append(keys_and_values(blocks[-1].attn1, normed, packed.plan(len(collected))))
+        context = ContextKV(tuple(collected))
+        return context if past is None else past.followed_by(context)
 
     def predict(
         self,
         target: Segment,
         context: ContextKV | None,
-        text_kv: dict[tuple[int, int], KeyValue] | None = None,
+        text_kv: TextKV | None = None,
     ) -> Tensor:
         """Return the target's velocity [B, C, F, h, w] with context already encoded.
 
@@ -104,9 +143,8 @@ class WanBackbone(nn.Module):
         """
         if context is not None and context.layers[0][0].shape[0] != target.latents.shape[0]:
             context = context.expand(target.latents.shape[0])
-        spans = self._spans([target])
-        hidden, temb = self._run([target], spans, past=context, collected=None, text_kv=text_kv)
-        return self._project(hidden, temb, target.latents)
+        packed = self._pack([target], self._spans([target]), context)
+        return self._project(self._run(packed, text_kv), packed.temb, target.latents)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -116,28 +154,41 @@ class WanBackbone(nn.Module):
 
     # ---- one pass over packed tokens ---------------------------------------------------------
 
-    def _run(
-        self,
-        segments: Sequence[Segment],
-        spans: tuple[Span, ...],
-        *,
-        past: ContextKV | None,
-        collected: dict[int, KeyValue] | None,
-        text_kv: dict[tuple[int, int], KeyValue] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the last block's tokens [B, L, D] and the last segment's time embedding [B, D]."""
+    def _pack(
+        self, segments: Sequence[Segment], spans: tuple[Span, ...], past: ContextKV | None = None
+    ) -> _Packed:
+        """Return segments as one sequence of tokens, with all that the blocks must know of it."""
         hidden = torch.cat([self._patchify(s) for s in segments], dim=1)  # [B, L, D]
         lengths = [self._num_tokens(s) for s in segments]
-        temb, modulation, texts = self._conditions(segments, lengths, text_kv)
+        temb, modulation, texts = self._conditions(segments, lengths)
         cos, sin = self._rotary_of(segments, hidden.device)
-        plan = TokenPlan(cos, sin, spans, past, collected)
+        return _Packed(hidden, temb, modulation, texts, cos, sin, spans, past)
+
+    def _run(self, packed: _Packed, text_kv: TextKV | None = None) -> Tensor:
+        """Return the last block's tokens [B, L, D]."""
+        hidden = packed.hidden
+        for layer, block in enumerate(self.transformer.blocks):
+            kv = None if text_kv is None else text_kv.setdefault(layer, {})
+            hidden = self._block(block, hidden, packed, packed.plan(layer), kv)
+        return hidden
+
+    def _block(
+        self,
+        block: nn.Module,
+        hidden: Tensor,
+        packed: _Packed,
+        plan: TokenPlan,
+        text_kv: dict[int, KeyValue] | None = None,
+    ) -> Tensor:
         model = self.transformer
-        for block in model.blocks:
-            if torch.is_grad_enabled() and model.gradient_checkpointing:
-                hidden = model._gradient_checkpointing_func(block, hidden, texts, modulation, plan)
-            else:
-                hidden = block(hidden, texts, modulation, plan)
-        return hidden, temb
+        texts = SegmentTexts(packed.texts, text_kv)
+        if torch.is_grad_enabled() and model.gradient_checkpointing:
+            recomputed: Tensor = model._gradient_checkpointing_func(
+                block, hidden, texts, packed.modulation, plan
+            )
+            return recomputed
+        out: Tensor = block(hidden, texts, packed.modulation, plan)
+        return out
 
     def _patchify(self, segment: Segment) -> Tensor:
         """Return the tokens of one segment [B, L, D]; edges repeat where a kernel does not fit."""
@@ -157,11 +208,8 @@ class WanBackbone(nn.Module):
         return rearrange(tokens, "b d f h w -> b (f h w) d").contiguous()
 
     def _conditions(
-        self,
-        segments: Sequence[Segment],
-        lengths: list[int],
-        text_kv: dict[tuple[int, int], KeyValue] | None,
-    ) -> tuple[Tensor, Tensor, SegmentTexts]:
+        self, segments: Sequence[Segment], lengths: list[int]
+    ) -> tuple[Tensor, Tensor, TextRuns]:
         """Return the target's time embedding, each token's modulation, each token's text."""
         texts: list[Tensor] = []
         runs: list[tuple[int, int, int]] = []
@@ -184,7 +232,7 @@ class WanBackbone(nn.Module):
             modulation = modulation[:, index]  # [B, L, 6, D]
         parts = text.split([t.shape[1] for t in texts], dim=1)
         embedded = tuple((start, stop, parts[i]) for start, stop, i in runs)
-        return temb[:, -1], modulation, SegmentTexts(embedded, text_kv)
+        return temb[:, -1], modulation, embedded
 
     def _project(self, hidden: Tensor, temb: Tensor, like: Tensor) -> Tensor:
         """Return the velocity [B, C, F, h, w] of the last tokens, which are the target's."""
@@ -296,6 +344,16 @@ class WanBackbone(nn.Module):
             k: v.detach().to("cpu", wanted) for k, v in self.context_patch.state_dict().items()
         }
         save_file(_unshared(patches), str(where / CONTEXT_PATCH_FILE), {"format": "pt"})
+
+
+def _normed(block: Any, hidden: Tensor, modulation: Tensor) -> Tensor:
+    """Return what a block's self-attention reads of tokens [B, L, D], as the stock forward does."""
+    table = block.scale_shift_table + modulation.float()  # [B, L, 6, D] or [B, 6, D]
+    shift, scale = table[..., 0, :], table[..., 1, :]
+    if table.ndim == 3:
+        shift, scale = shift[:, None], scale[:, None]
+    normed: Tensor = block.norm1(hidden.float()) * (1 + scale) + shift
+    return normed.type_as(hidden)
 
 
 def _load_context_patch(backbone: WanBackbone, path: Path) -> None:

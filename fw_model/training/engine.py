@@ -77,7 +77,7 @@ class PlainEngine:
         self._optimizers = build_optimizers(model, config.optimizer)
         if config.compile:
             for block in model.backbone.transformer.blocks:
-                block.compile()
+                block.compile(dynamic=True)  # shapes change from batch to batch
 
     def forward(self, batch: Batch) -> StepOutput:
         """Run the model on a micro-batch."""

@@ -152,11 +152,14 @@ def test_context_never_sees_noise(backbone: WanBackbone) -> None:
     context = make_context(2, 3)
     with torch.no_grad():
         alone = backbone.encode_context(context)
-        collected: dict = {}
         segments = [*context, make_target()]
-        backbone._run(segments, backbone._spans(segments), past=None, collected=collected)
-    for layer, (key, _) in enumerate(alone.layers):
-        assert (collected[layer][0][:, : alone.num_tokens] - key).abs().max() < TOLERANCE
+        packed = backbone._pack(segments, backbone._spans(segments))
+        hidden = packed.hidden
+        for layer, block in enumerate(backbone.transformer.blocks):
+            own: list = []
+            hidden = backbone._block(block, hidden, packed, packed.plan(layer, own))
+            for together, by_itself in zip(own[0], alone.layers[layer], strict=True):
+                assert (together[:, : alone.num_tokens] - by_itself).abs().max() < TOLERANCE
 
 
 def test_full_visibility_differs_and_cannot_be_encoded_ahead() -> None:
