@@ -4,6 +4,7 @@ import json
 import tomllib
 
 import pytest
+from open_clip.tokenizer import SimpleTokenizer
 
 from fw_model.errors import InputError
 from fw_model.evaluation.scenes import (
@@ -63,6 +64,13 @@ def test_the_packaged_scenes_do_not_repeat_one_another():
         len(s.characters) for s in scenes
     )
     assert len({shot.prompt for s in scenes for shot in s.shots}) == 100
+
+
+def test_clip_reads_every_packaged_prompt_to_its_end():
+    tokenizer = SimpleTokenizer()
+    prompts = [shot.prompt for scene in packaged_scenes().scenes for shot in scene.shots]
+    longest = max(len(tokenizer.encode(prompt)) for prompt in prompts)
+    assert longest + 2 <= tokenizer.context_length  # its start and end tokens
 
 
 def test_the_packaged_scenes_are_in_a_wheel(project_dir):
