@@ -92,9 +92,9 @@ class WanBackbone(nn.Module):
         self.spatial_multiple: int = self.patch[1]
         self.context_patch = nn.ModuleDict(
             {
-                _kernel_name(level.kernel): _inflate(transformer.patch_embedding, level.kernel)
-                for level in cache.levels
-                if level.kernel != self.patch
+                _kernel_name(kernel): _inflate(transformer.patch_embedding, kernel)
+                for kernel in cache.kernels
+                if kernel != self.patch
             }
         )
         install(transformer.blocks)

@@ -49,6 +49,10 @@ class CacheConfig(StrictModel):
     top_k: int = Field(
         default=3, ge=0, le=64, description="Keyframes that a chunk reads; the paper: 3."
     )
+    keyframe_kernel: Kernel | None = Field(
+        default=None,
+        description="Latent cells one token of a keyframe covers; none: the backbone's own patch.",
+    )
     keyframe_gap: int = Field(
         default=8,
         ge=1,
@@ -62,6 +66,12 @@ class CacheConfig(StrictModel):
         description="prefix: context never sees noise and its keys and values are reused exactly; "
         "full: the paper's plain in-context attention, recomputed at each step.",
     )
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """The patch sizes that context is read in, beside the backbone's own."""
+        own = [level.kernel for level in self.levels]
+        return tuple(dict.fromkeys(own + ([self.keyframe_kernel] if self.keyframe_kernel else [])))
 
     @property
     def history_latents(self) -> int:

@@ -67,7 +67,14 @@ def mode_of(*, has_history: bool, has_keyframes: bool) -> Mode:
 def keyframe_segments(config: CacheConfig, keyframes: Sequence[ContextLatents]) -> list[Segment]:
     """Return one segment per keyframe [B, C, 1, h, w], in the order given (best match first)."""
     return [
-        Segment("keyframe", k.latents, None, config.keyframe_position(slot), k.sigma, k.text_at(0))
+        Segment(
+            "keyframe",
+            k.latents,
+            config.keyframe_kernel,
+            config.keyframe_position(slot),
+            k.sigma,
+            k.text_at(0),
+        )
         for slot, k in enumerate(keyframes)
     ]
 
