@@ -23,7 +23,8 @@ from fw_model.generation import GenerationConfig
 from fw_model.model import ModelConfig, load_record
 from pipelines.storage import Store
 from pipelines.story_filming import TRUTH, StoryFilmer, StoryJob, fingerprint, read_result
-from pipelines.story_suites import suite_story
+from pipelines.story_judges import checked_judges
+from pipelines.story_suites import settled, suite_story
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +42,11 @@ def run_evaluate(
     """
     # Actors run in another folder, so a local path must be whole.
     store = Store(str(output) if "://" in str(output) else str(Path(output).absolute()))
+    config = settled(config)
     oracle_folder = Path(config.oracle) if config.oracle else PACKAGED_ORACLE
     oracle = Oracle.load(oracle_folder)  # a missing oracle is told before hours of filming
-    jobs = plan_jobs(config, model, generation, oracle_folder)
+    judges = checked_judges(config, store)  # and so are weights that do not load
+    jobs = plan_jobs(config, model, generation, oracle_folder, judges)
     todo = [job for job in jobs if read_result(store, job) is None]
     logger.info("%d films, %d of them made before", len(jobs), len(jobs) - len(todo))
     started = time.perf_counter()
@@ -62,9 +65,16 @@ def run_evaluate(
 
 
 def plan_jobs(
-    config: EvaluationConfig, model: ModelConfig, generation: GenerationConfig, oracle: Path
+    config: EvaluationConfig,
+    model: ModelConfig,
+    generation: GenerationConfig,
+    oracle: Path,
+    judges: str,
 ) -> list[StoryJob]:
-    """Return all films to be made, one model after the other: loading takes longer than a film."""
+    """Return all films to be made, one model after the other: loading takes longer than a film.
+
+    `judges` is what `checked_judges` returned.
+    """
     has_truth = suite_story(config.story_seeds[0], config).render_truth is not None
     models = {
         name: model.model_copy(
@@ -73,7 +83,9 @@ def plan_jobs(
         for name in ((TRUTH,) if has_truth else ()) + config.variants
     }
     names = sorted(models, key=lambda name: models[name].checkpoint != model.checkpoint)
-    prints = {name: fingerprint(config, models[name], generation, oracle, name) for name in names}
+    prints = {
+        name: fingerprint(config, models[name], generation, oracle, name, judges) for name in names
+    }
     return [
         StoryJob(name, seed, models[name], prints[name])
         for name in names
@@ -96,6 +108,11 @@ def _filmed(
         max_task_retries=3,
     )
     count = min(config.num_actors, len(jobs))
+    whole = {
+        "aesthetic": config.aesthetic.with_whole_paths(),
+        "inception": config.inception.with_whole_paths(),
+    }
+    config = config.model_copy(update=whole)
     actors = [remote.remote(config, generation, oracle.absolute(), store.uri) for _ in range(count)]
     waiting = iter(jobs)
     running = {actor.film.remote(job): actor for actor, job in zip(actors, waiting, strict=False)}

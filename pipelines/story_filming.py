@@ -31,7 +31,8 @@ from fw_model.generator import StoryGenerator
 from fw_model.media.video import write_video
 from fw_model.model import ModelConfig, load_model, model_fingerprint
 from pipelines.storage import Store
-from pipelines.story_suites import suite_story
+from pipelines.story_judges import OutsideJudges
+from pipelines.story_suites import suite_digest, suite_story
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +73,12 @@ def fingerprint(
     generation: GenerationConfig,
     oracle: Path,
     variant: str,
+    judges: str,
 ) -> str:
-    """Return a hash of all that a story's result depends on, beside its seed."""
+    """Return a hash of all that a story's result depends on, beside its seed.
+
+    `judges` tells of those beside the oracle and CLIP, see story_judges.py.
+    """
     digest = hashlib.sha256()
     facts = [_SCORING_VERSION, variant, config.suite, config.shots_per_story, config.num_chunks]
     digest.update(json.dumps(facts).encode())
@@ -82,6 +87,7 @@ def fingerprint(
     digest.update(model_fingerprint(model).encode())
     for name in (CARD_FILE, WEIGHTS_FILE):
         digest.update((oracle / name).read_bytes())
+    digest.update((suite_digest(config) + judges).encode())
     return digest.hexdigest()[:20]
 
 
@@ -108,6 +114,7 @@ class StoryFilmer:
         self._generation = generation
         self._oracle = Oracle.load(oracle)
         self._store = Store(output)
+        self._judges: OutsideJudges | None = None
         self._loaded: tuple[str, StoryGenerator] | None = None
 
     def film(self, job: StoryJob) -> StoryJob:
@@ -117,8 +124,7 @@ class StoryFilmer:
         story = suite_story(job.seed, self._config)
         shots, truth = self._shots(generator, job, story.truth, story.render_truth)
         filmed_s = time.perf_counter() - started
-        judges = Judges(self._oracle, generator.model.embedder)
-        score = score_story(shots, story.truth, truth, judges)
+        score = score_story(shots, story.truth, truth, self._judges_beside(generator))
         self._store.write(job.film_key, self._video(generator, shots))
         self._store.write(job.strip_key, film_strip([shot.frames for shot in shots]))
         result = {
@@ -161,6 +167,12 @@ class StoryFilmer:
             self._loaded = None  # free the old one first
             self._loaded = (key, StoryGenerator(load_model(model), self._generation))
         return self._loaded[1]
+
+    def _judges_beside(self, generator: StoryGenerator) -> Judges:
+        if self._judges is None:
+            device = generator.model.config.torch_device()
+            self._judges = OutsideJudges.load(self._config, self._store, device)
+        return self._judges.joined(self._oracle, generator.model.embedder)
 
     def _video(self, generator: StoryGenerator, shots: list[FilmedShot]) -> bytes:
         frames = np.concatenate([shot.frames for shot in shots])

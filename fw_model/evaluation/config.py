@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fw_model.config import StrictModel
 from fw_model.errors import ConfigError
+from fw_model.evaluation.judges_config import AestheticConfig, CharactersConfig, InceptionConfig
 from fw_model.evaluation.variants import VARIANTS
 
 HELD_OUT_SEEDS = "1000000:1000010"
@@ -55,6 +56,15 @@ class EvaluationConfig(StrictModel):
     )
     oracle: str | None = Field(
         default=None, description="Folder of a toy-film oracle; default: the packaged one."
+    )
+    aesthetic: AestheticConfig = Field(
+        default=AestheticConfig(), description="Weights of the aesthetic score."
+    )
+    inception: InceptionConfig = Field(
+        default=InceptionConfig(), description="Weights of the Inception Score."
+    )
+    characters: CharactersConfig = Field(
+        default=CharactersConfig(), description="Who finds the characters of films."
     )
     num_actors: int = Field(default=2, ge=1, description="Stories generated at the same time.")
     cpus_per_actor: float = Field(default=1.0, ge=0, description="Logical CPUs of each.")

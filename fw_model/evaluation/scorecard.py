@@ -1,23 +1,29 @@
-"""From the scores of single stories to the scorecard: means with intervals over stories.
+"""From the scores of single stories to the scorecard: statistics with intervals over stories.
 
 Stories are the independent samples, so they are what the bootstrap draws again. The same stories
-are filmed by every variant, so differences are taken story by story.
+are filmed by every variant, so differences are taken on the same stories.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from fw_model.evaluation.inception import INCEPTION_SCORE
+from fw_model.evaluation.statistic import MEAN, Floats, Statistic
 from fw_model.evaluation.story_score import METRICS
 from fw_model.evaluation.variants import VARIANTS
 
 Interval = dict[str, float]
 StoryScores = Mapping[int, Mapping[str, Any]]  # seed -> what `score_story` returned
 
+STATISTICS: Mapping[str, Statistic] = {"inception": INCEPTION_SCORE}
+"""How a metric comes from its stories' payloads, where it is not their mean."""
+
 _DECIMALS = 4
+_RESAMPLINGS_AT_ONCE = 1000
 
 
 def build_scorecard(
@@ -30,8 +36,8 @@ def build_scorecard(
     """Return the scorecard as plain JSON.
 
     `variants`: each variant's metrics as {mean, low, high} with a 95 % interval, null where not
-    measured. `full_minus`: the same for differences to the full method, story by story. `truth`:
-    what the metrics say of the true films. `details`: what has no column.
+    measured. `full_minus`: the same for differences to the full method, on the stories of both.
+    `truth`: what the metrics say of the true films. `details`: what has no column.
     """
     full = scores.get("full", {})
     return {
@@ -50,27 +56,60 @@ def build_scorecard(
     }
 
 
-def bootstrap_interval(values: Sequence[float], num_bootstrap: int) -> Interval | None:
-    """Return mean and 95 % percentile interval over resampled values; None of no values.
+def bootstrap_interval(
+    payloads: Sequence[Any], num_bootstrap: int, statistic: Statistic = MEAN
+) -> Interval | None:
+    """Return a statistic and its 95 % percentile interval over resampled stories; None of none.
 
-    The draws depend on the number of values alone, so the same scores give the same interval.
+    The statistic is computed anew for each resampled set. The draws depend on the number of
+    stories alone, so the same scores give the same interval.
     """
-    if not values:
+    if not payloads:
         return None
-    array = np.asarray(values, dtype=np.float64)
-    rng = np.random.default_rng(len(array))
-    means = array[rng.integers(len(array), size=(num_bootstrap, len(array)))].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return {
-        "mean": round(float(array.mean()), _DECIMALS),
-        "low": round(float(low), _DECIMALS),
-        "high": round(float(high), _DECIMALS),
-    }
+    rows = statistic.rows(payloads)
+    return _interval(lambda counts: statistic.of_sum(counts @ rows), len(rows), num_bootstrap)
+
+
+def difference_interval(
+    pairs: Sequence[tuple[Any, Any]], num_bootstrap: int, statistic: Statistic = MEAN
+) -> Interval | None:
+    """Return first less second, with the same stories drawn for both; None of no pairs."""
+    if not pairs:
+        return None
+    first = statistic.rows([a for a, _ in pairs])
+    second = statistic.rows([b for _, b in pairs])
+    return _interval(
+        lambda counts: statistic.of_sum(counts @ first) - statistic.of_sum(counts @ second),
+        len(pairs),
+        num_bootstrap,
+    )
+
+
+def _interval(
+    value_of: Callable[[Floats], Floats], num_stories: int, num_bootstrap: int
+) -> Interval:
+    """Return the interval of `value_of`: how often each story counts, [..., S], to values [...]."""
+    value = value_of(np.ones(num_stories))
+    drawn = np.concatenate([value_of(c) for c in _resamplings(num_stories, num_bootstrap)])
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return {"mean": _rounded(value), "low": _rounded(low), "high": _rounded(high)}
+
+
+def _resamplings(num_stories: int, num_bootstrap: int) -> Iterator[Floats]:
+    """Yield how often each story is drawn, [n, S], a part of the resamplings at a time."""
+    rng = np.random.default_rng(num_stories)
+    for start in range(0, num_bootstrap, _RESAMPLINGS_AT_ONCE):
+        count = min(_RESAMPLINGS_AT_ONCE, num_bootstrap - start)
+        drawn = rng.integers(num_stories, size=(count, num_stories))
+        cells = drawn + num_stories * np.arange(count)[:, None]
+        counts = np.bincount(cells.ravel(), minlength=count * num_stories)
+        yield counts.reshape(count, num_stories).astype(np.float64)
 
 
 def _over_stories(stories: StoryScores, metric: str, num_bootstrap: int) -> Interval | None:
-    values = [story["metrics"][metric] for _, story in sorted(stories.items())]
-    return bootstrap_interval([v for v in values if v is not None], num_bootstrap)
+    payloads = [story["metrics"][metric] for _, story in sorted(stories.items())]
+    known = [payload for payload in payloads if payload is not None]
+    return bootstrap_interval(known, num_bootstrap, STATISTICS.get(metric, MEAN))
 
 
 def _difference(
@@ -80,8 +119,8 @@ def _difference(
         (full[seed]["metrics"][metric], other[seed]["metrics"][metric])
         for seed in sorted(set(full) & set(other))
     ]
-    gaps = [a - b for a, b in pairs if a is not None and b is not None]
-    return bootstrap_interval(gaps, num_bootstrap)
+    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+    return difference_interval(known, num_bootstrap, STATISTICS.get(metric, MEAN))
 
 
 def _details(stories: StoryScores) -> dict[str, Any]:
@@ -96,6 +135,7 @@ def _details(stories: StoryScores) -> dict[str, Any]:
         "light_accuracy": _mean([d.get("light_accuracy") for d in details]),
         "flicker": _mean([d.get("flicker") for d in details]),
         "drift_ratio": _mean([d.get("drift_ratio") for d in details]),
+        "characters_found": _mean([d.get("characters_found") for d in details]),
         "accuracy_by_chunk": [
             _mean([chunks[i] for chunks in by_chunk if i < len(chunks)])
             for i in range(max(map(len, by_chunk), default=0))

@@ -8,12 +8,15 @@ from typing import Any
 
 from fw_model.embedders.base import Embedder
 from fw_model.evaluation import accuracy, consistency, continuity, copying, drift, hue, retrieval
+from fw_model.evaluation.aesthetic import AestheticPredictor
 from fw_model.evaluation.characters import (
     CharacterBoxes,
     CharacterFinder,
-    boxes_by_finder,
-    boxes_by_oracle,
+    StoryCharacters,
+    found_by,
+    found_by_oracle,
 )
+from fw_model.evaluation.inception import InceptionJudge
 from fw_model.evaluation.oracle import Oracle, ShotReading
 from fw_model.evaluation.truth import FilmedShot, Pixels, StoryTruth
 
@@ -33,43 +36,52 @@ METRICS = (
     "copy_paste",
     "retrieval_return_accuracy",
 )
-"""The scorecard's columns. `aesthetic` and `inception` need weights that are not packaged."""
+"""The scorecard's rows. `aesthetic` and `inception` need weights that are not packaged."""
 
 
 @dataclass(frozen=True)
 class Judges:
     """Who judges a film. Without a `finder` the oracle finds the characters of toy films, and
-    nobody those of others."""
+    nobody those of others; what no judge is there for is not measured."""
 
     oracle: Oracle
     embedder: Embedder
     finder: CharacterFinder | None = None
+    aesthetic: AestheticPredictor | None = None
+    inception: InceptionJudge | None = None
 
 
 def score_story(
     shots: Sequence[FilmedShot], story: StoryTruth, truth: Sequence[Pixels] | None, judges: Judges
 ) -> dict[str, Any]:
-    """Return {"metrics": {metric: number or None}, "details": ...} of a film, as plain JSON.
+    """Return {"metrics": {metric: payload or None}, "details": ...} of a film, as plain JSON.
 
-    `truth` holds the true frames of each shot, [F, H, W, 3], as long as the filmed ones; None for
-    stories of words alone, of which only what needs no truth is measured.
+    A payload is what the scorecard's statistic of that metric reads: a number, but for `inception`
+    the sums that a story adds to a set. `truth` holds the true frames of each shot, [F, H, W, 3],
+    as long as the filmed ones; None for stories of words alone, of which only what needs no truth
+    is measured.
     """
-    metrics: dict[str, float | None] = dict.fromkeys(METRICS)
+    metrics: dict[str, Any] = dict.fromkeys(METRICS)
     metrics["border_jump_ratio"] = continuity.border_jump_ratio(shots)
+    if judges.aesthetic is not None:
+        metrics["aesthetic"] = judges.aesthetic.score(shots)
+    if judges.inception is not None:
+        metrics["inception"] = judges.inception.payload(shots)
     details: dict[str, Any] = {}
-    boxes: CharacterBoxes = {}
+    characters = StoryCharacters()
     if story.is_toy and truth is not None:
         readings = [judges.oracle.read(shot.frames) for shot in shots]
-        boxes = boxes_by_oracle(shots, readings, story)
+        characters = found_by_oracle(shots, readings, story)
         metrics |= _oracle_metrics(shots, readings, story, truth)
         details = _oracle_details(shots, readings, story, truth)
     if judges.finder is not None:
-        boxes = boxes_by_finder(shots, story, judges.finder)
-    metrics |= _clip_metrics(shots, story, boxes, judges.embedder)
+        characters = found_by(judges.finder, shots, story)
+    metrics |= _clip_metrics(shots, story, characters.boxes, judges.embedder)
+    details["characters_found"] = characters.share_found
     details["shots"] = [
-        {**shot_details, **_shot_details(filmed, shot.prompt)}
-        for shot_details, filmed, shot in zip(
-            details.get("shots", [{}] * len(shots)), shots, story.shots, strict=True
+        {**seen, **_shot_details(filmed, shot.prompt), "characters": characters.told_of(index)}
+        for index, (seen, filmed, shot) in enumerate(
+            zip(details.get("shots", [{}] * len(shots)), shots, story.shots, strict=True)
         )
     ]
     return {"metrics": metrics, "details": details}

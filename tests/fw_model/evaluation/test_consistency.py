@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fw_model.evaluation.characters import boxes_by_oracle
+from fw_model.evaluation.characters import found_by_oracle
 from fw_model.evaluation.consistency import (
     character_alignment,
     character_consistency,
@@ -42,7 +42,7 @@ RED, GREEN, BLUE = (200, 0, 0), (0, 200, 0), (0, 0, 200)
 def measures(shots, truth):
     readings = [seen() for _ in shots]
     embeddings = embed_story(
-        shots, truth, boxes_by_oracle(shots, readings, truth), ColourEmbedder()
+        shots, truth, found_by_oracle(shots, readings, truth).boxes, ColourEmbedder()
     )
     return {
         "character": character_consistency(embeddings),

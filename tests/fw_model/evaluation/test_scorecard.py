@@ -6,8 +6,14 @@ import pytest
 from fw_model.config import validate
 from fw_model.errors import ConfigError
 from fw_model.evaluation.config import EvaluationConfig
+from fw_model.evaluation.inception import payload_of
 from fw_model.evaluation.report import StoryStrips, film_strip, render_report
-from fw_model.evaluation.scorecard import bootstrap_interval, build_scorecard, table_rows
+from fw_model.evaluation.scorecard import (
+    bootstrap_interval,
+    build_scorecard,
+    difference_interval,
+    table_rows,
+)
 from fw_model.evaluation.story_score import METRICS
 from fw_model.evaluation.variants import VARIANTS
 
@@ -72,6 +78,40 @@ def test_differences_are_taken_story_by_story(card):
     assert gap == {"mean": -48.0, "low": -48.0, "high": -48.0}
 
 
+def test_a_difference_of_means_resamples_whole_stories():
+    pairs = [(2.0 + seed, float(seed)) for seed in range(9)]
+    assert difference_interval(pairs, 300) == {"mean": 2.0, "low": 2.0, "high": 2.0}
+    assert difference_interval([], 300) is None
+
+
+def sure(*classes):
+    """A story whose frames are surely of these classes, of three."""
+    return payload_of(np.eye(3)[list(classes)])
+
+
+def test_the_inception_score_is_of_the_set_and_not_a_mean_over_stories():
+    full = {seed: scored(1.0, inception=sure(seed % 2)) for seed in range(20)}
+    dull = {seed: scored(1.0, inception=sure(0)) for seed in range(20)}
+    card = build_scorecard(
+        {"full": full, "independent": dull}, {}, num_bootstrap=300, about={"settings": {}}
+    )
+    found = card["variants"]["full"]["inception"]
+    assert found["mean"] == 2.0  # every single story scores 1
+    assert 1.5 < found["low"] < found["high"] <= 2.0
+    assert card["variants"]["independent"]["inception"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    gap = card["full_minus"]["independent"]["inception"]
+    assert gap == {name: pytest.approx(found[name] - 1) for name in ("mean", "low", "high")}
+    assert card["truth"]["inception"] is None
+    row = next(row for row in table_rows(card) if row[0] == "inception")
+    assert row[1].startswith("2 [") and row[2] == "1 [1, 1]"
+
+
+def test_stories_that_were_not_measured_leave_the_inception_score_of_the_others():
+    full = {seed: scored(1.0, inception=sure(0, 1) if seed < 2 else None) for seed in range(3)}
+    card = build_scorecard({"full": full}, {}, num_bootstrap=300, about={"settings": {}})
+    assert card["variants"]["full"]["inception"]["mean"] == 2.0
+
+
 def test_medians_are_over_all_comparisons(card):
     assert card["details"]["full"]["hue_error_median_deg"] == 20.0
     assert card["details"]["full"]["num_hue_comparisons"] == 60
@@ -82,6 +122,13 @@ def test_the_table_says_what_was_not_measured(card):
     assert header == ["metric", "full", "without_shot_cache", "truth"]
     assert next(row for row in rows if row[0] == "aesthetic")[1:] == ["not measured"] * 3
     assert next(row for row in rows if row[0] == "figure_accuracy")[1].startswith("0.91 [")
+
+
+def test_the_page_says_what_was_not_measured_and_draws_nothing_of_it(card):
+    page = render_report(card, [])
+    assert "<td>aesthetic</td>" + "<td>not measured</td>" * 3 in page
+    assert "<figcaption>aesthetic" not in page
+    assert "<figcaption>figure_accuracy" in page
 
 
 def test_the_page_stands_alone(card):

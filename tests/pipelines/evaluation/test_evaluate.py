@@ -5,6 +5,7 @@ import json
 import pytest
 
 from fw_model.evaluation.config import EvaluationConfig
+from fw_model.evaluation.judges_config import AestheticConfig
 from fw_model.evaluation.oracle import Oracle
 from fw_model.evaluation.oracle_net import OracleNet, Vocabulary
 from fw_model.evaluation.story_score import METRICS
@@ -13,6 +14,7 @@ from fw_model.generation import GenerationConfig
 from fw_model.model import BackboneConfig, ModelConfig, load_codec, load_text_encoder
 from pipelines.evaluate import run_evaluate
 from pipelines.toyfilms.story import ACTIONS, FIGURE_KINDS, LIGHTS, PLACE_KINDS, SCALES
+from tests.fw_model.evaluation.judge_files import saved, v1_state
 
 GENERATION = GenerationConfig(num_inference_steps=1, guidance_scale=1.0)
 
@@ -45,13 +47,18 @@ def oracle(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
-def test_evaluate_leaves_a_scorecard_and_goes_on_where_it_was(model, oracle, tmp_path):
+def test_evaluate_leaves_a_scorecard_and_goes_on_where_it_was(
+    model, oracle, tiny_path, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # actors work elsewhere, and must find the head all the same
+    saved(v1_state(96), tmp_path / "head.pth")
     config = EvaluationConfig(
         seeds="40:42",
         shots_per_story=2,
         num_chunks=1,
         variants=("full", "without_shot_cache"),
         oracle=str(oracle),
+        aesthetic=AestheticConfig(head="head.pth", clip=str(tiny_path / "clip")),
         num_bootstrap=100,
     )
     scorecard = run_evaluate(config, model, GENERATION, tmp_path)
@@ -62,7 +69,8 @@ def test_evaluate_leaves_a_scorecard_and_goes_on_where_it_was(model, oracle, tmp
         measured = name in config.variants
         assert (metrics["figure_accuracy"] is not None) == measured
         assert (metrics["overall_alignment"] is not None) == measured
-        assert metrics["aesthetic"] is None
+        assert (metrics["aesthetic"] is not None) == measured
+        assert metrics["inception"] is None
     assert scorecard["truth"]["copy_paste"]["mean"] == 0.0
     assert scorecard["oracle"]["held_out"] == {"place_accuracy": 0.2}
     page = (tmp_path / "scorecard.html").read_text()

@@ -81,7 +81,7 @@ def test_jobs_of_one_model_stand_together(tiny_path):
         variants=("without_augmentation", "full"),
         checkpoints={"without_augmentation": str(tiny_path)},
     )
-    jobs = plan_jobs(config, ModelConfig(), GenerationConfig(), PACKAGED_ORACLE)
+    jobs = plan_jobs(config, ModelConfig(), GenerationConfig(), PACKAGED_ORACLE, "")
     assert [job.variant for job in jobs] == [
         TRUTH, TRUTH, "full", "full", "without_augmentation", "without_augmentation"
     ]  # fmt: skip

@@ -1,0 +1,148 @@
+"""The Inception Score of a set of films: are pictures clear, and are they varied?
+
+exp of the mean over pictures x of KL(p(y|x) || p(y)), p(y) the mean of p(y|x) over the set
+(Salimans et al. 2016, "Improved Techniques for Training GANs"). The score belongs to a set, never
+to one story; so a story keeps the sums from which the score of any set follows.
+N pictures, C classes, D = C + 2.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from einops import rearrange
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional
+from torchvision.models import inception_v3
+
+from fw_model.errors import CheckpointError
+from fw_model.evaluation.judges_config import InceptionConfig
+from fw_model.evaluation.sampling import sampled_frames
+from fw_model.evaluation.statistic import Floats, Statistic
+from fw_model.evaluation.truth import FilmedShot
+from fw_model.evaluation.weights import load_weights
+
+NUM_CLASSES = 1000
+_SIDE_PX = 299
+_BATCH_SIZE = 16
+_AUXILIARY = "AuxLogits."  # read in training alone
+
+
+class Classifier(Protocol):
+    """Says which class a picture is of."""
+
+    def probabilities(self, pictures: Sequence[NDArray[np.uint8]]) -> Floats:
+        """Return p(y|x), [N, C], of pictures [H, W, 3]."""
+        ...
+
+
+class InceptionV3:
+    """torchvision's network, trained on ImageNet."""
+
+    def __init__(self, net: nn.Module, device: torch.device | str = "cpu") -> None:
+        self._net = net.to(device).eval().requires_grad_(False)
+        self._device = torch.device(device)
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: torch.device | str = "cpu") -> Self:
+        """Load torchvision's state dict; CheckpointError if the file is anything else."""
+        state = {k: v for k, v in load_weights(path).items() if not k.startswith(_AUXILIARY)}
+        if "fc.weight" not in state or len(state["fc.weight"]) != NUM_CLASSES:
+            told = len(state["fc.weight"]) if "fc.weight" in state else "no"
+            raise CheckpointError(
+                f"{path} is not torchvision's inception_v3: that has {NUM_CLASSES} classes, this "
+                f"{told} (the network behind FID, of 1008, is another one)."
+            )
+        net = inception_v3(weights=None, aux_logits=False, init_weights=False)
+        try:
+            net.load_state_dict(state)
+        except RuntimeError as error:
+            raise CheckpointError(f"{path} is not torchvision's inception_v3: {error}") from error
+        return cls(net, device)
+
+    @torch.no_grad()
+    def probabilities(self, pictures: Sequence[NDArray[np.uint8]]) -> Floats:
+        """Return p(y|x), [N, C], of pictures [H, W, 3]."""
+        rows = []
+        for start in range(0, len(pictures), _BATCH_SIZE):
+            batch = torch.cat([prepared(p) for p in pictures[start : start + _BATCH_SIZE]])
+            logits = self._net(batch.to(self._device))  # [n, C]
+            rows.append(logits.double().softmax(dim=-1).cpu().numpy())
+        return np.concatenate(rows)
+
+
+def prepared(picture: NDArray[np.uint8]) -> torch.Tensor:
+    """Return the whole picture as the network reads it: [1, 3, 299, 299] in -1..1.
+
+    In -1..1 as the score's authors feed it. torchvision's own path gets there from ImageNet's mean
+    and deviation (`transform_input`); it also crops, which would hide the border of the frame.
+    """
+    pixels = rearrange(torch.from_numpy(picture), "h w c -> 1 c h w").float()
+    size = (_SIDE_PX, _SIDE_PX)
+    scaled = functional.interpolate(
+        pixels, size=size, mode="bilinear", align_corners=False, antialias=True
+    )
+    return scaled / 127.5 - 1.0
+
+
+class InceptionJudge:
+    """Keeps of a story what the score of any set of stories needs."""
+
+    def __init__(self, classifier: Classifier, *, frames_per_shot: int) -> None:
+        self._classifier = classifier
+        self._frames_per_shot = frames_per_shot
+
+    @classmethod
+    def load(cls, config: InceptionConfig, *, device: torch.device | str = "cpu") -> Self | None:
+        """Load the network, None where none is given; CheckpointError if it does not load."""
+        if config.weights is None:
+            return None
+        network = InceptionV3.load(config.weights, device=device)
+        return cls(network, frames_per_shot=config.frames_per_shot)
+
+    def payload(self, shots: Sequence[FilmedShot]) -> dict[str, Any]:
+        """Return a story's sums over sampled frames as plain JSON; see `payload_of`."""
+        frames = sampled_frames(shots, self._frames_per_shot)
+        return payload_of(self._classifier.probabilities(frames))
+
+
+def payload_of(probabilities: Floats) -> dict[str, Any]:
+    """Return what p(y|x), [N, C], adds to a set.
+
+    `num_frames`, `sum_p_log_p` (over frames and classes) and `sum_p` (over frames: C numbers in
+    float32, little-endian, base64, so that a story's file stays small).
+    """
+    sums = np.asarray(probabilities.sum(axis=0), dtype="<f4")  # [C]
+    return {
+        "num_frames": len(probabilities),
+        "sum_p_log_p": float(_p_log_p(probabilities).sum()),
+        "sum_p": base64.b64encode(sums.tobytes()).decode("ascii"),
+    }
+
+
+def _row(payload: Mapping[str, Any]) -> Floats:
+    sums = np.frombuffer(base64.b64decode(payload["sum_p"]), dtype="<f4")
+    return np.array([payload["num_frames"], payload["sum_p_log_p"], *sums], dtype=np.float64)
+
+
+def _score(sums: Floats) -> Floats:
+    """Return the scores [...] of sets from the sums [..., D] of their stories' rows."""
+    num_frames, sum_p_log_p = sums[..., 0], sums[..., 1]
+    marginal = sums[..., 2:] / num_frames[..., None]  # [..., C], p(y)
+    # The mean of p(y|x) log p(y) over pictures is p(y) log p(y).
+    mean_kl = sum_p_log_p / num_frames - _p_log_p(marginal).sum(axis=-1)
+    return np.asarray(np.exp(mean_kl))
+
+
+def _p_log_p(p: Floats) -> Floats:
+    return np.asarray(p * np.log(np.where(p > 0, p, 1.0)))  # 0 log 0 is 0
+
+
+INCEPTION_SCORE = Statistic(_row, _score)
+"""The score of a set, from its stories' payloads."""

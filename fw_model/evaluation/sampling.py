@@ -1,0 +1,17 @@
+"""Which frames stand for a film where all would be too many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fw_model.evaluation.truth import FilmedShot, Pixels
+from fw_model.media.keyframes import select_keyframe_indices
+
+
+def sampled_frames(shots: Sequence[FilmedShot], per_shot: int) -> list[Pixels]:
+    """Return `per_shot` evenly chosen frames [H, W, 3] of each shot, all of a shorter one."""
+    return [
+        shot.frames[index]
+        for shot in shots
+        for index in select_keyframe_indices(len(shot.frames), per_shot)
+    ]

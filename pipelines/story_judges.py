@@ -1,0 +1,69 @@
+"""The judges that `filmweaver evaluate` brings in from outside: weights given by path, an endpoint.
+
+Knows nothing of how films are made.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fw_model.embedders.base import Embedder
+from fw_model.evaluation.aesthetic import AestheticPredictor
+from fw_model.evaluation.characters import CharacterFinder
+from fw_model.evaluation.config import EvaluationConfig
+from fw_model.evaluation.inception import InceptionJudge
+from fw_model.evaluation.oracle import Oracle
+from fw_model.evaluation.story_score import Judges
+from fw_model.evaluation.weights import weights_digest
+from fw_model.fingerprint import fingerprint_folders
+from pipelines.character_finders import FinderContext, make_finder
+from pipelines.storage import Store
+
+
+@dataclass(frozen=True)
+class OutsideJudges:
+    """Those that the config names, loaded; None for each that it does not."""
+
+    finder: CharacterFinder | None
+    aesthetic: AestheticPredictor | None
+    inception: InceptionJudge | None
+
+    @classmethod
+    def load(
+        cls, config: EvaluationConfig, store: Store, device: torch.device | str
+    ) -> OutsideJudges:
+        """Load them; CheckpointError or ConfigError says which cannot be had."""
+        context = FinderContext(config.characters, store, share=1 / config.num_actors)
+        return cls(
+            make_finder(context),
+            AestheticPredictor.load(config.aesthetic, device=device),
+            InceptionJudge.load(config.inception, device=device),
+        )
+
+    def joined(self, oracle: Oracle, embedder: Embedder) -> Judges:
+        """Return all who judge a film."""
+        return Judges(oracle, embedder, self.finder, self.aesthetic, self.inception)
+
+
+def checked_judges(config: EvaluationConfig, store: Store) -> str:
+    """Load every judge once and return what they are: contents of weights, and settings.
+
+    Hours of filming must not end at a file that does not load. Where a result rests on it goes in;
+    where files lie and how an endpoint is reached does not.
+    """
+    judges = OutsideJudges.load(config, store, "cpu")
+    facts: dict[str, Any] = {}
+    aesthetic, inception = config.aesthetic, config.inception
+    if aesthetic.head is not None and aesthetic.clip is not None:
+        clip = fingerprint_folders("", [Path(aesthetic.clip).expanduser()])
+        facts["aesthetic"] = [weights_digest(aesthetic.head), clip, aesthetic.frames_per_shot]
+    if inception.weights is not None:
+        facts["inception"] = [weights_digest(inception.weights), inception.frames_per_shot]
+    if judges.finder is not None:
+        facts["characters"] = [config.characters.kind, judges.finder.version]
+    return json.dumps(facts) if facts else ""

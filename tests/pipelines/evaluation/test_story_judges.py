@@ -1,0 +1,175 @@
+"""Judges from outside: they are loaded before any filming, and results name what they rest on."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from fw_model.errors import CheckpointError, ConfigError
+from fw_model.evaluation.config import EvaluationConfig
+from fw_model.evaluation.judges_config import AestheticConfig, CharactersConfig, InceptionConfig
+from fw_model.evaluation.oracle import Oracle
+from fw_model.evaluation.oracle_net import OracleNet, Vocabulary
+from fw_model.evaluation.scorecard import build_scorecard
+from fw_model.generation import GenerationConfig
+from fw_model.model import ModelConfig
+from pipelines import story_filming
+from pipelines.evaluate import plan_jobs, run_evaluate
+from pipelines.storage import Store
+from pipelines.story_filming import StoryFilmer, StoryJob
+from pipelines.story_judges import checked_judges
+from tests.fw_model.evaluation.judge_files import random_inception, saved, v1_state
+from tests.fw_model.small_model import small_film_model
+
+OWN_FINDER = "tests.pipelines.evaluation.own_finder:EverywhereFinder"
+
+
+@pytest.fixture
+def oracle(tmp_path):
+    """An oracle of few words: what it sees plays no part here."""
+    words = {field.name: ("one", "other") for field in dataclasses.fields(Vocabulary)}
+    Oracle(OracleNet(Vocabulary(**words), width=16)).save(tmp_path / "oracle")
+    return tmp_path / "oracle"
+
+
+@pytest.fixture
+def files(tmp_path, tiny_path):
+    """A head, a CLIP of its own, and the aesthetic config that names them."""
+    head = saved(v1_state(96), tmp_path / "head.pth")
+    clip = shutil.copytree(tiny_path / "clip", tmp_path / "clip")
+    return AestheticConfig(head=str(head), clip=str(clip))
+
+
+@pytest.fixture(scope="module")
+def inception_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("inception") / "inception_v3.pth"
+    torch.save(random_inception().state_dict(), path)
+    yield str(path)
+    path.unlink()  # 100 MB
+
+
+@pytest.fixture
+def told(tmp_path):
+    """What results rest on, for these judges."""
+
+    def of(**judges):
+        return checked_judges(EvaluationConfig(**judges), Store(str(tmp_path / "out")))
+
+    return of
+
+
+def test_without_judges_from_outside_results_rest_on_nothing_more(told):
+    assert told() == ""
+    assert told(aesthetic=AestheticConfig(frames_per_shot=3)) == ""
+
+
+def test_results_rest_on_what_the_files_hold_and_not_on_where_they_lie(told, files, tmp_path):
+    first = told(aesthetic=files)
+    moved = shutil.move(files.head, tmp_path / "moved.pth")
+    folder = shutil.move(files.clip, tmp_path / "other")
+    files = AestheticConfig(head=str(moved), clip=str(folder))
+    assert told(aesthetic=files) == first
+    assert told(aesthetic=files.model_copy(update={"frames_per_shot": 2})) != first
+    (Path(folder) / "note.txt").write_text("another CLIP")
+    other_clip = told(aesthetic=files)
+    saved(v1_state(96, seed=9), Path(moved))
+    assert len({first, other_clip, told(aesthetic=files)}) == 3
+
+
+def test_results_rest_on_the_inception_weights_and_their_settings(told, inception_file):
+    first = told(inception=InceptionConfig(weights=inception_file))
+    assert first
+    assert told(inception=InceptionConfig(weights=inception_file, frames_per_shot=2)) != first
+
+
+def test_results_rest_on_who_finds_characters(told):
+    kinds = [
+        CharactersConfig(kind="openai"),
+        CharactersConfig(kind="openai", model="m"),
+        CharactersConfig(kind=OWN_FINDER),
+    ]
+    assert len({"", *(told(characters=kind) for kind in kinds)}) == 4
+
+
+def test_a_storys_fingerprint_changes_with_its_judges(oracle):
+    config = EvaluationConfig(seeds="3:4", variants=("full",))
+
+    def prints(judges):
+        jobs = plan_jobs(config, ModelConfig(), GenerationConfig(), oracle, judges)
+        return {job.fingerprint for job in jobs}
+
+    assert not prints("") & prints('{"inception": ["abc", 8]}')
+    assert prints("") == prints("")
+
+
+@pytest.mark.parametrize(
+    "judges",
+    [
+        {"aesthetic": {"head": "no/head.pth", "clip": "no/clip"}},
+        {"inception": {"weights": "no/inception.pth"}},
+    ],
+)
+def test_weights_that_do_not_load_end_the_run_before_any_filming(judges, oracle, tmp_path):
+    """Ray is not even running here."""
+    config = EvaluationConfig(seeds="3:4", oracle=str(oracle), **judges)
+    with pytest.raises(CheckpointError, match=r"no/(head|inception)\.pth"):
+        run_evaluate(config, ModelConfig(), GenerationConfig(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_finder_ends_the_run_before_any_filming(oracle, tmp_path):
+    finder = CharactersConfig(kind="gemini")
+    config = EvaluationConfig(seeds="3:4", oracle=str(oracle), characters=finder)
+    with pytest.raises(ConfigError, match="gemini"):
+        run_evaluate(config, ModelConfig(), GenerationConfig(), tmp_path / "out")
+
+
+def test_a_suite_of_words_is_judged_and_the_scorecard_has_the_numbers(
+    tmp_path, monkeypatch, oracle, files, inception_file
+):
+    monkeypatch.setattr(story_filming, "load_model", lambda config: small_film_model())
+    config = EvaluationConfig(
+        suite="scenes20x5",
+        seeds="0:2",
+        shots_per_story=2,
+        num_chunks=1,
+        aesthetic=files,
+        inception=InceptionConfig(weights=inception_file, frames_per_shot=1),
+        characters=CharactersConfig(kind=OWN_FINDER),
+    )
+    filmer = StoryFilmer(config, GenerationConfig(), oracle, str(tmp_path / "out"))
+    results = {}
+    for seed in (0, 1):
+        job = filmer.film(StoryJob("full", seed, ModelConfig(device="cpu"), "print"))
+        results[seed] = json.loads((tmp_path / "out" / job.result_key).read_text())
+    assert results[0]["metrics"]["inception"]["num_frames"] == 2
+    told = results[0]["details"]["shots"][0]["characters"]
+    assert told
+    assert all(words == {"box": [0.0, 0.0, 1.0, 1.0]} for words in told.values())
+    card = build_scorecard({"full": results}, {}, num_bootstrap=100, about={})
+    full = card["variants"]["full"]
+    scores = [results[seed]["metrics"]["aesthetic"] for seed in (0, 1)]
+    assert full["aesthetic"]["mean"] == pytest.approx(sum(scores) / 2, abs=1e-4)
+    assert 1 <= full["inception"]["mean"] <= 4  # no more classes than frames
+    assert full["character_consistency"] is not None
+    assert card["details"]["full"]["characters_found"] == 1.0
+
+
+def test_results_rest_on_the_stories_of_a_file(oracle, tmp_path):
+    def prints(words):
+        (tmp_path / "stories.txt").write_text(words)
+        config = EvaluationConfig(
+            suite="file",
+            suite_path=str(tmp_path / "stories.txt"),
+            seeds="0:1",
+            variants=("full",),
+        )
+        jobs = plan_jobs(config, ModelConfig(), GenerationConfig(), oracle, "")
+        return {job.fingerprint for job in jobs}
+
+    hen = prints("A hen walks.\nA hen flies.\n###")
+    assert prints("A hen walks.\nA hen sleeps.\n###") != hen
+    assert prints("A hen walks.\nA hen flies.\n###") == hen
