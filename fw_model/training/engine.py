@@ -23,6 +23,7 @@ from fw_model.training.distributed import (
 from fw_model.training.optimizer import build_optimizers, set_learning_rate
 from fw_model.training.step import StepOutput, TrainingModel
 
+_KINDS_OF_CONTEXT = 64  # how many keyframes and tiers there are, with and without earlier tokens
 STATE_FILE = "plain_engine.pt"
 
 
@@ -76,8 +77,7 @@ class PlainEngine:
         self._muon_rate = config.optimizer.muon_rate
         self._optimizers = build_optimizers(model, config.optimizer)
         if config.compile:
-            for block in model.backbone.transformer.blocks:
-                block.compile(dynamic=True)  # shapes change from batch to batch
+            _compile_blocks(model)
 
     def forward(self, batch: Batch) -> StepOutput:
         """Run the model on a micro-batch."""
@@ -142,3 +142,10 @@ class PlainEngine:
                 parameter.copy_(state["weights"][name])
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+
+
+def _compile_blocks(model: TrainingModel) -> None:
+    """Compile the transformer's blocks, once for each kind of context rather than each length."""
+    torch._dynamo.config.recompile_limit = _KINDS_OF_CONTEXT
+    for block in model.backbone.transformer.blocks:
+        block.compile(dynamic=True)
