@@ -33,6 +33,10 @@ class VideoReason(enum.StrEnum):
     SOURCE_UNAVAILABLE = "source_unavailable"  # missing, forbidden or failing storage
 
 
+PASSING_VIDEO_REASONS = frozenset({VideoReason.SOURCE_UNAVAILABLE})
+"""Reasons that say nothing of the video itself: the next run tries again what it finds there."""
+
+
 class ShotReason(enum.StrEnum):
     """Why a filter drops a shot. The shot stays in the table and carries the reason."""
 
@@ -51,7 +55,7 @@ class CaptionReason(enum.StrEnum):
     """Why a scene is rejected by captioning."""
 
     INVALID = "caption_invalid"  # broke a structural rule after one refinement
-    MISMATCH = "caption_mismatch"  # describes another shot better than its own
+    MISMATCH = "caption_mismatch"  # does not suit its pictures: by CLIP, or by a verdict
     REFUSED = "caption_refused"
     ENDPOINT_EXHAUSTED = "endpoint_exhausted"
     BUDGET_EXHAUSTED = "budget_exhausted"
@@ -238,6 +242,11 @@ CAPTIONS = pa.schema(
         pa.field("prompt_version", pa.string()),
         pa.field("cache_key", pa.string()),  # what was asked; the state of a sidecar
         pa.field("refined", pa.bool_()),
+        # How consistently entities are named, see pipelines/consistency.py.
+        pa.field("references", pa.int32()),
+        pa.field("references_resolved", pa.int32()),
+        pa.field("recurrences", pa.int32()),
+        pa.field("recurrences_same_id", pa.int32()),
         pa.field("attempts", pa.int32()),
         pa.field("requests", pa.int32()),
         pa.field("prompt_tokens", pa.int64()),

@@ -11,16 +11,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fw_model.schema import CaptionReason
-from pipelines.captioners.base import Captioner, SceneCaption, SceneView
+from fw_model.errors import ConfigError
+from pipelines.captioners.base import Captioner, Judge, SceneCaption, SceneView, Usage
+from pipelines.consistency import measure_consistency
 from pipelines.curation_config import ValidationConfig
-from pipelines.validation import Check, check_rank, check_structure, complaints
+from pipelines.validation import (
+    Check,
+    check_rank,
+    check_structure,
+    check_verdict,
+    complaints,
+    rejection,
+)
 
 if TYPE_CHECKING:
     from fw_model.embedders.base import Embedder
 
 # Raise this when the same settings begin to give other rows: finished rows are then made again.
-CAPTION_VERSION = 2
+CAPTION_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -53,27 +61,26 @@ class CaptionDesk:
     async def _row(self, scene: SceneView, provenance: Mapping[str, Any]) -> dict[str, Any]:
         started = time.perf_counter()
         answer, checks, refined = await self._checked(scene)
-        failed = complaints(checks)
-        if answer.reason is None and failed:
-            rank_only = all(c.passed or c.check == "clip_rank" for c in checks)
-            reason = CaptionReason.MISMATCH if rank_only else CaptionReason.INVALID
-            answer = replace(answer, reason=reason, detail="; ".join(failed))
+        counts = measure_consistency(answer, scene, self.validation.same_pictures_cosine)
+        reason = answer.reason or rejection(checks)
+        detail = "; ".join(part for part in (answer.detail, *complaints(checks)) if part)
         return {
             "scene_id": scene.scene_id,
             "video_id": scene.video_id,
             "uri": scene.uri,
-            "status": "captioned" if answer.reason is None else "rejected",
-            "reason": None if answer.reason is None else str(answer.reason),
-            "detail": answer.detail or None,
+            "status": "captioned" if reason is None else "rejected",
+            "reason": None if reason is None else str(reason),
+            "detail": detail or None,
             "style": answer.style,
             "entities": [asdict(entity) for entity in answer.entities],
-            "shots": _shots(scene, answer),
+            "shots": [] if reason is not None else _shots(scene, answer),
             "checks": [asdict(check) for check in checks],
             "captioner": self.captioner_kind,
             "model": self.captioner.model,
             "prompt_version": self.captioner.prompt_version,
             "cache_key": answer.cache_key,
             "refined": refined,
+            **asdict(counts),
             **asdict(answer.usage),
             "caption_s": time.perf_counter() - started,
             **provenance,
@@ -81,33 +88,46 @@ class CaptionDesk:
 
     async def _checked(self, scene: SceneView) -> tuple[SceneCaption, list[Check], bool]:
         """Ask until an answer holds or the refinements are used up."""
-        answer = await self.captioner.caption(scene)
-        checks = self._check(answer, scene)
-        for attempt in range(self.validation.refinements):
-            failed = complaints(checks)
-            if answer.reason is not None or not failed:
-                return answer, checks, attempt > 0
-            again = await self.captioner.caption(scene, failed)
-            answer = replace(again, usage=answer.usage.plus(again.usage))
-            checks = self._check(answer, scene)
-        return answer, checks, self.validation.refinements > 0
+        told: list[str] = []
+        usage = Usage()
+        for attempt in range(1 + self.validation.refinements):
+            answer = await self.captioner.caption(scene, told)
+            answer, checks = await self._examined(answer, scene)
+            usage = usage.plus(answer.usage)
+            answer, refined = replace(answer, usage=usage), attempt > 0
+            told = complaints(checks)
+            if answer.reason is not None or not told:
+                break
+            told = [answer.detail, *told] if answer.detail else told
+        return answer, checks, refined
 
-    def _check(self, answer: SceneCaption, scene: SceneView) -> list[Check]:
+    async def _examined(
+        self, answer: SceneCaption, scene: SceneView
+    ) -> tuple[SceneCaption, list[Check]]:
+        """Check an answer, the cheap checks first; a verdict's price is added to its own."""
         if answer.reason is not None:
-            return []
+            return answer, []
         checks = check_structure(answer, scene, self.validation)
-        if all(check.passed for check in checks):
+        if complaints(checks):
+            return answer, checks
+        if self.captioner.is_guess:
             checks += check_rank(answer, scene, self.validation, self._embed_text)
-        return checks
+        if complaints(checks) or not self.validation.verdict:
+            return answer, checks
+        if not isinstance(self.captioner, Judge):
+            raise ConfigError(f"The captioner {self.captioner_kind!r} cannot judge captions.")
+        verdict = await self.captioner.judge(scene, answer)
+        answer = replace(answer, usage=answer.usage.plus(verdict.usage))
+        if verdict.reason is not None:
+            return replace(answer, reason=verdict.reason, detail=verdict.detail), checks
+        return answer, [*checks, check_verdict(answer, verdict)]
 
     def _embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return self.embedder.embed_text(texts).cpu().numpy().astype(np.float32)
 
 
 def _shots(scene: SceneView, answer: SceneCaption) -> list[dict[str, Any]]:
-    """Join what is known of the shots with what was said of them; a rejected scene has none."""
-    if answer.reason is not None:
-        return []
+    """Join what is known of the shots with what was said of them."""
     return [
         {
             "shot_id": shot.shot_id,

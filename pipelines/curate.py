@@ -24,11 +24,11 @@ import ray.data
 
 from fw_model.errors import ConfigError
 from fw_model.model import ModelConfig, part_fingerprint
-from fw_model.schema import ANALYZED_VIDEOS, CAPTIONS, PASSING_CAPTION_REASONS
+from fw_model.schema import ANALYZED_VIDEOS
 from pipelines.analyze import ANALYZE_VERSION
 from pipelines.assemble import Assembled, assemble_video, shot_prints
-from pipelines.captioners.sidecar import sidecar_state
-from pipelines.captioning import CAPTION_VERSION
+from pipelines.caption_phase import CaptionPhase, caption_ledger
+from pipelines.captioners.base import check_captioner
 from pipelines.curation_config import CurationConfig
 from pipelines.detectors.base import check_detector
 from pipelines.duplicates import find_duplicates
@@ -36,9 +36,7 @@ from pipelines.ledger import Entry, Ledger, config_hash
 from pipelines.operators import (
     PENDING_VIDEO,
     RECEIPT,
-    SCENE_PART,
     AnalyzeVideos,
-    CaptionScenes,
     EmbedShots,
     Provenance,
     code_version,
@@ -46,6 +44,7 @@ from pipelines.operators import (
 from pipelines.report import write_report
 from pipelines.shot_tracker import AnalyzeSettings
 from pipelines.sources import Source, list_sources
+from pipelines.spending import recorded_runs, spent_before
 from pipelines.storage import Store
 from pipelines.summary import SUMMARY, CurationSummary, check_totals, count_tables
 from pipelines.writer import Part, check_unique, publish, write_assembled, write_part
@@ -77,6 +76,7 @@ class _Curation:
         if not config.output:
             raise ConfigError("No output was given; name the folder to write to.")
         check_detector(config.detector.kind, config.detector.options)
+        check_captioner(config.captioner, config.validation)
         self.config, self.model, self.on_progress = config, model, on_progress
         self.run_id = uuid.uuid4().hex[:12]
         self.store = Store(config.output)
@@ -89,14 +89,9 @@ class _Curation:
         )
         embedder = part_fingerprint(model, ("clip",))
         analyzed = config_hash(decoded, embedder)
-        # Speed, price and endpoint decide no text; the rest of the captioner's settings do.
-        worded = config.captioner.model_dump(
-            include={"kind", "vocabulary", "model", "max_output_tokens", "json_schema"}
-        )
-        captioned = config_hash(CAPTION_VERSION, worded, config.validation, embedder)
         self.decoded = Ledger(self.store, "decoded", decoded, ANALYZED_VIDEOS, "source_id")
         self.analyzed = Ledger(self.store, "analyzed", analyzed, ANALYZED_VIDEOS, "source_id")
-        self.captioned = Ledger(self.store, "captioned", captioned, CAPTIONS, "scene_id")
+        self.captioned = caption_ledger(self.store, config, embedder)
 
     def run(self) -> CurationSummary:
         _set_up_ray_data(longest_s=self.config.decode.deadline_s)
@@ -159,30 +154,11 @@ class _Curation:
 
     def caption(self, parts: list[Part]) -> int:
         """Caption the staged scenes that have no lasting answer; return how many there were."""
-        pending = self._to_caption(parts)
-        total = sum(len(row["scene_ids"]) for row in pending)
-        share = self.config.resources
-        if pending:
-            rows = _blocks(pending, SCENE_PART)  # a row is a few scenes
-            rows = rows.map_batches(  # 1:N, commits the scenes of a row together
-                CaptionScenes,
-                fn_constructor_args=(
-                    self.config.captioner,
-                    self.config.validation,
-                    self.model,
-                    self.store,
-                    self.captioned,
-                    self._provenance(self.captioned),
-                ),
-                fn_constructor_kwargs={
-                    "num_actors": share.caption_actors,
-                    "budget_usd": self._budget_left(),
-                },
-                batch_size=1,
-                **_actors(share.caption_cpus, share.caption_gpus, share.caption_actors),
-            )
-            self._drain("caption", rows, total)
-        return total
+        provenance = self._provenance(self.captioned)
+        phase = CaptionPhase(
+            self.config, self.model, self.store, self.captioned, provenance, self.on_progress
+        )
+        return phase.run(parts)
 
     def finalize(
         self,
@@ -202,6 +178,8 @@ class _Curation:
         summary = CurationSummary(
             **count_tables(self.store, parts),
             duplicates=duplicates,
+            cost_usd=spent_before(self.store),
+            caption_runs=recorded_runs(self.store),
             videos_analyzed_now=num_analyzed,
             scenes_captioned_now=num_captioned,
             seconds=seconds,
@@ -249,7 +227,10 @@ class _Curation:
             entry = decoded.get(source.source_id)
             again = entry is not None and (
                 entry.values["status"] == "quarantined"
-                and ("all" in retry or entry.values["reason"] in retry)
+                and (
+                    not retry.isdisjoint({"all", entry.values["reason"]})
+                    or source.was_away(entry.values["reason"])
+                )
             )
             if entry is None or again:
                 attempts = 1 + (entry.values["attempts"] if entry else 0)
@@ -269,38 +250,6 @@ class _Curation:
                 half_done[source.source_id] = entry
         return pending, half_done
 
-    def _to_caption(self, parts: list[Part]) -> list[dict[str, Any]]:
-        known = self.captioned.entries(["reason", "cache_key"])
-        scenes = [p for p in parts if p.table == "scenes"]
-        shots = [p for p in parts if p.table == "shots"]
-        pending = []
-        for scene_part, shot_part in zip(scenes, shots, strict=True):
-            rows = self.store.read_table(scene_part.key, ["scene_id", "uri"]).to_pylist()
-            entries = [known.get(row["scene_id"]) for row in rows]
-            waiting = [
-                (row["scene_id"], 1 + (entry.values["attempts"] if entry else 0))
-                for row, entry in zip(rows, entries, strict=True)
-                if entry is None or not self._lasts(entry, row["uri"])
-            ]
-            size = self.config.resources.scenes_per_commit
-            pending += [
-                {
-                    "scenes_key": scene_part.key,
-                    "shots_key": shot_part.key,
-                    "scene_ids": [scene_id for scene_id, _ in waiting[i : i + size]],
-                    "attempts": [attempts for _, attempts in waiting[i : i + size]],
-                }
-                for i in range(0, len(waiting), size)
-            ]
-        return pending
-
-    def _lasts(self, caption: Entry, uri: str) -> bool:
-        """Tell whether nothing but other settings would change the answer to a scene of `uri`."""
-        if caption.values["reason"] in PASSING_CAPTION_REASONS:
-            return False
-        is_sidecar = self.config.captioner.kind == "sidecar"
-        return not is_sidecar or caption.values["cache_key"] == sidecar_state(uri)
-
     def _analyze_settings(self) -> AnalyzeSettings:
         config = self.config
         return AnalyzeSettings(
@@ -311,13 +260,6 @@ class _Curation:
         wanted = self.config.resources.analyze_actors
         cpus = int(ray.cluster_resources().get("CPU", 1)) if ray.is_initialized() else 1
         return max(1, min(wanted or cpus, num_videos))
-
-    def _budget_left(self) -> float | None:
-        budget = self.config.captioner.budget_usd
-        if budget is None:
-            return None
-        spent = sum(entry.values["cost_usd"] for entry in self.captioned.every_row(["cost_usd"]))
-        return max(0.0, budget - spent)
 
     def _provenance(self, ledger: Ledger) -> Provenance:
         return Provenance(ledger.settings_hash, code_version(), self.run_id)

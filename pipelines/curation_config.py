@@ -92,11 +92,26 @@ class FilterConfig(StrictModel):
     )
 
 
+class EngineConfig(StrictModel):
+    """A model that runs on the cluster itself, by ray.data.llm and vLLM (ray_llm)."""
+
+    engine_kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Settings of vLLM, such as max_model_len or tensor_parallel_size.",
+    )
+    accelerator_type: str | None = Field(
+        None, description="GPU that the engines run on, such as H100; null: any."
+    )
+    replicas: int = Field(1, ge=1, le=1024, description="Most engines at once.")
+    batch_size: int = Field(32, ge=1, le=4096, description="Questions handed over together.")
+
+
 class CaptionerConfig(StrictModel):
     """Who describes the scenes."""
 
     kind: str = Field(
-        "offline", description="offline, sidecar, openai, or module:Name of a captioner class."
+        "offline",
+        description="offline, sidecar, openai, ray_llm, or module:Name of a captioner class.",
     )
     vocabulary: str | None = Field(
         None, description="YAML file of tags for the offline captioner; null: the packaged one."
@@ -104,7 +119,16 @@ class CaptionerConfig(StrictModel):
     base_url: str = Field(
         "http://127.0.0.1:8000/v1", description="OpenAI-compatible endpoint (openai)."
     )
-    model: str = Field("default", description="Model name sent to the endpoint (openai).")
+    model: str = Field(
+        "default",
+        description="Model name sent to the endpoint (openai); name or path of a model (ray_llm).",
+    )
+    prompt: str | None = Field(
+        None, description="File with the instruction for captions; null: the packaged one."
+    )
+    engine: EngineConfig = Field(
+        default_factory=EngineConfig, description="Model on the cluster itself (ray_llm)."
+    )
     api_key_env: str = Field(
         "OPENAI_API_KEY", description="Environment variable that holds the key (openai)."
     )
@@ -114,13 +138,23 @@ class CaptionerConfig(StrictModel):
     )
     timeout_s: float = Field(120.0, gt=0, description="Longest wait for one answer, seconds.")
     max_attempts: int = Field(6, ge=1, le=100, description="Attempts per request, first included.")
-    max_retry_wait_s: float = Field(60.0, ge=0, description="Longest pause before another attempt.")
+    max_retry_wait_s: float = Field(
+        60.0,
+        ge=0,
+        description="Longest pause before another attempt, seconds; an endpoint that asks for a "
+        "longer one is given up.",
+    )
     budget_usd: float | None = Field(
-        None, ge=0, description="Spend never exceeds this; further scenes are rejected. Null: none."
+        None,
+        ge=0,
+        description="Spend on this output never exceeds this, all runs together; further scenes "
+        "are rejected. Null: none.",
     )
     usd_per_million_input_tokens: float = Field(0.0, ge=0, description="Price, for the budget.")
     usd_per_million_output_tokens: float = Field(0.0, ge=0, description="Price, for the budget.")
-    tokens_per_image: int = Field(258, ge=1, description="Input tokens of one picture (estimate).")
+    tokens_per_image: int = Field(
+        258, ge=1, description="Most input tokens that the endpoint counts for one picture."
+    )
     max_output_tokens: int = Field(2048, ge=64, description="Upper bound on an answer's length.")
     json_schema: bool = Field(
         True, description="Ask for response_format json_schema; off: the prompt alone asks."
@@ -134,9 +168,26 @@ class ValidationConfig(StrictModel):
     max_characters: int = Field(2000, ge=16, description="Longest text of a shot.")
     max_entities: int = Field(16, ge=0, description="Most entities in a scene.")
     min_own_rank_margin: float | None = Field(
-        None,
-        description="A shot's text must be at most this much less like its own pictures (CLIP "
-        "cosine) than the best other shot's text; null switches the check off.",
+        0.02,
+        ge=0,
+        le=2,
+        description="A text that a model wrote may be at most this much more like the pictures of "
+        "another shot of the scene than like its own (CLIP cosine); null: not checked.",
+    )
+    same_pictures_cosine: float = Field(
+        0.9,
+        ge=-1,
+        le=1,
+        description="Shots whose pictures are at least this alike (CLIP cosine) show the same: "
+        "they are no rivals of one another, and their characters should have the same ids.",
+    )
+    verdict: bool = Field(
+        False,
+        description="Ask the model again whether its captions fit (openai, ray_llm). Doubles the "
+        "price.",
+    )
+    verdict_prompt: str | None = Field(
+        None, description="File with the instruction for verdicts; null: the packaged one."
     )
     refinements: int = Field(1, ge=0, le=3, description="Times a failed caption is asked again.")
 

@@ -26,14 +26,20 @@ from PIL import Image
 from fw_model.errors import StorageError
 from fw_model.schema import MEASURED_SHOT_FIELDS, VideoReason
 from fw_model.similarity import unit_rows
-from pipelines.captioners.base import CaptionContext, make_captioner, scene_view
+from pipelines.captioners.base import (
+    CaptionContext,
+    EngineAnswer,
+    make_captioner,
+    scene_view,
+)
+from pipelines.captioners.limits import Purse
 from pipelines.captioning import CaptionDesk
 from pipelines.curation_config import CaptionerConfig, ValidationConfig
 from pipelines.ids import keyframe_uri, video_id
 from pipelines.ledger import Entry, Ledger
 from pipelines.sandbox import DecodeSandbox
 from pipelines.shot_tracker import AnalyzeSettings
-from pipelines.storage import Store, fetch_local
+from pipelines.storage import Store, fetch_local, file_info
 
 if TYPE_CHECKING:
     from fw_model.model import ModelConfig
@@ -131,7 +137,7 @@ class AnalyzeVideos:
 
     def _decode(self, uri: str, *, is_there: bool) -> dict[str, Any]:
         try:
-            if not is_there:
+            if not is_there and not file_info(uri).is_file:  # it may have failed to be listed only
                 raise FileNotFoundError(f"there is no file at {uri}")
             path, is_copy = fetch_local(uri)
         except (OSError, StorageError) as error:
@@ -225,18 +231,14 @@ class CaptionScenes:
         provenance: Provenance,
         *,
         num_actors: int,
-        budget_usd: float | None,
+        purse: Purse | None,
+        answers: Mapping[str, EngineAnswer],
     ) -> None:
         from fw_model.model import load_embedder
 
         embedder = load_embedder(model)
-        share = 1.0 / num_actors
         context = CaptionContext(
-            captioner,
-            store,
-            embedder,
-            share=share,
-            budget_usd=None if budget_usd is None else budget_usd * share,
+            captioner, store, embedder, validation, 1.0 / num_actors, purse, answers
         )
         self._desk = CaptionDesk(
             make_captioner(context), captioner.kind, validation, embedder, captioner.concurrency
@@ -249,29 +251,30 @@ class CaptionScenes:
         return pa.concat_tables([self._caption(part) for part in parts.to_pylist()])
 
     def _caption(self, part: Mapping[str, Any]) -> pa.Table:
-        views = [scene_view(row, self._store) for row in self._scenes(part)]
+        views = [scene_view(row, self._store) for row in scenes_of(part, self._store)]
         rows = self._desk.caption(views, self._provenance.stamp())
         attempts = dict(zip(part["scene_ids"], part["attempts"], strict=True))
         return commit(self._ledger, [r | {"attempts": attempts[r["scene_id"]]} for r in rows])
 
-    def _scenes(self, part: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the scenes of a part that are asked for, each with its shots."""
-        wanted = set(part["scene_ids"])
-        shots = {s["shot_id"]: s for s in self._store.read_table(part["shots_key"]).to_pylist()}
-        scenes = self._store.read_table(part["scenes_key"]).to_pylist()
-        return [
-            {
-                "scene_id": scene["scene_id"],
-                "video_id": scene["video_id"],
-                "uri": scene["uri"],
-                "shots": [
-                    {f.name: shots[shot_id][f.name] for f in MEASURED_SHOT_FIELDS}
-                    for shot_id in scene["shot_ids"]
-                ],
-            }
-            for scene in scenes
-            if scene["scene_id"] in wanted
-        ]
+
+def scenes_of(part: Mapping[str, Any], store: Store) -> list[dict[str, Any]]:
+    """Return the scenes of a SCENE_PART that are asked for, each with its shots."""
+    wanted = set(part["scene_ids"])
+    shots = {s["shot_id"]: s for s in store.read_table(part["shots_key"]).to_pylist()}
+    scenes = store.read_table(part["scenes_key"]).to_pylist()
+    return [
+        {
+            "scene_id": scene["scene_id"],
+            "video_id": scene["video_id"],
+            "uri": scene["uri"],
+            "shots": [
+                {f.name: shots[shot_id][f.name] for f in MEASURED_SHOT_FIELDS}
+                for shot_id in scene["shot_ids"]
+            ],
+        }
+        for scene in scenes
+        if scene["scene_id"] in wanted
+    ]
 
 
 def code_version() -> str:

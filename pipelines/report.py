@@ -6,7 +6,7 @@ Shows where material was lost and why, what the scenes look like, and what the w
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -52,6 +52,7 @@ def write_report(output: str) -> str:
         section("Funnel", bars(_funnel(summary))),
         section("What was lost, and why", _losses(summary)),
         section("Quarantined videos", _quarantined(videos)),
+        section("Rejected scenes", _rejected(captions.values())),
         section("Distributions", _distributions(shots, scenes)),
         section("Scenes", *_contact_sheets(store, scenes, shots, captions)),
         section("Slowest and most damaged sources", _troublesome(videos)),
@@ -77,6 +78,10 @@ def _rows(store: Store, name: str) -> Iterator[Row]:
 def _headline(summary: Row) -> str:
     kept = f"{summary['hours_kept']:.2f} h"
     consistency = summary["entity_consistency"]
+    named = {
+        "entity references resolved": consistency["resolved_share"],
+        "recurring characters, same id": consistency["same_id_share"],
+    }
     figures = {
         "videos in": f"{summary['videos_in']:,}",
         "videos kept": f"{summary['videos_kept']:,}",
@@ -85,8 +90,9 @@ def _headline(summary: Row) -> str:
         "scenes captioned": f"{summary['scenes_captioned']:,}",
         f"kept of {summary['hours_in']:.2f} h": kept,
     }
-    if consistency is not None:
-        figures["entity checks passed"] = f"{consistency:.0%}"
+    figures |= {name: f"{share:.1%}" for name, share in named.items() if share is not None}
+    if summary["cost_usd"]:
+        figures["captions have cost"] = f"{summary['cost_usd']:.2f} USD"
     return cards(figures)
 
 
@@ -115,6 +121,18 @@ def _quarantined(videos: Sequence[Row]) -> str:
     rows = [[_name(v), v["reason"], v["detail"] or ""] for v in lost[:MAX_ROWS]]
     more = f"<p class='soft'>and {len(lost) - MAX_ROWS} more</p>" if len(lost) > MAX_ROWS else ""
     return table(["video", "reason", "detail"], rows) + more
+
+
+def _rejected(captions: Iterable[Row]) -> str:
+    """List rejected scenes; `detail` quotes the text that was refused."""
+    lost = [row for row in captions if row["status"] == "rejected"]
+    rows = [
+        [_name(row), row["scene_id"][:12], row["reason"], row["detail"] or "", row["attempts"]]
+        for row in lost[:MAX_ROWS]
+    ]
+    more = f"<p class='soft'>and {len(lost) - MAX_ROWS} more</p>" if len(lost) > MAX_ROWS else ""
+    header = ["video", "scene", "reason", "what was wrong, and the words", "attempts"]
+    return table(header, rows) + more
 
 
 def _distributions(shots: Sequence[Row], scenes: Sequence[Row]) -> str:
@@ -146,13 +164,14 @@ def _contact_sheets(
 def _contact_sheet(store: Store, scene: Row, shots: Mapping[str, Row], caption: Row) -> str:
     said = {shot["shot_id"]: shot for shot in caption.get("shots") or []}
     entities = "".join(
-        f"<span class='tag'>{text(e['name'])}"
+        f"<span class='tag'><b>{text(e['id'])}</b> {text(e['name'])}"
         + (f", {text(e['attributes'])}" if e["attributes"] else "")
         + "</span>"
         for e in caption.get("entities") or []
     )
     rejected = caption.get("reason")
-    note = f"<p class='soft'>rejected: {text(rejected)}</p>" if rejected else ""
+    why = f"rejected: {rejected}" + (f", {caption['detail']}" if caption.get("detail") else "")
+    note = f"<p class='soft'>{text(why)}</p>" if rejected else ""
     ids = scene["shot_ids"][:MAX_SHOTS_SHOWN]
     cells = "".join(_shot_cell(store, shots[i], said.get(i, {})) for i in ids if i in shots)
     hidden = len(scene["shot_ids"]) - len(ids)
@@ -172,9 +191,11 @@ def _shot_cell(store: Store, shot: Row, said: Row) -> str:
     pictures = "".join(_thumbnail(store, frame["uri"]) for frame in middle)
     length_s = shot["end_s"] - shot["start_s"]
     words = text(said.get("text", ""))
+    named = "".join(f"<span class='tag'>{text(i)}</span>" for i in said.get("entity_ids") or [])
+    framing = f"{text(said['framing'])}, " if said.get("framing") else ""
     return (
         f"<div class='shot'><div class='strip'>{pictures}</div>"
-        f"<p>{words} <span class='soft'>{length_s:.1f} s</span></p></div>"
+        f"<p>{words} <span class='soft'>{framing}{length_s:.1f} s</span> {named}</p></div>"
     )
 
 
@@ -211,9 +232,36 @@ def _costs(summary: Row) -> str:
     made = (
         f"<p>In this run {summary['videos_analyzed_now']:,} videos were decoded and "
         f"{summary['scenes_captioned_now']:,} scenes captioned; the rest was there already. "
-        f"Captions have cost {summary['cost_usd']:.2f} USD.</p>"
+        f"Captions have cost {summary['cost_usd']:.2f} USD so far.</p>"
     )
-    return made + columns(table(["phase", "seconds"], rows))
+    return made + columns(table(["phase", "seconds"], rows)) + _caption_runs(summary)
+
+
+def _caption_runs(summary: Row) -> str:
+    """Show what was expected of each run that asked a model, and what came."""
+    runs = summary["caption_runs"]
+    rows = [
+        [
+            run["created_at"],
+            run["num_scenes"],
+            f"{e['requests_low']:,} to {e['requests_high']:,}",
+            run["requests"],
+            f"{e['input_tokens_low']:,} to {e['input_tokens_high']:,}",
+            run["prompt_tokens"],
+            f"{e['output_tokens_low']:,} to {e['output_tokens_high']:,}",
+            run["output_tokens"],
+            f"{e['usd_low']:.2f} to {e['usd_high']:.2f}",
+            run["cost_usd"],
+        ]
+        for run, e in ((run, run["estimate"]) for run in runs)
+    ]
+    header = [
+        "captions asked for", "scenes", "requests expected", "made", "input tokens expected",
+        "counted", "output tokens expected", "counted", "USD expected", "spent",
+    ]  # fmt: skip
+    lost_usd = summary["cost_usd"] - sum(run["cost_usd"] for run in runs)
+    killed = f"<p class='soft'>Runs that were killed: at most {lost_usd:.2f} USD.</p>"
+    return table(header, rows) + (killed if runs and lost_usd > 0.005 else "")
 
 
 def _name(row: Row) -> str:

@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from fw_model.errors import DataError
+from pipelines.consistency import Consistency
 from pipelines.storage import Store
 from pipelines.writer import Part
 
 SUMMARY = "summary.json"
+CONSISTENCY = [field.name for field in fields(Consistency)]
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ class CurationSummary:
     hours_kept: float = 0.0
     videos_analyzed_now: int = 0
     scenes_captioned_now: int = 0
-    cost_usd: float = 0.0
-    entity_consistency: float | None = None
+    cost_usd: float = 0.0  # of all runs on this output, killed ones too
+    caption_runs: list[dict[str, Any]] = field(default_factory=list)
+    entity_consistency: dict[str, float | None] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     report: str = "report.html"
 
@@ -55,8 +58,7 @@ def count_tables(store: Store, parts: Iterable[Part]) -> dict[str, Any]:
     rows: Counter[str] = Counter()
     reasons: dict[str, Counter[str]] = {t: Counter() for t in ("videos", "shots", "captions")}
     seconds = {"in": 0.0, "kept": 0.0}
-    cost_usd = 0.0
-    consistent: list[bool] = []
+    named: Counter[str] = Counter()
     for part in parts:
         rows[part.table] += part.num_rows
         if part.table == "videos":
@@ -68,13 +70,9 @@ def count_tables(store: Store, parts: Iterable[Part]) -> dict[str, Any]:
                 _count(reasons["shots"], row["drop_reason"])
                 seconds["kept"] += row["end_s"] - row["start_s"] if not row["drop_reason"] else 0.0
         elif part.table == "captions":
-            columns = ["reason", "cost_usd", "checks"]
-            for row in store.read_table(part.key, columns).to_pylist():
+            for row in store.read_table(part.key, ["reason", *CONSISTENCY]).to_pylist():
                 _count(reasons["captions"], row["reason"])
-                cost_usd += row["cost_usd"] or 0.0
-                consistent += [
-                    c["passed"] for c in row["checks"] or [] if c["check"].startswith("entit")
-                ]
+                named.update({name: row[name] or 0 for name in CONSISTENCY})
     quarantined, dropped = reasons["videos"].total(), reasons["shots"].total()
     rejected = reasons["captions"].total()
     return {
@@ -92,8 +90,18 @@ def count_tables(store: Store, parts: Iterable[Part]) -> dict[str, Any]:
         "caption_reasons": dict(reasons["captions"].most_common()),
         "hours_in": seconds["in"] / 3600,
         "hours_kept": seconds["kept"] / 3600,
-        "cost_usd": cost_usd,
-        "entity_consistency": sum(consistent) / len(consistent) if consistent else None,
+        "entity_consistency": _consistency(named),
+    }
+
+
+def _consistency(named: Mapping[str, int]) -> dict[str, float | None]:
+    """Return the counts of pipelines/consistency.py with their shares, None where there is
+    nothing to count."""
+    references, recurrences = named["references"], named["recurrences"]
+    return {
+        **{name: named[name] for name in CONSISTENCY},
+        "resolved_share": named["references_resolved"] / references if references else None,
+        "same_id_share": named["recurrences_same_id"] / recurrences if recurrences else None,
     }
 
 

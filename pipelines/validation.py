@@ -1,7 +1,8 @@
 """What a caption must hold to before it may train a model. Pure functions.
 
-Structure first (one text for each shot, entities declared and referred to properly); then, if asked
-for, CLIP: the text of a shot must suit its own pictures better than its siblings' texts do.
+Structure first (one text for each shot, entities declared and referred to properly); then CLIP: a
+text must suit its own pictures as well as its siblings'; then, if asked for, a model's verdict. A
+check that fails quotes the text that failed it.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.captioners.base import SceneCaption, SceneView
+from fw_model.schema import CaptionReason
+from pipelines.captioners.base import SceneCaption, SceneView, ShotCaption, Verdict
 from pipelines.curation_config import ValidationConfig
 
 Floats = NDArray[np.float32]
+QUOTED = 160
+ABOUT_PICTURES = frozenset({"clip_rank", "verdict"})
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,6 @@ def check_structure(
     wanted = [shot.shot_id for shot in scene.shots]
     given = [shot.shot_id for shot in caption.shots]
     declared = [entity.id for entity in caption.entities]
-    unknown = sorted({i for s in caption.shots for i in s.entity_ids} - set(declared))
-    lengths = [len(shot.text.strip()) for shot in caption.shots]
-    odd = [n for n in lengths if not config.min_characters <= n <= config.max_characters]
     doubled = sorted({i for i in declared if declared.count(i) > 1})
     used = {i for shot in caption.shots for i in shot.entity_ids}
     idle = sorted(set(declared) - used)
@@ -44,7 +45,7 @@ def check_structure(
         _check(
             "shots", given == wanted, f"{len(given)} texts for {len(wanted)} shots or unordered"
         ),
-        _check("entity_ids", not unknown, f"shots refer to undeclared entities {unknown}"),
+        _references(caption.shots, set(declared)),
         _check("entities_unique", not doubled, f"entities declared twice: {doubled}"),
         _check("entities_used", not idle, f"entities declared but in no shot: {idle}"),
         _check(
@@ -52,13 +53,23 @@ def check_structure(
             len(declared) <= config.max_entities,
             f"{len(declared)} entities, at most {config.max_entities} are allowed",
         ),
-        _check(
-            "length",
-            not odd,
-            f"texts of {odd} characters, allowed are {config.min_characters} to "
-            f"{config.max_characters}",
-        ),
+        _lengths(caption.shots, config),
     ]
+
+
+def _references(shots: Sequence[ShotCaption], declared: set[str]) -> Check:
+    unknown = sorted({i for shot in shots for i in shot.entity_ids} - declared)
+    wrong = [shot for shot in shots if set(shot.entity_ids) - declared]
+    detail = f"shots refer to undeclared entities {unknown}: {_quotes(shots, wrong)}"
+    return _check("entity_ids", not unknown, detail)
+
+
+def _lengths(shots: Sequence[ShotCaption], config: ValidationConfig) -> Check:
+    low, high = config.min_characters, config.max_characters
+    odd = [shot for shot in shots if not low <= len(shot.text.strip()) <= high]
+    sizes = [len(shot.text.strip()) for shot in odd]
+    detail = f"texts of {sizes} characters, allowed are {low} to {high}: {_quotes(shots, odd)}"
+    return _check("length", not odd, detail)
 
 
 def check_rank(
@@ -67,23 +78,55 @@ def check_rank(
     config: ValidationConfig,
     embed_text: Callable[[Sequence[str]], Floats],
 ) -> list[Check]:
-    """Check that each text ranks its own shot first among its siblings', within the margin."""
-    rows = [shot.embedding for shot in scene.shots]
-    if config.min_own_rank_margin is None or len(rows) < 2 or any(row is None for row in rows):
+    """Check that each text ranks its own shot first among the scene's, within the margin.
+
+    Shots whose pictures are nearly the same are no rivals: either text suits both.
+    """
+    rows = [shot.embedding for shot in scene.shots if shot.embedding is not None]
+    margin = config.min_own_rank_margin
+    if margin is None or len(rows) < 2 or len(rows) < len(scene.shots):
         return []
-    scores = (
-        np.stack([row for row in rows if row is not None])
-        @ embed_text([shot.text for shot in caption.shots]).T
-    )  # [S pictures, S texts]
-    own = np.diag(scores)
-    lacking = scores.max(1) - own > config.min_own_rank_margin
-    which = ", ".join(str(i + 1) for i in np.flatnonzero(lacking))
-    return [_check("clip_rank", not lacking.any(), f"shots {which} suit another shot's text more")]
+    pictures = np.stack(rows)  # [S, E]
+    scores = pictures @ embed_text([shot.text for shot in caption.shots]).T  # [S pictures, S texts]
+    rivals = pictures @ pictures.T < config.same_pictures_cosine
+    np.fill_diagonal(rivals, True)
+    best = np.where(rivals, scores, -np.inf).max(0)  # [S texts]
+    lacking = [
+        shot
+        for shot, lacks in zip(caption.shots, best - np.diag(scores) > margin, strict=True)
+        if lacks
+    ]
+    detail = f"texts that suit another shot of the scene more: {_quotes(caption.shots, lacking)}"
+    return [_check("clip_rank", not lacking, detail)]
+
+
+def check_verdict(caption: SceneCaption, verdict: Verdict) -> Check:
+    """Check that the model found nothing wrong."""
+    wrong = [
+        f"shot {number} {shot.text[:QUOTED]!r}: {problem}"
+        for number, (shot, problem) in enumerate(
+            zip(caption.shots, verdict.problems, strict=True), start=1
+        )
+        if problem
+    ]
+    return _check("verdict", not wrong, "; ".join(wrong))
 
 
 def complaints(checks: Sequence[Check]) -> list[str]:
     """Return what broke, in words for a captioner that is asked again."""
     return [f"{check.check}: {check.detail}" for check in checks if not check.passed]
+
+
+def rejection(checks: Sequence[Check]) -> CaptionReason | None:
+    """Return why a caption is rejected, None if every check held."""
+    failed = {check.check for check in checks if not check.passed}
+    if not failed:
+        return None
+    return CaptionReason.MISMATCH if failed <= ABOUT_PICTURES else CaptionReason.INVALID
+
+
+def _quotes(shots: Sequence[ShotCaption], chosen: Sequence[ShotCaption]) -> str:
+    return "; ".join(f"shot {shots.index(s) + 1} {s.text[:QUOTED]!r}" for s in chosen)
 
 
 def _check(name: str, passed: bool, detail: str) -> Check:

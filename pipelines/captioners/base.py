@@ -10,15 +10,17 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fw_model.errors import ConfigError
 from fw_model.registry import resolve
 from fw_model.schema import CaptionReason
-from pipelines.curation_config import CaptionerConfig
+from pipelines.captioners.limits import Purse
+from pipelines.curation_config import CaptionerConfig, ValidationConfig
 from pipelines.storage import Store
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ CAPTIONERS: Mapping[str, str] = {
     "offline": "pipelines.captioners.offline:OfflineCaptioner",
     "sidecar": "pipelines.captioners.sidecar:SidecarCaptioner",
     "openai": "pipelines.captioners.openai:OpenAiCaptioner",
+    "ray_llm": "pipelines.captioners.ray_llm:RayLlmCaptioner",
 }
 
 
@@ -119,11 +122,33 @@ class SceneCaption:
     detail: str = ""
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What a model thinks of a description: a problem for each shot, "" where it fits. With a
+    `reason` there is no verdict, and `detail` says why."""
+
+    problems: tuple[str, ...]
+    usage: Usage = field(default_factory=Usage)
+    reason: CaptionReason | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class EngineAnswer:
+    """What became of one question in this run: its tokens, or an error and no answer."""
+
+    error: str = ""
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+
+
 class Captioner(Protocol):
-    """Describes scenes. `model` and `prompt_version` go into every row."""
+    """Describes scenes. `model` and `prompt_version` go into every row; texts that are a guess are
+    held against the pictures by CLIP."""
 
     model: str
     prompt_version: str
+    is_guess: bool
 
     async def caption(self, scene: SceneView, complaints: Sequence[str] = ()) -> SceneCaption:
         """Describe a scene; `complaints` say what was wrong with an earlier answer.
@@ -133,25 +158,47 @@ class Captioner(Protocol):
         ...
 
 
+@runtime_checkable
+class Judge(Protocol):
+    """A captioner that can also be asked whether a description suits its pictures."""
+
+    async def judge(self, scene: SceneView, caption: SceneCaption) -> Verdict:
+        """Say what does not fit. Faults come back as a reason and are not raised."""
+        ...
+
+
 @dataclass(frozen=True)
 class CaptionContext:
     """What the run gives a captioner beside its configuration.
 
-    `share` is the part of the run's rate limit that this captioner may use; `budget_usd` is its
-    part of the budget, None for no limit.
+    `share` is the part of the run's rate limit that this captioner may use. `purse` holds the
+    budget of the whole run; None: this captioner has the configured one for itself. `answers` is
+    what an engine said in this run, for captioners that do not ask by themselves.
     """
 
     config: CaptionerConfig
     store: Store
     embedder: Embedder
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     share: float = 1.0
-    budget_usd: float | None = None
+    purse: Purse | None = None
+    answers: Mapping[str, EngineAnswer] = field(default_factory=dict)
 
 
 def make_captioner(context: CaptionContext) -> Captioner:
     """Build the captioner named by the configuration."""
     captioner: Captioner = resolve(context.config.kind, CAPTIONERS, "captioner")(context)
     return captioner
+
+
+def check_captioner(config: CaptionerConfig, validation: ValidationConfig) -> None:
+    """Raise ConfigError for a captioner that is not there, or that cannot do what is asked."""
+    captioner = resolve(config.kind, CAPTIONERS, "captioner")
+    if validation.verdict and not hasattr(captioner, "judge"):
+        raise ConfigError(
+            f"The captioner {config.kind!r} cannot judge captions; set curation.validation.verdict "
+            "to false, or choose openai or ray_llm."
+        )
 
 
 def scene_view(row: Mapping[str, Any], store: Store) -> SceneView:

@@ -33,6 +33,7 @@ class OfflineCaptioner:
     """Zero-shot tags voted over a scene, put into a template."""
 
     prompt_version = "offline-1"
+    is_guess = False  # CLIP itself has chosen the words
 
     def __init__(self, context: CaptionContext) -> None:
         path = context.config.vocabulary

@@ -16,7 +16,7 @@ from typing import Any
 from fw_model.errors import StorageError
 from fw_model.schema import CaptionReason
 from pipelines.captioners.base import CaptionContext, Entity, SceneCaption, SceneView, ShotCaption
-from pipelines.storage import filesystem
+from pipelines.storage import file_info, read_bytes
 
 
 class SidecarCaptioner:
@@ -24,6 +24,7 @@ class SidecarCaptioner:
 
     model = "sidecar"
     prompt_version = "sidecar-1"
+    is_guess = False
 
     def __init__(self, context: CaptionContext) -> None:
         self._context = context
@@ -57,8 +58,7 @@ def sidecar_state(uri: str) -> str:
     """Return size and date of the file beside the video at `uri`, "" if there is none: an edited
     file is another one."""
     try:
-        found, path = filesystem(_address(uri))
-        info = found.get_file_info(path)
+        info = file_info(_address(uri))
     except (OSError, StorageError):
         return ""
     return f"{info.size}-{info.mtime_ns}" if info.is_file else ""
@@ -68,10 +68,8 @@ def sidecar_state(uri: str) -> str:
 def _read_sidecar(uri: str, _state: str) -> Sequence[Mapping[str, Any]]:
     """Return the described shots beside the video at `uri`; StorageError or ValueError if none."""
     address = _address(uri)
-    found, path = filesystem(address)
     try:
-        with found.open_input_stream(path) as stream:
-            tree = json.loads(stream.read())
+        tree = json.loads(read_bytes(address))
     except OSError as error:
         raise StorageError(f"{address} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

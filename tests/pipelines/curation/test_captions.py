@@ -44,10 +44,13 @@ def scene(store, *, num_shots=2, uri="/films/film.mp4"):
     return SceneView("scene", "video", uri, tuple(shots), store)
 
 
-def desk(store, config, *, validation=None, budget_usd=None):
-    captioner = make_captioner(CaptionContext(config, store, EMBEDDER, budget_usd=budget_usd))
-    rules = validation or ValidationConfig()
-    return CaptionDesk(captioner, config.kind, rules, EMBEDDER, config.concurrency)
+# The fake embedder says nothing of what a text shows.
+UNRANKED = ValidationConfig(min_own_rank_margin=None)
+
+
+def desk(store, config, *, validation=UNRANKED):
+    captioner = make_captioner(CaptionContext(config, store, EMBEDDER, validation))
+    return CaptionDesk(captioner, config.kind, validation, EMBEDDER, config.concurrency)
 
 
 def caption(store, config, **settings):
@@ -200,9 +203,9 @@ def test_an_answer_that_stays_malformed_is_rejected(store, endpoint, content):
 
 
 def test_spending_never_exceeds_the_budget(store, endpoint):
-    config = endpoint.config(max_output_tokens=100, concurrency=4)
+    budget_usd = 0.12
+    config = endpoint.config(max_output_tokens=100, concurrency=4, budget_usd=budget_usd)
     endpoint.script = lambda n: answer(json.dumps(GOOD), tokens=(600, 100))
-    budget_usd = 0.08
     views = []
     for i in range(12):
         view = scene(store)
@@ -210,9 +213,10 @@ def test_spending_never_exceeds_the_budget(store, endpoint):
             ShotView(**{**vars(s), "keyframe_sha256s": (f"{i}-{s.shot_id}",)}) for s in view.shots
         )
         views.append(SceneView(f"scene{i}", "v", view.uri, shots, store))
-    rows = desk(store, config, budget_usd=budget_usd).caption(views, {})
+    rows = desk(store, config).caption(views, {})
     spent = sum(row["cost_usd"] for row in rows)
     reasons = {row["reason"] for row in rows}
+    assert spent == pytest.approx(sum(1 for r in endpoint.requests) * 0.016)
     assert 0 < spent <= budget_usd
     assert reasons == {None, str(CaptionReason.BUDGET_EXHAUSTED)}
 

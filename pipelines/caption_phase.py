@@ -1,0 +1,194 @@
+"""The caption phase of curation: staged scenes to committed captions, on Ray Data.
+
+Tells the price before it starts, gives all actors one purse, and asks only about scenes that have
+no lasting answer yet.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import ray.data
+
+from fw_model.config import load_yaml
+from fw_model.model import ModelConfig
+from fw_model.registry import resolve
+from fw_model.schema import CAPTIONS, PASSING_CAPTION_REASONS
+from pipelines.caption_estimate import CaptionEstimate, estimate_captions
+from pipelines.captioners.base import CAPTIONERS, EngineAnswer, SceneView, scene_view
+from pipelines.captioners.chat import ChatCaptioner
+from pipelines.captioners.questions import ANSWERS, SceneQuestions, caption_prompt, verdict_prompt
+from pipelines.captioners.sidecar import sidecar_state
+from pipelines.captioning import CAPTION_VERSION
+from pipelines.curation_config import CurationConfig
+from pipelines.ledger import Entry, Ledger, config_hash
+from pipelines.operators import SCENE_PART, CaptionScenes, Provenance, scenes_of
+from pipelines.spending import RunRecord, SharedPurse, record_run, spent_before, spent_by
+from pipelines.storage import Store
+from pipelines.writer import Part
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+
+
+def caption_ledger(store: Store, config: CurationConfig, embedder_print: str) -> Ledger:
+    """Return the ledger of captions made under these settings.
+
+    Speed, price and endpoint decide no text; the rest of the captioner's settings do, and what the
+    files that they name hold.
+    """
+    captioner, validation = config.captioner, config.validation
+    worded = captioner.model_dump(include={"kind", "model", "max_output_tokens", "json_schema"})
+    if captioner.vocabulary is not None:
+        worded["vocabulary"] = load_yaml(captioner.vocabulary)
+    if captioner.kind not in ("offline", "sidecar"):
+        worded["prompt"] = caption_prompt(captioner)
+        worded["engine"] = captioner.engine.engine_kwargs
+    rules = validation.model_dump(exclude={"verdict_prompt"})
+    if validation.verdict:
+        rules["verdict_prompt"] = verdict_prompt(validation)
+    settings = config_hash(CAPTION_VERSION, worded, rules, embedder_print)
+    return Ledger(store, "captioned", settings, CAPTIONS, "scene_id")
+
+
+class CaptionPhase:
+    """Captions the staged scenes that have no lasting answer."""
+
+    def __init__(
+        self,
+        config: CurationConfig,
+        model: ModelConfig,
+        store: Store,
+        ledger: Ledger,
+        provenance: Provenance,
+        on_progress: Progress,
+    ) -> None:
+        self.config, self.model, self.store = config, model, store
+        self.ledger, self.provenance, self.on_progress = ledger, provenance, on_progress
+
+    def run(self, parts: Sequence[Part]) -> int:
+        """Caption what is pending of the staged parts; return how many scenes that were."""
+        pending = self._pending(parts)
+        total = sum(len(row["scene_ids"]) for row in pending)
+        run_id = self.provenance.run_id
+        estimate = self._estimate(pending)
+        if pending:
+            purse = SharedPurse(self.store, run_id, self.config.captioner.budget_usd)
+            self._caption(pending, total, purse, {})
+        if pending and estimate is not None:
+            self._record(total, estimate)
+        return total
+
+    def _caption(
+        self,
+        pending: list[dict[str, Any]],
+        total: int,
+        purse: SharedPurse,
+        answers: Mapping[str, EngineAnswer],
+    ) -> None:
+        share = self.config.resources
+        rows = ray.data.from_arrow([pa.Table.from_pylist([p], schema=SCENE_PART) for p in pending])
+        rows = rows.map_batches(  # 1:N, commits the scenes of a row together
+            CaptionScenes,
+            fn_constructor_args=(
+                self.config.captioner,
+                self.config.validation,
+                self.model,
+                self.store,
+                self.ledger,
+                self.provenance,
+            ),
+            fn_constructor_kwargs={
+                "num_actors": share.caption_actors,
+                "purse": purse,
+                "answers": answers,
+            },
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=share.caption_cpus,
+            num_gpus=share.caption_gpus or None,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=share.caption_actors),
+        )
+        done = 0
+        self.on_progress("caption", 0, total)
+        for receipts in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
+            done += receipts.num_rows
+            self.on_progress("caption", done, total)
+
+    def _pending(self, parts: Sequence[Part]) -> list[dict[str, Any]]:
+        """Return the scenes to caption, as rows of SCENE_PART."""
+        known = self.ledger.entries(["reason", "cache_key"])
+        scenes = [p for p in parts if p.table == "scenes"]
+        shots = [p for p in parts if p.table == "shots"]
+        pending = []
+        for scene_part, shot_part in zip(scenes, shots, strict=True):
+            rows = self.store.read_table(scene_part.key, ["scene_id", "uri"]).to_pylist()
+            entries = [known.get(row["scene_id"]) for row in rows]
+            waiting = [
+                (row["scene_id"], 1 + (entry.values["attempts"] if entry else 0))
+                for row, entry in zip(rows, entries, strict=True)
+                if entry is None or not self._lasts(entry, row["uri"])
+            ]
+            size = self.config.resources.scenes_per_commit
+            pending += [
+                {
+                    "scenes_key": scene_part.key,
+                    "shots_key": shot_part.key,
+                    "scene_ids": [scene_id for scene_id, _ in waiting[i : i + size]],
+                    "attempts": [attempts for _, attempts in waiting[i : i + size]],
+                }
+                for i in range(0, len(waiting), size)
+            ]
+        return pending
+
+    def _lasts(self, caption: Entry, uri: str) -> bool:
+        """Tell whether nothing but other settings would change the answer to a scene of `uri`."""
+        if caption.values["reason"] in PASSING_CAPTION_REASONS:
+            return False
+        is_sidecar = self.config.captioner.kind == "sidecar"
+        return not is_sidecar or caption.values["cache_key"] == sidecar_state(uri)
+
+    def _estimate(self, pending: Sequence[Mapping[str, Any]]) -> CaptionEstimate | None:
+        """Tell what the pending scenes will cost, None for a captioner that costs nothing."""
+        config = self.config.captioner
+        captioner = resolve(config.kind, CAPTIONERS, "captioner")
+        if not (isinstance(captioner, type) and issubclass(captioner, ChatCaptioner)):
+            return None
+        estimate = estimate_captions(self._asked(pending), config, self.config.validation)
+        left = None
+        if config.budget_usd is not None:
+            left = max(0.0, config.budget_usd - spent_before(self.store))
+        if pending:
+            logger.info(estimate.sentence(left))
+        return estimate
+
+    def _record(self, num_scenes: int, estimate: CaptionEstimate) -> None:
+        """Note what was expected of this run and what came, for the report."""
+        run_id, columns = self.provenance.run_id, ("requests", "prompt_tokens", "output_tokens")
+        rows = self.ledger.every_row(["run_id", *columns])
+        mine = [row.values for row in rows if row.values["run_id"] == run_id]
+        record_run(
+            self.store,
+            RunRecord(
+                run_id=run_id,
+                created_at=self.provenance.stamp()["created_at"],
+                num_scenes=num_scenes,
+                estimate=asdict(estimate),
+                cost_usd=spent_by(self.store, run_id),
+                **{name: sum(values[name] for values in mine) for name in columns},
+            ),
+        )
+
+    def _asked(self, pending: Sequence[Mapping[str, Any]]) -> Iterator[tuple[SceneView, bool]]:
+        """Yield the pending scenes, each with whether its first question was answered before."""
+        questions = SceneQuestions(self.config.captioner, self.config.validation)
+        answered = frozenset(self.store.keys(ANSWERS, ".json"))
+        for part in pending:
+            for row in scenes_of(part, self.store):
+                view = scene_view(row, self.store)
+                yield view, questions.caption_key(view) in answered
