@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -14,9 +15,13 @@ import pyarrow.parquet as pq
 from pyarrow import fs as arrow_fs
 
 from fw_model.errors import InputError, StorageError
+from fw_model.schema import PASSING_VIDEO_REASONS
 from pipelines.curation_config import CurationConfig
-from pipelines.storage import filesystem
+from pipelines.locations import filesystem, neighbour
+from pipelines.persistence import persist
+from pipelines.storage import file_info, read_bytes
 
+LOOKUPS_TOGETHER = 16
 MANIFESTS = (".txt", ".csv", ".jsonl", ".parquet")
 
 
@@ -34,6 +39,10 @@ class Source:
         key = f"{self.uri}\0{self.size_bytes}\0{self.modified}"
         return hashlib.sha256(key.encode()).hexdigest()[:32]
 
+    def was_away(self, reason: str) -> bool:
+        """Tell whether a video quarantined for `reason` could not be had then and is here now."""
+        return self.size_bytes >= 0 and reason in PASSING_VIDEO_REASONS
+
 
 def list_sources(config: CurationConfig) -> list[Source]:
     """Return the videos named by `config.source`, each once, in order of their addresses.
@@ -42,19 +51,8 @@ def list_sources(config: CurationConfig) -> list[Source]:
     """
     if not config.source:
         raise InputError("No source was given; name a folder, a video or a manifest.")
-    found, path = filesystem(config.source)
-    prefix = config.source.partition("://")[0] + "://" if "://" in config.source else ""
-    prefix = "" if isinstance(found, arrow_fs.LocalFileSystem) else prefix
     try:
-        info = found.get_file_info(path)
-        if info.type == arrow_fs.FileType.NotFound:
-            raise InputError(f"There is no {config.source}; name a folder, a video or a manifest.")
-        if info.type == arrow_fs.FileType.Directory:
-            sources = _folder(found, path, prefix, config)
-        elif path.lower().endswith(MANIFESTS):
-            sources = _manifest(found, path, prefix)
-        else:
-            sources = [_source(info, prefix)]
+        sources = _sources(config)
     except OSError as error:
         raise InputError(f"Cannot read {config.source}: {error}.") from error
     if not sources:
@@ -66,13 +64,24 @@ def list_sources(config: CurationConfig) -> list[Source]:
     return ordered[: config.limit] if config.limit else ordered
 
 
-def _folder(
-    found: arrow_fs.FileSystem, path: str, prefix: str, config: CurationConfig
-) -> list[Source]:
-    infos = found.get_file_info(arrow_fs.FileSelector(path, recursive=config.recursive))
+def _sources(config: CurationConfig) -> list[Source]:
+    info = file_info(config.source)
+    if info.type == arrow_fs.FileType.NotFound:
+        raise InputError(f"There is no {config.source}; name a folder, a video or a manifest.")
+    if info.type == arrow_fs.FileType.Directory:
+        return _folder(config)
+    if info.path.lower().endswith(MANIFESTS):
+        return _manifest(config.source, info.path)
+    return [_source(info, config.source)]
+
+
+def _folder(config: CurationConfig) -> list[Source]:
+    found, path = filesystem(config.source)
+    selector = arrow_fs.FileSelector(path, recursive=config.recursive)
+    infos = persist(lambda: found.get_file_info(selector))
     endings = {f".{e.lower().lstrip('.')}" for e in config.extensions}
     return [
-        _source(info, prefix)
+        _source(info, config.source)
         for info in infos
         if info.is_file
         and not info.base_name.startswith(".")
@@ -80,46 +89,53 @@ def _folder(
     ]
 
 
-def _source(info: arrow_fs.FileInfo, prefix: str) -> Source:
+def _source(info: arrow_fs.FileInfo, beside: str) -> Source:
+    """Return the source that `info` tells of; it lies in the file system that `beside` names."""
     modified = str(info.mtime_ns) if info.mtime_ns is not None else ""
     size = info.size if info.is_file and info.size is not None else -1
-    return Source(prefix + info.path, size, modified)
+    return Source(neighbour(beside, info.path), size, modified)
 
 
-def _manifest(found: arrow_fs.FileSystem, path: str, prefix: str) -> list[Source]:
-    with found.open_input_stream(path) as stream:
-        data = stream.read()
+def _manifest(uri: str, path: str) -> list[Source]:
     try:
-        uris = _listed(data, PurePosixPath(path).suffix.lower())
+        listed = _listed(read_bytes(uri), PurePosixPath(path).suffix.lower())
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, pa.ArrowException) as e:
         raise InputError(
-            f"{path} is no manifest: it must list one address a line, or have a column 'uri' ({e})."
+            f"{uri} is no manifest: it must list one address a line, or have a column 'uri' ({e})."
         ) from e
+    blank = next((row for row, name in enumerate(listed, 1) if not name), None)
+    if blank is not None:
+        raise InputError(f"Row {blank} of the manifest {uri} has no uri; give one or take it out.")
     folder = str(PurePosixPath(path).parent)
-    return [_listed_source(uri, folder, prefix) for uri in uris]
+    addresses = [_absolute(str(name), uri, folder) for name in listed]
+    with ThreadPoolExecutor(LOOKUPS_TOGETHER) as pool:  # each waits for the store, most of the time
+        return list(pool.map(_looked_up, addresses))
 
 
-def _listed(data: bytes, suffix: str) -> list[str]:
+def _absolute(name: str, manifest: str, folder: str) -> str:
+    """Return the address of an entry; a relative one lies beside the manifest."""
+    if "://" in name or name.startswith("/"):
+        return name
+    return neighbour(manifest, f"{folder}/{name}")
+
+
+def _listed(data: bytes, suffix: str) -> list[str | None]:
+    """Return the entries of a manifest, None or "" for a row without one."""
     if suffix == ".parquet":
-        return [str(u) for u in pq.read_table(io.BytesIO(data), columns=["uri"])["uri"].to_pylist()]
+        column = pq.read_table(io.BytesIO(data), columns=["uri"])["uri"]
+        return list(column.to_pylist())
     text = data.decode("utf-8-sig")
     if suffix == ".csv":
-        return [row["uri"].strip() for row in csv.DictReader(io.StringIO(text))]
+        return [(row["uri"] or "").strip() for row in csv.DictReader(io.StringIO(text))]
     lines = [line.strip() for line in text.splitlines()]
     if suffix == ".jsonl":
-        return [str(json.loads(line)["uri"]) for line in lines if line]
+        return [json.loads(line)["uri"] for line in lines if line]
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _listed_source(uri: str, folder: str, prefix: str) -> Source:
+def _looked_up(address: str) -> Source:
     """Look at an address of a manifest; one that is not there stays, to be quarantined."""
-    is_absolute = "://" in uri or uri.startswith("/")
-    address = uri if is_absolute else f"{prefix}{folder}/{uri}"
     try:
-        found, path = filesystem(address)
-        is_local = isinstance(found, arrow_fs.LocalFileSystem)
-        info = found.get_file_info(path)
+        return _source(file_info(address), address)
     except (OSError, StorageError):
         return Source(address, -1, "")
-    scheme = "" if is_local else address.partition("://")[0] + "://"
-    return _source(info, scheme)

@@ -1,33 +1,32 @@
 """Files under an output folder, on a local disk or in a bucket, written whole or not at all.
 
 A local file is written beside its place and renamed; an object store shows an object only when its
-upload has ended. Knows nothing about what the files hold.
+upload has ended, and is asked again when it refuses for a moment. Knows nothing about what the
+files hold.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs as arrow_fs
 
 from fw_model.errors import StorageError
+from pipelines.locations import filesystem as filesystem  # found with what is done with it
+from pipelines.locations import is_local, neighbour
+from pipelines.persistence import persist
 
-
-def filesystem(uri: str) -> tuple[arrow_fs.FileSystem, str]:
-    """Return the file system and the path in it that `uri` (or a local path) names."""
-    try:
-        if "://" in uri:
-            return arrow_fs.FileSystem.from_uri(uri)
-        return arrow_fs.LocalFileSystem(), str(Path(uri).absolute())
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise StorageError(f"Cannot open {uri!r}: {error}.") from error
+BLOCK_BYTES = 1 << 22
+Result = TypeVar("Result")
 
 
 class Store:
@@ -37,7 +36,7 @@ class Store:
         self._filesystem, self._root = filesystem(uri)
         # Absolute: other processes, to which a store is sent, work in other folders.
         self.uri = uri if "://" in uri else self._root
-        self._is_local = isinstance(self._filesystem, arrow_fs.LocalFileSystem)
+        self._is_local = is_local(self._filesystem)
 
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:
         return Store, (self.uri,)
@@ -48,69 +47,89 @@ class Store:
 
     def address(self, key: str) -> str:
         """Return the address of `key` for people and other tools."""
-        return self.path(key) if self._is_local else f"{self.uri.rstrip('/')}/{key}"
+        return neighbour(self.uri, self.path(key))
 
     def write(self, key: str, data: bytes) -> None:
         """Write `data` to `key`, replacing what was there, in one step; StorageError if refused."""
-        target = self.path(key)
-        try:
-            if self._is_local:
-                _write_local(Path(target), data)
-            else:
-                with self._filesystem.open_output_stream(target) as stream:
-                    stream.write(data)
-        except OSError as error:
-            raise StorageError(f"Cannot write {self.address(key)}: {_why(error)}.") from error
+        if self._is_local:
+            self._try("write", key, lambda: _write_local(Path(self.path(key)), data))
+        else:
+            self._try("write", key, lambda: self._upload(key, data))
 
     def write_once(self, key: str, data: bytes) -> None:
         """Write content-addressed `data`, unless it is there already."""
         if not self.exists(key):
             self.write(key, data)
 
+    def write_file(self, key: str, path: Path) -> None:
+        """Write the content of a local file to `key`, as `write` does, in little memory."""
+        if self._is_local:
+            self._try("write", key, lambda: _copy_local(path, Path(self.path(key))))
+        else:
+            self._try("write", key, lambda: self._upload(key, _mapped(path)))
+
+    def _upload(self, key: str, data: bytes | pa.Buffer) -> None:
+        # In one piece: a stream that is left in the middle of several would be a finished object.
+        with self._filesystem.open_output_stream(self.path(key)) as stream:
+            stream.write(data)
+
     def read(self, key: str) -> bytes:
         """Return the bytes of `key`; StorageError if there are none."""
-        try:
-            with self._filesystem.open_input_stream(self.path(key)) as stream:
-                return bytes(stream.read())
-        except OSError as error:
-            raise StorageError(f"Cannot read {self.address(key)}: {_why(error)}.") from error
+        with self._named("read", key):
+            return _read(self._filesystem, self.path(key))
 
     def exists(self, key: str) -> bool:
         """Tell whether there is a file at `key`."""
-        return bool(self._filesystem.get_file_info(self.path(key)).type == arrow_fs.FileType.File)
+        info = self._try("look at", key, lambda: self._filesystem.get_file_info(self.path(key)))
+        return bool(info.is_file)
 
     def keys(self, folder: str, suffix: str = "") -> list[str]:
         """Return the keys below `folder` that end with `suffix`, sorted. A folder that is not
         there holds none; temporary files of interrupted writes are left out."""
         selector = arrow_fs.FileSelector(self.path(folder), allow_not_found=True, recursive=True)
-        try:
-            found = self._filesystem.get_file_info(selector)
-        except OSError as error:
-            raise StorageError(f"Cannot list {self.address(folder)}: {_why(error)}.") from error
+        found = self._try("list", folder, lambda: self._filesystem.get_file_info(selector))
         keys = [info.path[len(self._root) + 1 :] for info in found if info.is_file]
         return sorted(k for k in keys if k.endswith(suffix) and not k.endswith(".tmp"))
 
     def move(self, source: str, target: str) -> None:
         """Give the file at `source` the key `target`, replacing what was there."""
-        try:
-            if self._is_local:
-                Path(self.path(target)).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(self.path(source), self.path(target))
-            else:
-                self._filesystem.move(self.path(source), self.path(target))
-        except OSError as error:
-            raise StorageError(f"Cannot move {self.address(source)}: {_why(error)}.") from error
+        if self._is_local:
+            self._try("move", source, lambda: self._rename(source, target))
+            return
+        # Two steps: an attempt whose answer was lost must not look for what it moved away itself.
+        self._try("move", source, lambda: self._copy(source, target))
+        self.delete(source)
+
+    def _copy(self, source: str, target: str) -> None:
+        self._filesystem.copy_file(self.path(source), self.path(target))
+
+    def _rename(self, source: str, target: str) -> None:
+        Path(self.path(target)).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(self.path(source), self.path(target))
 
     def delete(self, key: str) -> None:
         """Remove the file at `key`; it is no error if it is gone already."""
-        if self.exists(key):
-            self._filesystem.delete_file(self.path(key))
+        self._try("remove", key, lambda: self._remove(self._filesystem.delete_file, key))
 
     def delete_folder(self, folder: str) -> None:
         """Remove `folder` with all that it holds; it is no error if it is gone already."""
-        path = self.path(folder)
-        if self._filesystem.get_file_info(path).type == arrow_fs.FileType.Directory:
-            self._filesystem.delete_dir(path)
+        self._try("remove", folder, lambda: self._remove(self._filesystem.delete_dir, folder))
+
+    def _remove(self, remove: Callable[[str], None], key: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            remove(self.path(key))
+
+    def _try(self, verb: str, key: str, action: Callable[[], Result]) -> Result:
+        """Return what `action` returns; StorageError with the address when it will not."""
+        with self._named(verb, key):
+            return persist(action)
+
+    @contextlib.contextmanager
+    def _named(self, verb: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(f"Cannot {verb} {self.address(key)}: {_why(error)}.") from error
 
     def write_table(self, key: str, table: pa.Table) -> int:
         """Write a Parquet file and return its size in bytes."""
@@ -123,17 +142,32 @@ class Store:
     def read_table(self, key: str, columns: list[str] | None = None) -> pa.Table:
         """Read a Parquet file, or some columns of it."""
         try:
-            return pq.read_table(self.path(key), columns=columns, filesystem=self._filesystem)
-        except (OSError, pa.ArrowException) as error:
+            return self._try("read", key, lambda: self._parquet(key, columns))
+        except pa.ArrowException as error:
             raise StorageError(f"Cannot read {self.address(key)}: {error}.") from error
+
+    def _parquet(self, key: str, columns: list[str] | None) -> pa.Table:
+        return pq.read_table(self.path(key), columns=columns, filesystem=self._filesystem)
 
 
 def _write_local(path: Path, data: bytes) -> None:
+    with _appearing(path) as file:
+        file.write(data)
+
+
+def _copy_local(source: Path, path: Path) -> None:
+    with open(source, "rb") as content, _appearing(path) as file:
+        shutil.copyfileobj(content, file, BLOCK_BYTES)
+
+
+@contextlib.contextmanager
+def _appearing(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write that appears at `path` when the block has ended well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -142,20 +176,58 @@ def _write_local(path: Path, data: bytes) -> None:
         raise
 
 
-def fetch_local(uri: str) -> tuple[str, bool]:
-    """Return a local path with the content of `uri`, and whether it is a copy to be deleted."""
+def _mapped(path: Path) -> pa.Buffer:
+    with pa.memory_map(str(path)) as file:
+        return file.read_buffer()
+
+
+def _read(found: arrow_fs.FileSystem, path: str) -> bytes:
+    with persist(lambda: found.open_input_file(path)) as source:
+        return bytes(persist(lambda: source.read_at(source.size(), 0)))
+
+
+def read_bytes(uri: str) -> bytes:
+    """Return the content of `uri`; OSError if there is none or it will not come."""
+    return _read(*filesystem(uri))
+
+
+def file_info(uri: str) -> arrow_fs.FileInfo:
+    """Return what is known of the file at `uri` without reading it; OSError if nobody tells."""
     found, path = filesystem(uri)
-    if isinstance(found, arrow_fs.LocalFileSystem):
+    return persist(lambda: found.get_file_info(path))
+
+
+def fetch_local(uri: str) -> tuple[str, bool]:
+    """Return a local path with the content of `uri`, and whether it is a copy to be deleted.
+
+    OSError for a file that is not there, cannot be read, or changes while it is read.
+    """
+    found, path = filesystem(uri)
+    if is_local(found):
         return path, False
     handle, copy = tempfile.mkstemp(suffix=Path(path).suffix)
     try:
-        with os.fdopen(handle, "wb") as target, found.open_input_stream(path) as stream:
-            while block := stream.read(1 << 22):
-                target.write(block)
+        with os.fdopen(handle, "wb") as target:
+            _download(found, path, target)
     except BaseException:
         Path(copy).unlink(missing_ok=True)
         raise
     return copy, True
+
+
+def _download(found: arrow_fs.FileSystem, path: str, target: BinaryIO) -> None:
+    """Copy block by block, each tried again by itself: a long file need not come in one go."""
+    before = persist(lambda: found.get_file_info(path))
+    with persist(lambda: found.open_input_file(path)) as source:
+        size = source.size()
+        while (at := target.tell()) < size:
+            block = persist(lambda at=at: source.read_at(min(BLOCK_BYTES, size - at), at))
+            if not block:
+                raise OSError(f"it ended after {at} of {size} bytes")
+            target.write(block)
+    after = persist(lambda: found.get_file_info(path))
+    if (after.size, after.mtime_ns) != (before.size, before.mtime_ns):
+        raise OSError("it changed while it was read")
 
 
 @contextlib.contextmanager
@@ -173,4 +245,4 @@ def local_copy(uri: str) -> Iterator[str]:
 
 
 def _why(error: OSError) -> str:
-    return error.strerror.lower() if error.strerror else str(error)
+    return error.strerror.lower() if error.strerror else str(error).rstrip(".")

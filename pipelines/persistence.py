@@ -1,0 +1,57 @@
+"""Trying again what an object store refused for a moment; a lasting refusal is told by the caller.
+
+A disk's errors carry a number and are final. Those of an object store carry words: `503`, a reset
+connection or an unknown state passes, a missing key or a missing permission does not.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+ATTEMPTS = 10
+FIRST_WAIT_S = 0.5  # the longest; each further one may be twice as long
+LONGEST_WAIT_S = 30.0
+
+_LASTING = re.compile(
+    r"ACCESS_DENIED|PERMISSION_DENIED|UNAUTHENTICATED|NO_SUCH_|NOT.FOUND|INVALID_ARGUMENT"
+    r"|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|HTTP status 4(?!08|29)",
+    re.IGNORECASE,
+)
+
+
+def persist(action: Callable[[], Result]) -> Result:
+    """Return what `action` returns, called up to ATTEMPTS times; then its own error."""
+    attempts = Retrying(
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
+        retry=retry_if_exception(passes),
+        before_sleep=_tell,
+        reraise=True,
+    )
+    return attempts(action)
+
+
+def passes(error: BaseException) -> bool:
+    """Tell whether the same call may succeed a little later."""
+    if not isinstance(error, OSError) or error.errno is not None:
+        return False
+    return not _LASTING.search(str(error))
+
+
+def _tell(state: RetryCallState) -> None:
+    fault = state.outcome.exception() if state.outcome else None
+    logger.debug("attempt %d failed, trying again: %s", state.attempt_number, fault)

@@ -1,0 +1,237 @@
+"""Sources and outputs in a bucket, on a real S3-speaking server; also one that is often away."""
+
+import io
+import pickle
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import fs as arrow_fs
+
+from fw_model.errors import InputError, StorageError
+from fw_model.schema import CURATED_TABLES
+from pipelines import locations, persistence
+from pipelines.curation_config import CurationConfig
+from pipelines.ledger import Ledger
+from pipelines.sources import Source, list_sources
+from pipelines.storage import Store, file_info, local_copy
+from pipelines.writer import publish, read_published, write_part
+from tests.pipelines.curation.bucket import object_store
+
+ROWS = pa.schema([("id", pa.string()), ("attempts", pa.int32())])
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """An S3 server with an empty bucket `films`, and its address in the environment."""
+    with object_store("films", seed=7) as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(persistence, "FIRST_WAIT_S", 0.001)
+        locations._bucket.cache_clear()
+        yield server
+        locations._bucket.cache_clear()
+
+
+def put(bucket, key, data):
+    bucket.client().put_object(Bucket="films", Key=key, Body=data)
+
+
+def keys_of(bucket):
+    found = bucket.client().list_objects_v2(Bucket="films").get("Contents", [])
+    return [o["Key"] for o in found if not o["Key"].endswith("/")]
+
+
+def sources_of(uri, **settings):
+    return list_sources(CurationConfig(source=uri, **settings))
+
+
+def test_a_store_in_a_bucket_keeps_moves_lists_and_forgets(bucket, tmp_path):
+    store = Store("s3://films/out/")
+    store.write("a/one", b"1")
+    store.write_once("a/one", b"other")
+    (tmp_path / "big").write_bytes(bytes(range(256)) * 50_000)
+    store.write_file("a/big", tmp_path / "big")
+    assert store.read("a/big") == (tmp_path / "big").read_bytes()
+    store.move("a/one", "b/one")
+    assert (store.read("b/one"), store.exists("a/one")) == (b"1", False)
+    assert store.keys("a") == ["a/big"]
+    assert store.keys("nowhere") == []
+    store.delete("b/one")
+    store.delete("b/one")
+    store.delete_folder("a")
+    store.delete_folder("a")
+    assert keys_of(bucket) == []
+    assert store.address("b/one") == "s3://films/out/b/one"
+    assert pickle.loads(pickle.dumps(store)).address("x") == store.address("x")
+
+
+def test_a_small_object_is_one_request(bucket):
+    store = Store("s3://films/out")
+    before = bucket.num_requests
+    store.write("row", b"x" * 1000)
+    assert bucket.num_requests == before + 1
+
+
+def test_a_ledger_and_tables_in_a_bucket_are_found_again(bucket):
+    store = Store("s3://films/out")
+    Ledger(store, "stage", "abc", ROWS, "id").commit([{"id": "a", "attempts": 1}])
+    assert set(Ledger(store, "stage", "abc", ROWS, "id").entries(())) == {"a"}
+    for run_id in ("first", "second"):
+        rows = {"scenes": [{"scene_id": run_id}]}
+        parts = [write_part(store, t, 0, rows.get(t, []), run_id) for t in CURATED_TABLES]
+        publish(store, parts, run_id, {})
+    assert read_published(store, "scenes", ["scene_id"]) == [{"scene_id": "second"}]
+    assert len(store.keys("scenes", ".parquet")) == 1
+    assert store.keys("staging") == []
+
+
+def test_a_folder_of_a_bucket_is_listed_whatever_its_names(bucket):
+    for name in ("b.mp4", "a#1.webm", "deep/my film 100%.MOV", "c?x=1.mp4", "notes.txt"):
+        put(bucket, f"in/{name}", b"x")
+    listed = sources_of("s3://films/in")
+    uris = [source.uri for source in listed]
+    names = ["a#1.webm", "b.mp4", "c?x=1.mp4", "deep/my film 100%.MOV"]
+    assert uris == [f"s3://films/in/{name}" for name in names]
+    assert all(source.size_bytes == 1 and source.modified for source in listed)
+    with local_copy("s3://films/in/deep/my film 100%.MOV") as path:
+        assert Path(path).read_bytes() == b"x"
+    assert not Path(path).exists()
+
+
+def parquet_of(uris):
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"uri": pa.array(uris, pa.string())}), sink)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("in_bucket", [True, False])
+@pytest.mark.parametrize("suffix", ["txt", "csv", "jsonl", "parquet"])
+def test_a_manifest_names_videos_anywhere(bucket, tmp_path, in_bucket, suffix):
+    put(bucket, "in/a.mp4", b"aa")
+    (tmp_path / "local.mp4").write_bytes(b"l")
+    uris = ["s3://films/in/a.mp4", str(tmp_path / "local.mp4"), "s3://films/in/gone.mp4"]
+    data = {
+        "txt": "\n".join(["# all of them", *uris]).encode(),
+        "csv": "\n".join(["uri,title", *(f"{uri},t" for uri in uris)]).encode(),
+        "jsonl": "\n".join(f'{{"uri": "{uri}"}}' for uri in uris).encode(),
+        "parquet": parquet_of(uris),
+    }[suffix]
+    put(bucket, f"lists/list.{suffix}", data)
+    (tmp_path / f"list.{suffix}").write_bytes(data)
+    folder = "s3://films/lists" if in_bucket else str(tmp_path)
+    found = {source.uri: source.size_bytes for source in sources_of(f"{folder}/list.{suffix}")}
+    assert found == dict(zip(uris, (2, 1, -1), strict=True))
+
+
+def test_an_entry_without_an_address_stands_beside_its_manifest(bucket):
+    put(bucket, "in/a.mp4", b"aa")
+    put(bucket, "in/list.txt", b"a.mp4\n")
+    assert [source.uri for source in sources_of("s3://films/in/list.txt")] == [
+        "s3://films/in/a.mp4"
+    ]
+
+
+def test_a_row_without_an_address_is_refused(bucket):
+    put(bucket, "list.parquet", parquet_of(["s3://films/in/a.mp4", None]))
+    with pytest.raises(InputError, match=r"Row 2 .* has no uri"):
+        sources_of("s3://films/list.parquet")
+
+
+def test_options_of_an_address_reach_its_neighbours(bucket, monkeypatch):
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    options = f"?endpoint_override={bucket.url.removeprefix('http://')}&scheme=http"
+    put(bucket, "in/a.mp4", b"aa")
+    (source,) = sources_of(f"s3://films/in{options}")
+    assert source.uri == f"s3://films/in/a.mp4{options}"
+    assert file_info(source.uri).size == 2
+    assert Store(f"s3://films/out{options}").address("x") == f"s3://films/out/x{options}"
+
+
+def test_gs_and_s3_name_buckets_and_others_are_refused_by_name(monkeypatch):
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    found, path = locations.filesystem("gs://anonymous@films/in/a b.mp4")
+    assert isinstance(found, arrow_fs.GcsFileSystem)
+    assert path == "films/in/a b.mp4"
+    assert locations.neighbour("gs://anonymous@films/in", "films/x") == "gs://anonymous@films/x"
+    with pytest.raises(StorageError, match="nowhere"):
+        Store("nowhere://films/in")
+    with pytest.raises(StorageError, match="names no bucket"):
+        Store("s3:///in")
+    with pytest.raises(StorageError, match="holds a secret") as told:
+        Store("s3://me:hush@films/in")
+    assert "hush" not in str(told.value)
+
+
+def test_a_store_that_is_often_away_loses_and_doubles_nothing(bucket):
+    bucket.share = 0.2
+    store = Store("s3://films/out")
+    keys = [f"media/{i:02}" for i in range(12)]
+    for key in keys:
+        store.write_once(key, key.encode())
+    for key in keys[:6]:
+        store.move(key, key.replace("media", "moved"))
+    assert [store.read(key) for key in store.keys("moved")] == [k.encode() for k in keys[:6]]
+    assert store.keys("media") == keys[6:]
+    assert bucket.num_refused >= 10
+
+
+def test_a_long_video_is_fetched_block_by_block_past_refusals(bucket, monkeypatch):
+    monkeypatch.setattr("pipelines.storage.BLOCK_BYTES", 1000)
+    content = bytes(range(256)) * 100
+    put(bucket, "in/a.mp4", content)
+    bucket.share = 0.3
+    with local_copy("s3://films/in/a.mp4") as path:
+        assert Path(path).read_bytes() == content
+    assert bucket.num_refused >= 3
+
+
+def test_what_stays_refused_is_an_error_that_names_the_key(bucket, monkeypatch):
+    monkeypatch.setattr(persistence, "ATTEMPTS", 3)
+    store = Store("s3://films/out")
+    bucket.refused = lambda method, path: path == "/films/out/bad"
+    before = bucket.num_requests
+    for action in (lambda: store.write("bad", b"1"), lambda: store.read("bad")):
+        with pytest.raises(StorageError, match=r"s3://films/out/bad: .*SLOW_DOWN|503"):
+            action()
+    assert bucket.num_requests == before + 2 * 3
+    store.write("good", b"1")
+
+
+def test_what_is_not_there_is_not_asked_for_again(bucket):
+    store = Store("s3://films/out")
+    before = bucket.num_requests
+    with pytest.raises(StorageError, match="s3://films/out/gone"):
+        store.read("gone")
+    assert bucket.num_requests == before + 1
+    with pytest.raises(StorageError, match="NO_SUCH_BUCKET"):
+        Store("s3://elsewhere/out").write("x", b"1")
+    assert bucket.num_requests == before + 2
+
+
+@pytest.mark.parametrize(
+    ("text", "passing"),
+    [
+        ("AWS Error SLOW_DOWN during PutObject operation", True),
+        ("AWS Error UNKNOWN (HTTP status 503) during HeadObject operation", True),
+        ("AWS Error UNKNOWN (HTTP status 429) during HeadObject operation", True),
+        ("AWS Error NETWORK_CONNECTION during GetObject operation: reset by peer", True),
+        ("AWS Error UNKNOWN (HTTP status 400) during HeadObject operation", False),
+        ("AWS Error ACCESS_DENIED during HeadObject operation", False),
+        ("google::cloud::Status(PERMISSION_DENIED: no access)", False),
+    ],
+)
+def test_errors_of_a_store_pass_or_last(text, passing):
+    assert persistence.passes(OSError(text)) is passing
+
+
+def test_errors_of_a_disk_last():
+    assert not persistence.passes(OSError(28, "No space left on device"))
+
+
+def test_only_a_video_that_was_away_and_is_there_is_tried_again_unasked():
+    here, gone = Source("s3://films/a.mp4", 5, "1"), Source("s3://films/b.mp4", -1, "")
+    assert here.was_away("source_unavailable")
+    assert not here.was_away("unreadable")
+    assert not gone.was_away("source_unavailable")
