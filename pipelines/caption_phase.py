@@ -22,9 +22,11 @@ from pipelines.caption_estimate import CaptionEstimate, estimate_captions
 from pipelines.captioners.base import CAPTIONERS, EngineAnswer, SceneView, scene_view
 from pipelines.captioners.chat import ChatCaptioner
 from pipelines.captioners.questions import ANSWERS, SceneQuestions, caption_prompt, verdict_prompt
+from pipelines.captioners.ray_llm import RayLlmCaptioner
 from pipelines.captioners.sidecar import sidecar_state
 from pipelines.captioning import CAPTION_VERSION
 from pipelines.curation_config import CurationConfig
+from pipelines.engine_rounds import answer_rounds
 from pipelines.ledger import Entry, Ledger, config_hash
 from pipelines.operators import SCENE_PART, CaptionScenes, Provenance, scenes_of
 from pipelines.spending import RunRecord, SharedPurse, record_run, spent_before, spent_by
@@ -79,7 +81,7 @@ class CaptionPhase:
         estimate = self._estimate(pending)
         if pending:
             purse = SharedPurse(self.store, run_id, self.config.captioner.budget_usd)
-            self._caption(pending, total, purse, {})
+            self._caption(pending, total, purse, self._engine_answers(pending))
         if pending and estimate is not None:
             self._record(total, estimate)
         return total
@@ -119,6 +121,21 @@ class CaptionPhase:
         for receipts in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
             done += receipts.num_rows
             self.on_progress("caption", done, total)
+
+    def _engine_answers(self, pending: Sequence[Mapping[str, Any]]) -> dict[str, EngineAnswer]:
+        """Have a model on the cluster answer everything, if it is the captioner."""
+        config = self.config.captioner
+        if resolve(config.kind, CAPTIONERS, "captioner") is not RayLlmCaptioner:
+            return {}
+        if config.budget_usd is not None:
+            logger.warning("curation.captioner.budget_usd has no effect: ray_llm costs no money")
+
+        def on_round(number: int, answered: int) -> None:
+            self.on_progress(f"answer, round {number}", answered, answered)
+
+        return answer_rounds(
+            pending, config, self.config.validation, self.model, self.store, on_round
+        )
 
     def _pending(self, parts: Sequence[Part]) -> list[dict[str, Any]]:
         """Return the scenes to caption, as rows of SCENE_PART."""
