@@ -47,16 +47,21 @@ def curate(
     output: Annotated[
         str, typer.Argument(help="Where the tables and the report go: a folder or a URI.")
     ],
+    cut: Annotated[
+        str | None,
+        typer.Option("--cut", help="Clips of the kept shots: none (default), copy or transcode."),
+    ] = None,
     profile: Profile = "tiny",
     config: ConfigFile = None,
     overrides: Overrides = None,
     address: Address = None,
 ) -> None:
     """Find shots, scenes and captions in videos."""
+    chosen = [*(overrides or []), *([f"curation.cut={json.dumps(cut)}"] if cut else [])]
     if is_job_server(address):
         words: list[str | Path] = ["curate", path_or_uri(source), path_or_uri(output)]
-        return submit(address, words, profile, config, overrides)
-    settings = load(profile, config, overrides, address)
+        return submit(address, words, profile, config, chosen)
+    settings = load(profile, config, chosen, address)
     from cluster.ray_start import ray_session
     from pipelines.curate import run_curation
     from pipelines.storage import Store

@@ -164,6 +164,24 @@ ANALYZED_VIDEOS = pa.schema(
     ]
 )
 
+CLIP_FIELDS: list[pa.Field] = [
+    # The content span as a file of its own; null where none was asked for.
+    pa.field("clip_uri", pa.string()),  # relative to the output folder
+    pa.field("clip_mode", pa.string()),  # copy | transcode | failed
+    pa.field("clip_detail", pa.string()),  # why it is not the copy that was asked for, or no clip
+]
+
+# One row of the cut ledger: a shot that was cut or could not be.
+SHOT_CLIPS = pa.schema(
+    [
+        pa.field("shot_id", pa.string()),
+        pa.field("status", pa.string()),  # cut | failed | away (the next run tries again)
+        pa.field("attempts", pa.int32()),
+        *CLIP_FIELDS,
+        *_provenance(),
+    ]
+)
+
 SHOTS = pa.schema(
     [
         pa.field("video_id", pa.string()),
@@ -171,6 +189,7 @@ SHOTS = pa.schema(
         *MEASURED_SHOT_FIELDS,
         pa.field("scene_id", pa.string()),  # null when dropped
         pa.field("drop_reason", pa.string()),  # a ShotReason, null when kept
+        *CLIP_FIELDS,
         pa.field("detector", pa.string()),
         *_provenance(),
     ]

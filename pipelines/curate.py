@@ -1,11 +1,12 @@
 """Curation: source videos to captioned multi-shot scenes, on Ray Data.
 
-Three phases, each resumable by itself. A fan-out never crosses a commit: analyze commits a video
+Four phases, each resumable by itself. A fan-out never crosses a commit: analyze commits a video
 with all its shots, caption commits a scene. What is done is read from the ledger, so a run that was
 killed is finished by starting it again.
 
     analyze    video -> shots, keyframes, measurements -> embeddings
     caption    scene -> text for each of its shots
+    cut        shot -> clip, only if asked for
     finalize   check, publish the tables, count, report
 """
 
@@ -30,6 +31,7 @@ from pipelines.assemble import Assembled, assemble_video, shot_prints
 from pipelines.caption_phase import CaptionPhase, caption_ledger
 from pipelines.captioners.base import check_captioner
 from pipelines.curation_config import CurationConfig
+from pipelines.cut_phase import CutPhase, cut_ledger
 from pipelines.detectors.base import check_detector
 from pipelines.duplicates import find_duplicates
 from pipelines.ledger import Entry, Ledger, config_hash
@@ -92,6 +94,7 @@ class _Curation:
         self.decoded = Ledger(self.store, "decoded", decoded, ANALYZED_VIDEOS, "source_id")
         self.analyzed = Ledger(self.store, "analyzed", analyzed, ANALYZED_VIDEOS, "source_id")
         self.captioned = caption_ledger(self.store, config, embedder)
+        self.clips = cut_ledger(self.store, config)
 
     def run(self) -> CurationSummary:
         _set_up_ray_data(longest_s=self.config.decode.deadline_s)
@@ -104,6 +107,8 @@ class _Curation:
             parts = self.assemble(sources)
         with _timed(seconds, "caption"):
             num_captioned = self.caption(parts)
+        with _timed(seconds, "cut"):
+            parts = self.cut(parts)
         with _timed(seconds, "finalize"):
             return self.finalize(sources, parts, num_analyzed, num_captioned, seconds)
 
@@ -160,6 +165,12 @@ class _Curation:
         )
         return phase.run(parts)
 
+    def cut(self, parts: list[Part]) -> list[Part]:
+        """Cut the kept shots into clips, if asked to; return the parts with them."""
+        provenance = self._provenance(self.clips)
+        phase = CutPhase(self.config, self.store, self.clips, provenance, self.on_progress)
+        return phase.run(parts)
+
     def finalize(
         self,
         sources: list[Source],
@@ -194,7 +205,7 @@ class _Curation:
             "config": self.config.model_dump(mode="json"),
         }
         publish(self.store, parts, self.run_id, about)
-        for ledger in (self.decoded, self.analyzed, self.captioned):
+        for ledger in (self.decoded, self.analyzed, self.captioned, self.clips):
             ledger.compact()
         self.store.write(SUMMARY, summary.to_json().encode())
         write_report(self.config.output)

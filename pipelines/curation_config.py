@@ -228,6 +228,11 @@ class CurationConfig(StrictModel):
     retry_quarantined: list[VideoReason | Literal["all"]] = Field(
         default_factory=list, description="Quarantine reasons to try again; all: any of them."
     )
+    cut: Literal["none", "copy", "transcode"] = Field(
+        "none",
+        description="Clips of kept shots: none; copy (as they stand where that is exact, else "
+        "encoded again); transcode (all encoded again: H.264, without sound).",
+    )
     decode: DecodeConfig = Field(default_factory=DecodeConfig, description="Decoding limits.")
     detector: DetectorConfig = Field(default_factory=DetectorConfig, description="Shot detector.")
     keyframes: KeyframeConfig = Field(default_factory=KeyframeConfig, description="Keyframes.")

@@ -19,3 +19,8 @@ def shot_id(video: str, start_frame: int, end_frame: int, detector_hash: str) ->
 def keyframe_uri(sha256: str) -> str:
     """Return where a keyframe lies, relative to the output folder."""
     return f"media/{sha256[:2]}/{sha256}.jpg"
+
+
+def clip_uri(sha256: str) -> str:
+    """Return where a clip lies, relative to the output folder."""
+    return f"media/{sha256[:2]}/{sha256}.mp4"

@@ -38,6 +38,7 @@ class CurationSummary:
     video_reasons: dict[str, int] = field(default_factory=dict)
     shot_reasons: dict[str, int] = field(default_factory=dict)
     caption_reasons: dict[str, int] = field(default_factory=dict)
+    clips: dict[str, int] = field(default_factory=dict)  # by mode
     hours_in: float = 0.0
     hours_kept: float = 0.0
     videos_analyzed_now: int = 0
@@ -58,6 +59,7 @@ def count_tables(store: Store, parts: Iterable[Part]) -> dict[str, Any]:
     rows: Counter[str] = Counter()
     reasons: dict[str, Counter[str]] = {t: Counter() for t in ("videos", "shots", "captions")}
     seconds = {"in": 0.0, "kept": 0.0}
+    clips: Counter[str] = Counter()
     named: Counter[str] = Counter()
     for part in parts:
         rows[part.table] += part.num_rows
@@ -66,8 +68,10 @@ def count_tables(store: Store, parts: Iterable[Part]) -> dict[str, Any]:
                 _count(reasons["videos"], row["reason"])
                 seconds["in"] += row["duration_s"] or 0.0
         elif part.table == "shots":
-            for row in store.read_table(part.key, ["drop_reason", "start_s", "end_s"]).to_pylist():
+            columns = ["drop_reason", "start_s", "end_s", "clip_mode"]
+            for row in store.read_table(part.key, columns).to_pylist():
                 _count(reasons["shots"], row["drop_reason"])
+                _count(clips, row["clip_mode"])
                 seconds["kept"] += row["end_s"] - row["start_s"] if not row["drop_reason"] else 0.0
         elif part.table == "captions":
             for row in store.read_table(part.key, ["reason", *CONSISTENCY]).to_pylist():
@@ -88,6 +92,7 @@ def count_tables(store: Store, parts: Iterable[Part]) -> dict[str, Any]:
         "video_reasons": dict(reasons["videos"].most_common()),
         "shot_reasons": dict(reasons["shots"].most_common()),
         "caption_reasons": dict(reasons["captions"].most_common()),
+        "clips": dict(clips.most_common()),
         "hours_in": seconds["in"] / 3600,
         "hours_kept": seconds["kept"] / 3600,
         "entity_consistency": _consistency(named),

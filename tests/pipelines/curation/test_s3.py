@@ -1,7 +1,11 @@
 """Sources and outputs in a bucket, on a real S3-speaking server; also one that is often away."""
 
+import hashlib
 import io
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +22,7 @@ from pipelines.sources import Source, list_sources
 from pipelines.storage import Store, file_info, local_copy
 from pipelines.writer import publish, read_published, write_part
 from tests.pipelines.curation.bucket import object_store
+from tests.pipelines.curation.footage import write_film
 
 ROWS = pa.schema([("id", pa.string()), ("attempts", pa.int32())])
 
@@ -235,3 +240,40 @@ def test_only_a_video_that_was_away_and_is_there_is_tried_again_unasked():
     assert here.was_away("source_unavailable")
     assert not here.was_away("unreadable")
     assert not gone.was_away("source_unavailable")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.0, 0.1])
+def test_a_whole_curation_lives_in_a_bucket_even_one_that_is_often_away(bucket, tmp_path, share):
+    for name, seeds in (("a", [1, 2]), ("b", [3]), ("c", [4, 5])):
+        write_film(tmp_path / f"{name}.mp4", seeds)
+        put(bucket, f"in/{name}.mp4", (tmp_path / f"{name}.mp4").read_bytes())
+    put(bucket, "in/text.mp4", b"no video")
+    bucket.share = share
+    script = Path(__file__).with_name("curate_once.py")
+    project = str(Path(__file__).resolve().parents[3])
+    subprocess.run(
+        [sys.executable, str(script), "s3://films/in", "s3://films/out"],
+        env=os.environ | bucket.environment() | {"PYTHONPATH": project, "RAY_ADDRESS": ""},
+        check=True,
+        timeout=900,
+    )
+    assert bool(bucket.num_refused) == bool(share)
+    bucket.share = 0.0
+    store = Store("s3://films/out")
+    videos = read_published(store, "videos", ["uri", "status", "reason"])
+    assert sorted((v["uri"], v["status"], v["reason"]) for v in videos) == [
+        ("s3://films/in/a.mp4", "kept", None),
+        ("s3://films/in/b.mp4", "kept", None),
+        ("s3://films/in/c.mp4", "kept", None),
+        ("s3://films/in/text.mp4", "quarantined", "unreadable"),
+    ]
+    for table, (_, column) in CURATED_TABLES.items():
+        ids = [row[column] for row in read_published(store, table, [column])]
+        assert len(ids) == len(set(ids)) > 0
+    shots = read_published(store, "shots", ["keyframes"])
+    assert len(shots) == 5
+    for keyframe in (keyframe for shot in shots for keyframe in shot["keyframes"]):
+        assert hashlib.sha256(store.read(keyframe["uri"])).hexdigest() == keyframe["sha256"]
+    assert store.exists("report.html")
+    assert store.keys("staging") == []
