@@ -77,6 +77,33 @@ def curate(
 
 
 @app.command()
+def export(
+    curated: Annotated[str, typer.Argument(help="OUTPUT of `filmweaver curate`.")],
+    output: Annotated[str, typer.Argument(help="Where the export goes: a folder or a URI.")],
+    form: Annotated[
+        str, typer.Option("--format", help="parquet, webdataset or lance.")
+    ] = "parquet",
+    max_shard_mb: Annotated[
+        int, typer.Option("--max-shard-mb", min=1, help="Largest shard (webdataset), MiB.")
+    ] = 512,
+    profile: Profile = "tiny",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    address: Address = None,
+) -> None:
+    """Write captioned scenes and their shots for other tools."""
+    if is_job_server(address):
+        words: list[str | Path] = ["export", path_or_uri(curated), path_or_uri(output)]
+        words += ["--format", form, "--max-shard-mb", str(max_shard_mb)]
+        return submit(address, words, profile, config, overrides)
+    load(profile, config, overrides, address)
+    from pipelines.export import run_export
+
+    summary = run_export(curated, output, form, max_shard_bytes=max_shard_mb * 1024**2)
+    out.print(f"{summary.scenes} scenes, {summary.shots} shots: {output}", markup=False)
+
+
+@app.command()
 def encode(
     curated: Annotated[str, typer.Argument(help="OUTPUT of `filmweaver curate`.")],
     output: Annotated[Path, folder("Where the encoded dataset goes.")],

@@ -86,7 +86,8 @@ class Store:
     def keys(self, folder: str, suffix: str = "") -> list[str]:
         """Return the keys below `folder` that end with `suffix`, sorted. A folder that is not
         there holds none; temporary files of interrupted writes are left out."""
-        selector = arrow_fs.FileSelector(self.path(folder), allow_not_found=True, recursive=True)
+        path = self.path(folder).rstrip("/")
+        selector = arrow_fs.FileSelector(path, allow_not_found=True, recursive=True)
         found = self._try("list", folder, lambda: self._filesystem.get_file_info(selector))
         keys = [info.path[len(self._root) + 1 :] for info in found if info.is_file]
         return sorted(k for k in keys if k.endswith(suffix) and not k.endswith(".tmp"))

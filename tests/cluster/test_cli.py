@@ -29,7 +29,7 @@ def filmweaver(*words: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_commands_of_the_contract_are_there() -> None:
     names = {"curate", "encode", "train", "generate", "serve", "evaluate", "doctor", "demo"}
-    assert names | {"toyfilms", "pretrain", "write-scenes"} == set(COMMANDS)
+    assert names | {"export", "toyfilms", "pretrain", "write-scenes"} == set(COMMANDS)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Published curated tables to the forms that other tools read; one file a form."""

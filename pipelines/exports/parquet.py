@@ -1,0 +1,22 @@
+"""Parquet: `shots/` and `scenes/`, a flat table each, a file for each part of the snapshot."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from pipelines.exports.rows import SCENE_ROWS, SHOT_ROWS, scene_row, shot_rows
+from pipelines.exports.snapshot import Snapshot
+from pipelines.storage import Store
+
+
+def export_parquet(snapshot: Snapshot, target: Store) -> None:
+    """Write the tables; files that an interrupted export left whole are not written again."""
+    for place in snapshot.places:
+        name = f"part-{place:05d}.parquet"
+        if target.exists(f"scenes/{name}"):  # the last of the two to be written
+            continue
+        scenes = list(snapshot.scenes(place))
+        shots = [row for scene in scenes for row in shot_rows(scene, snapshot.store)]
+        target.write_table(f"shots/{name}", pa.Table.from_pylist(shots, schema=SHOT_ROWS))
+        rows = [scene_row(scene) for scene in scenes]
+        target.write_table(f"scenes/{name}", pa.Table.from_pylist(rows, schema=SCENE_ROWS))
