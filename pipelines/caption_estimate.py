@@ -16,9 +16,8 @@ from pipelines.captioners.chat import VERDICT_ATTEMPTS
 from pipelines.captioners.questions import (
     PICTURE_TEMPLATE_TOKENS,
     SceneAnswer,
-    caption_prompt,
+    load_prompts,
     text_tokens,
-    verdict_prompt,
 )
 from pipelines.curation_config import CaptionerConfig, ValidationConfig
 
@@ -78,8 +77,8 @@ class _SceneCosts:
 
     def __init__(self, config: CaptionerConfig, validation: ValidationConfig) -> None:
         self._config = config
-        caption = caption_prompt(config)
-        verdict = verdict_prompt(validation) if validation.verdict else ""
+        prompts = load_prompts(config, validation)
+        caption, verdict = prompts.caption, prompts.verdict
         schema = SceneAnswer.model_json_schema() if config.json_schema else None
         # With a verdict, every good answer is followed by one, and a verdict may be asked twice.
         self._requests_low = 2 if verdict else 1

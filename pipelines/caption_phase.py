@@ -19,9 +19,9 @@ from fw_model.model import ModelConfig
 from fw_model.registry import resolve
 from fw_model.schema import CAPTIONS, PASSING_CAPTION_REASONS
 from pipelines.caption_estimate import CaptionEstimate, estimate_captions
-from pipelines.captioners.base import CAPTIONERS, EngineAnswer, SceneView, scene_view
-from pipelines.captioners.chat import ChatCaptioner
-from pipelines.captioners.questions import ANSWERS, SceneQuestions, caption_prompt, verdict_prompt
+from pipelines.captioners.base import CAPTIONERS, EngineAnswer, Prompts, SceneView, scene_view
+from pipelines.captioners.chat import VERDICT_ATTEMPTS, ChatCaptioner
+from pipelines.captioners.questions import ANSWERS, SceneQuestions, load_prompts
 from pipelines.captioners.ray_llm import RayLlmCaptioner
 from pipelines.captioners.sidecar import sidecar_state
 from pipelines.captioning import CAPTION_VERSION
@@ -49,11 +49,9 @@ def caption_ledger(store: Store, config: CurationConfig, embedder_print: str) ->
     if captioner.vocabulary is not None:
         worded["vocabulary"] = load_yaml(captioner.vocabulary)
     if captioner.kind not in ("offline", "sidecar"):
-        worded["prompt"] = caption_prompt(captioner)
+        worded["prompts"] = asdict(load_prompts(captioner, validation))
         worded["engine"] = captioner.engine.engine_kwargs
     rules = validation.model_dump(exclude={"verdict_prompt"})
-    if validation.verdict:
-        rules["verdict_prompt"] = verdict_prompt(validation)
     settings = config_hash(CAPTION_VERSION, worded, rules, embedder_print)
     return Ledger(store, "captioned", settings, CAPTIONS, "scene_id")
 
@@ -94,6 +92,7 @@ class CaptionPhase:
         answers: Mapping[str, EngineAnswer],
     ) -> None:
         share = self.config.resources
+        _allow_silence(longest_part_s(self.config))
         rows = ray.data.from_arrow([pa.Table.from_pylist([p], schema=SCENE_PART) for p in pending])
         rows = rows.map_batches(  # 1:N, commits the scenes of a row together
             CaptionScenes,
@@ -107,6 +106,7 @@ class CaptionPhase:
             ),
             fn_constructor_kwargs={
                 "num_actors": share.caption_actors,
+                "prompts": self._prompts(),
                 "purse": purse,
                 "answers": answers,
             },
@@ -134,8 +134,17 @@ class CaptionPhase:
             self.on_progress(f"answer, round {number}", answered, answered)
 
         return answer_rounds(
-            pending, config, self.config.validation, self.model, self.store, on_round
+            pending,
+            config,
+            self.config.validation,
+            self._prompts(),
+            self.model,
+            self.store,
+            on_round,
         )
+
+    def _prompts(self) -> Prompts:
+        return load_prompts(self.config.captioner, self.config.validation)
 
     def _pending(self, parts: Sequence[Part]) -> list[dict[str, Any]]:
         """Return the scenes to caption, as rows of SCENE_PART."""
@@ -203,9 +212,31 @@ class CaptionPhase:
 
     def _asked(self, pending: Sequence[Mapping[str, Any]]) -> Iterator[tuple[SceneView, bool]]:
         """Yield the pending scenes, each with whether its first question was answered before."""
-        questions = SceneQuestions(self.config.captioner, self.config.validation)
+        questions = SceneQuestions(self.config.captioner, self._prompts())
         answered = frozenset(self.store.keys(ANSWERS, ".json"))
         for part in pending:
             for row in scenes_of(part, self.store):
                 view = scene_view(row, self.store)
                 yield view, questions.caption_key(view) in answered
+
+
+def longest_part_s(config: CurationConfig) -> float:
+    """Return how long an actor may be busy with one part before it commits anything, seconds."""
+    captioner, rules = config.captioner, config.validation
+    num_scenes = config.resources.scenes_per_commit
+    requests = (1 + rules.refinements) * (1 + VERDICT_ATTEMPTS * rules.verdict)
+    attempts = requests * captioner.max_attempts
+    turns = -(-num_scenes // captioner.concurrency)  # rounded up
+    waiting_s = turns * attempts * (captioner.timeout_s + captioner.max_retry_wait_s)
+    rate = captioner.requests_per_minute
+    if rate is None:
+        return waiting_s
+    return waiting_s + 60.0 * num_scenes * attempts * config.resources.caption_actors / rate
+
+
+def _allow_silence(longest_s: float) -> None:
+    """Keep Ray Data from taking a slow endpoint for a standstill."""
+    context = ray.data.DataContext.get_current()
+    context.execution_no_progress_timeout_s = max(
+        context.execution_no_progress_timeout_s, longest_s + 600.0
+    )

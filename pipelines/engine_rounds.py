@@ -20,7 +20,7 @@ from ray.exceptions import RayError
 
 from fw_model.errors import CapacityError, ConfigError
 from fw_model.model import ModelConfig
-from pipelines.captioners.base import CaptionContext, EngineAnswer, scene_view
+from pipelines.captioners.base import CaptionContext, EngineAnswer, Prompts, scene_view
 from pipelines.captioners.chat import VERDICT_ATTEMPTS, keep_answer
 from pipelines.captioners.questions import Question
 from pipelines.captioners.ray_llm import RayLlmCaptioner
@@ -53,6 +53,7 @@ class OpenQuestions:
         self,
         captioner: CaptionerConfig,
         validation: ValidationConfig,
+        prompts: Prompts,
         model: ModelConfig,
         store: Store,
         answers: Mapping[str, EngineAnswer],
@@ -60,7 +61,7 @@ class OpenQuestions:
         from fw_model.model import load_embedder
 
         embedder = load_embedder(model)
-        context = CaptionContext(captioner, store, embedder, validation, answers=answers)
+        context = CaptionContext(captioner, store, embedder, validation, prompts, answers=answers)
         self._captioner = RayLlmCaptioner(context)
         self._desk = CaptionDesk(self._captioner, captioner.kind, validation, embedder, 1)
         self._store = store
@@ -79,6 +80,7 @@ def answer_rounds(
     pending: Sequence[Mapping[str, Any]],
     captioner: CaptionerConfig,
     validation: ValidationConfig,
+    prompts: Prompts,
     model: ModelConfig,
     store: Store,
     on_round: Callable[[int, int], None],
@@ -94,7 +96,7 @@ def answer_rounds(
         parts = [pa.Table.from_pylist([dict(part)], schema=SCENE_PART) for part in pending]
         questions = ray.data.from_arrow(parts).map_batches(
             OpenQuestions,
-            fn_constructor_args=(captioner, validation, model, store, answers),
+            fn_constructor_args=(captioner, validation, prompts, model, store, answers),
             batch_size=1,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=1),

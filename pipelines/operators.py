@@ -29,6 +29,7 @@ from fw_model.similarity import unit_rows
 from pipelines.captioners.base import (
     CaptionContext,
     EngineAnswer,
+    Prompts,
     make_captioner,
     scene_view,
 )
@@ -231,6 +232,7 @@ class CaptionScenes:
         provenance: Provenance,
         *,
         num_actors: int,
+        prompts: Prompts,
         purse: Purse | None,
         answers: Mapping[str, EngineAnswer],
     ) -> None:
@@ -238,7 +240,7 @@ class CaptionScenes:
 
         embedder = load_embedder(model)
         context = CaptionContext(
-            captioner, store, embedder, validation, 1.0 / num_actors, purse, answers
+            captioner, store, embedder, validation, prompts, 1.0 / num_actors, purse, answers
         )
         self._desk = CaptionDesk(
             make_captioner(context), captioner.kind, validation, embedder, captioner.concurrency

@@ -168,10 +168,19 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True)
+class Prompts:
+    """Instructions to a model, read where the run is started: other machines lack the files."""
+
+    caption: str
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
 class CaptionContext:
     """What the run gives a captioner beside its configuration.
 
-    `share` is the part of the run's rate limit that this captioner may use. `purse` holds the
+    `prompts` are for captioners that ask a model; None: read now. `share` is the part of the
+    run's rate limit that this captioner may use. `purse` holds the
     budget of the whole run; None: this captioner has the configured one for itself. `answers` is
     what an engine said in this run, for captioners that do not ask by themselves.
     """
@@ -180,6 +189,7 @@ class CaptionContext:
     store: Store
     embedder: Embedder
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    prompts: Prompts | None = None
     share: float = 1.0
     purse: Purse | None = None
     answers: Mapping[str, EngineAnswer] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from pipelines.captioners.questions import (
     SceneAnswer,
     SceneQuestions,
     VerdictAnswer,
+    load_prompts,
     to_caption,
 )
 
@@ -46,7 +47,8 @@ class ChatCaptioner:
 
     def __init__(self, context: CaptionContext, ask: Ask) -> None:
         self._store = context.store
-        self._questions = SceneQuestions(context.config, context.validation)
+        prompts = context.prompts or load_prompts(context.config, context.validation)
+        self._questions = SceneQuestions(context.config, prompts)
         self._ask = ask
         self.model = context.config.model
         self.prompt_version = self._questions.prompt_version

@@ -17,7 +17,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from fw_model.errors import ConfigError
-from pipelines.captioners.base import Entity, SceneCaption, SceneView, ShotCaption, ShotView
+from pipelines.captioners.base import (
+    Entity,
+    Prompts,
+    SceneCaption,
+    SceneView,
+    ShotCaption,
+    ShotView,
+)
 from pipelines.curation_config import CaptionerConfig, ValidationConfig
 
 PROMPTS = Path(__file__).parent.parent / "prompts"
@@ -77,14 +84,13 @@ class Question:
     input_tokens: float
 
 
-def caption_prompt(config: CaptionerConfig) -> str:
-    """Return the instruction for captions: the user's file or the packaged one."""
-    return _prompt(config.prompt, "scene_caption.md")
-
-
-def verdict_prompt(config: ValidationConfig) -> str:
-    """Return the instruction for verdicts: the user's file or the packaged one."""
-    return _prompt(config.verdict_prompt, "scene_verdict.md")
+def load_prompts(config: CaptionerConfig, validation: ValidationConfig) -> Prompts:
+    """Return the instructions: the user's files or the packaged ones; none for verdicts if there
+    are none. ConfigError for a file that cannot be read."""
+    caption = _prompt(config.prompt, "scene_caption.md")
+    if not validation.verdict:
+        return Prompts(caption)
+    return Prompts(caption, _prompt(validation.verdict_prompt, "scene_verdict.md"))
 
 
 def _prompt(path: str | None, packaged: str) -> str:
@@ -104,12 +110,11 @@ def prompt_version(prompt: str, schema: type[BaseModel]) -> str:
 class SceneQuestions:
     """Makes the questions about scenes."""
 
-    def __init__(self, config: CaptionerConfig, validation: ValidationConfig) -> None:
+    def __init__(self, config: CaptionerConfig, prompts: Prompts) -> None:
         self._config = config
-        self._captions = caption_prompt(config)
-        self._verdicts = verdict_prompt(validation) if validation.verdict else ""
-        self.prompt_version = prompt_version(self._captions, SceneAnswer)
-        self._verdict_version = prompt_version(self._verdicts, VerdictAnswer)
+        self._prompts = prompts
+        self.prompt_version = prompt_version(prompts.caption, SceneAnswer)
+        self._verdict_version = prompt_version(prompts.verdict, VerdictAnswer)
 
     def caption_key(self, scene: SceneView, complaints: Sequence[str] = ()) -> str:
         """Return the name of the answer to `caption`, without reading a picture."""
@@ -123,7 +128,7 @@ class SceneQuestions:
         content = _labelled(scene, lambda number, shot: "")
         content.append({"type": "text", "text": ask})
         key = self.caption_key(scene, complaints)
-        return self._question(key, self._captions, content, SceneAnswer)
+        return self._question(key, self._prompts.caption, content, SceneAnswer)
 
     def verdict_key(self, scene: SceneView, caption: SceneCaption, attempt: int) -> str:
         """Return the name of the answer to `verdict`, without reading a picture."""
@@ -135,7 +140,7 @@ class SceneQuestions:
         content = _labelled(scene, lambda number, shot: told["shots"][number - 1])
         content.append({"type": "text", "text": f"Declared: {told['entities']}. Judge each shot."})
         key = self.verdict_key(scene, caption, attempt)
-        return self._question(key, self._verdicts, content, VerdictAnswer)
+        return self._question(key, self._prompts.verdict, content, VerdictAnswer)
 
     def _key(self, version: str, scene: SceneView, said: list[Any]) -> str:
         asked = [
