@@ -17,10 +17,11 @@ import ray
 
 from fw_model.evaluation.config import EvaluationConfig
 from fw_model.evaluation.oracle import PACKAGED_ORACLE, Oracle
-from fw_model.evaluation.report import StoryStrips, render_report
+from fw_model.evaluation.report import render_report
 from fw_model.evaluation.scorecard import build_scorecard
 from fw_model.generation import GenerationConfig
 from fw_model.model import ModelConfig, load_record
+from pipelines.evaluation_films import story_films
 from pipelines.storage import Store
 from pipelines.story_filming import TRUTH, StoryFilmer, StoryJob, fingerprint, read_result
 from pipelines.story_judges import checked_judges
@@ -60,7 +61,9 @@ def run_evaluate(
         )  # fmt: skip
     scorecard = _scorecard(config, model, generation, oracle, store, jobs)
     store.write("scorecard.json", json.dumps(scorecard, indent=2).encode() + b"\n")
-    store.write("scorecard.html", render_report(scorecard, _strips(config, store, jobs)).encode())
+    store.write(
+        "scorecard.html", render_report(scorecard, story_films(config, store, jobs)).encode()
+    )
     return scorecard
 
 
@@ -157,18 +160,3 @@ def _scorecard(
             },
         },
     )
-
-
-def _strips(config: EvaluationConfig, store: Store, jobs: list[StoryJob]) -> list[StoryStrips]:
-    """Return the film strips of the first stories, truth and every variant side by side."""
-    strips = []
-    for seed in config.story_seeds[: config.films_in_report]:
-        story = suite_story(seed, config).truth
-        strips.append(
-            StoryStrips(
-                title=f"Story {seed}",
-                prompts=[shot.prompt for shot in story.shots],
-                strips={j.variant: store.read(j.strip_key) for j in jobs if j.seed == seed},
-            )
-        )
-    return strips

@@ -22,7 +22,7 @@ from fw_model.embedders.base import Embedder
 from fw_model.errors import StorageError
 from fw_model.evaluation.config import EvaluationConfig
 from fw_model.evaluation.oracle import CARD_FILE, WEIGHTS_FILE, Oracle
-from fw_model.evaluation.report import film_strip
+from fw_model.evaluation.report_films import film_strip, return_strips
 from fw_model.evaluation.story_score import Judges, score_story
 from fw_model.evaluation.truth import CachedFrame, FilmedShot, Pixels, StoryTruth
 from fw_model.evaluation.variants import VARIANTS, film_story
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 TRUTH = "truth"
 """Stands beside the variants: the true films, scored like any other."""
 
-_SCORING_VERSION = 1  # raise it when a measure changes: results of before are made again
+_SCORING_VERSION = 2  # raise it when a measure changes: results of before are made again
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ class StoryJob:
     def strip_key(self) -> str:
         """Where the film strip goes."""
         return f"films/{self.variant}/story_{self.seed:07d}.jpg"
+
+    def return_key(self, shot: int) -> str:
+        """Where the picture of a return to a place goes."""
+        return f"films/{self.variant}/story_{self.seed:07d}_return_{shot}.jpg"
 
 
 def fingerprint(
@@ -127,6 +131,8 @@ class StoryFilmer:
         score = score_story(shots, story.truth, truth, self._judges_beside(generator))
         self._store.write(job.film_key, self._video(generator, shots))
         self._store.write(job.strip_key, film_strip([shot.frames for shot in shots]))
+        for shot, jpeg in return_strips(shots, story.truth).items():
+            self._store.write(job.return_key(shot), jpeg)
         result = {
             "variant": job.variant,
             "seed": job.seed,

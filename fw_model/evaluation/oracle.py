@@ -27,7 +27,7 @@ from fw_model.model import TINY
 WEIGHTS_FILE = "oracle.safetensors"
 CARD_FILE = "oracle.json"
 PACKAGED_ORACLE = TINY / "oracle"
-_FRAMES_AT_ONCE = 256
+_FRAMES_AT_ONCE = 12  # as in training: over longer spans a walk fills the frame
 
 Floats = NDArray[np.float32]
 
@@ -55,6 +55,7 @@ class ShotReading:
     trim_hue: Floats  # [F, K, 2]
     boxes: Floats  # [F, K, 4]
     actions: Floats  # [K, actions] probabilities
+    landmarks: Floats  # [F, M, columns] probabilities
 
     def place_in(self, start: int = 0, end: int | None = None) -> str:
         """Return the place seen in frames [start, end)."""
@@ -86,6 +87,11 @@ class ShotReading:
         """Return what the figure of `kind` does over the whole shot."""
         row = self.actions[self.vocabulary.kinds.index(kind)]
         return self.vocabulary.actions[int(row.argmax())]
+
+    def landmark_profile(self, kind: str) -> Floats:
+        """Return how likely a landmark of `kind` stands in each column of the frame: [columns]."""
+        profile: Floats = self.landmarks[:, self.vocabulary.landmarks.index(kind)].mean(0)
+        return profile
 
     def box_of(self, kind: str, frame: int) -> Box:
         """Return x0, y0, x1, y1 of the figure of `kind` in a frame, in fractions of the frame."""
@@ -131,11 +137,9 @@ class Oracle:
 
     @torch.no_grad()
     def read(self, frames: Pixels) -> ShotReading:
-        """Read the frames [F, H, W, 3] of one shot."""
-        outputs = [
-            self.net(uint8_to_frames(frames[start : start + _FRAMES_AT_ONCE]))
-            for start in range(0, len(frames), _FRAMES_AT_ONCE)
-        ]
+        """Read the frames [F, H, W, 3] of one shot, part by part; its actions are their mean."""
+        parts = np.array_split(frames, max(1, round(len(frames) / _FRAMES_AT_ONCE)))
+        outputs = [self.net(uint8_to_frames(part)) for part in parts]
 
         def joined(name: str) -> torch.Tensor:
             return torch.cat([getattr(output, name)[0] for output in outputs])
@@ -151,6 +155,7 @@ class Oracle:
             trim_hue=joined("trim_hue").numpy(),
             boxes=joined("boxes").numpy(),
             actions=actions.numpy(),
+            landmarks=joined("landmarks").sigmoid().numpy(),
         )
 
 

@@ -1,9 +1,9 @@
-"""The oracle's network: reads place, light, scale and every figure off the frames of a toy film.
+"""The oracle's network: reads place, landmarks, light, scale and every figure off toy films.
 
-A map for each kind of figure says where it is; what lies under it says its hues and its box, and
-how that changes over time says what the figure does.
+A map for each kind of figure says where it is; what lies under it says its hues and its box. What a
+figure does is read in the window that its boxes span: a closer look, frame by frame.
 
-B clips, F frames, K kinds of figure, D features, H x W pixels.
+B clips, F frames, K kinds of figure, M kinds of landmark, D features, H x W pixels.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ from torch.nn import functional
 
 IMAGE_SIZE = 64
 MAP_SIZE = 8
+NUM_COLUMNS = 16  # of the frame, in which landmarks are sought
+WINDOW_SIZE = 6  # points across the window in which an action is read
+_FINE = 64  # channels of the layer that windows look at
+_ACTION = 96
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Vocabulary:
     lights: tuple[str, ...]
     scales: tuple[str, ...]
     actions: tuple[str, ...]
+    landmarks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -42,41 +47,53 @@ class OracleOutput:
     trim_hue: Tensor  # [B, F, K, 2]
     boxes: Tensor  # [B, F, K, 4] x0, y0, x1, y1 in fractions of the frame
     maps: Tensor  # [B, F, K, h, w] logits: is the figure in this cell?
+    landmarks: Tensor  # [B, F, M, columns] logits: does one stand in this column?
     action: Tensor  # [B, K, actions] logits over the whole clip
 
 
 class OracleNet(nn.Module):
-    """A small convolutional network; about 0.2 million parameters."""
+    """A small convolutional network; about 0.6 million parameters."""
 
-    def __init__(self, vocabulary: Vocabulary, width: int = 96) -> None:
+    def __init__(self, vocabulary: Vocabulary, width: int = 128) -> None:
         super().__init__()
         self.vocabulary = vocabulary
-        kinds = len(vocabulary.kinds)
-        self.stem = nn.Sequential(
+        kinds, actions = len(vocabulary.kinds), len(vocabulary.actions)
+        self.fine = nn.Sequential(
             nn.PixelUnshuffle(2),  # half the size at once: the first layers cost the most
-            _conv(20, 32, stride=2),  # 3 colours and 2 coordinates of 4 pixels
-            _conv(32, 48),
-            _conv(48, 80, stride=2),
-            _conv(80, width),
+            _conv(20, 48, stride=2),  # 3 colours and 2 coordinates of 4 pixels
+            _conv(48, _FINE),
+            _conv(_FINE, _FINE),
         )
+        self.coarse = nn.Sequential(_conv(_FINE, width, stride=2), _conv(width, width))
         self.maps = nn.Conv2d(width, kinds, 1)
+        self.landmarks = nn.Sequential(
+            _conv(_FINE + width, _FINE), nn.Conv2d(_FINE, len(vocabulary.landmarks), 1)
+        )
         self.scene = nn.Linear(
             2 * width, len(vocabulary.places) + len(vocabulary.lights) + len(vocabulary.scales)
         )
         slot = width + 4 + kinds  # features, centre and spread on the map, which kind
         self.figure = nn.Sequential(nn.Linear(slot, width), nn.GELU(), nn.Linear(width, 9))
+        self.window = nn.Sequential(
+            nn.Linear(_FINE * WINDOW_SIZE**2 + kinds, _ACTION), nn.GELU(), nn.Dropout(0.1)
+        )
         self.motion = nn.Sequential(
-            nn.Conv1d(slot, 64, 5, padding=2),
+            nn.Conv1d(_ACTION, _ACTION, 5, padding=2),
             nn.GELU(),
-            nn.Conv1d(64, 64, 5, padding=4, dilation=2),
+            nn.Conv1d(_ACTION, _ACTION, 5, padding=4, dilation=2),
             nn.GELU(),
         )
-        self.action = nn.Linear(128, len(vocabulary.actions))
+        self.action = nn.Linear(2 * _ACTION, actions)
 
-    def forward(self, frames: Tensor) -> OracleOutput:
-        """Read `frames` [B, 3, F, H, W] in [-1, 1]; F may be any number of at least one."""
+    def forward(self, frames: Tensor, true_boxes: Tensor | None = None) -> OracleOutput:
+        """Read `frames` [B, 3, F, H, W] in [-1, 1]; F may be any number of at least one.
+
+        `true_boxes` [B, F, K, 4], in training, are where actions are read instead of the network's
+        own boxes, which are poor at first.
+        """
         batch = frames.shape[0]
-        features = self._features(rearrange(frames, "b c f h w -> (b f) c h w"))  # [BF, D, h, w]
+        fine = self._features(rearrange(frames, "b c f h w -> (b f) c h w"))  # [BF, d, 2h, 2w]
+        features = self.coarse(fine)  # [BF, D, h, w]
         pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
         scene = rearrange(self.scene(pooled), "(b f) n -> b f n", b=batch)
         place, light, scale = scene.split(
@@ -84,11 +101,12 @@ class OracleNet(nn.Module):
             dim=-1,
         )
         maps = self.maps(features)  # [BF, K, h, w]
-        slots = _slots(features, maps)  # [BF, K, slot]
-        figure = rearrange(self.figure(slots), "(b f) k n -> b f k n", b=batch)
+        figure = self.figure(_slots(features, maps))  # [BF, K, 9]
+        figure = rearrange(figure, "(b f) k n -> b f k n", b=batch)
         evidence = rearrange(maps.flatten(2).logsumexp(-1), "(b f) k -> b f k", b=batch)
-        motion = self.motion(rearrange(slots, "(b f) k n -> (b k) n f", b=batch))  # [BK, 64, F]
-        moved = torch.cat([motion.mean(-1), motion.amax(-1)], dim=1)
+        boxes = figure[..., 5:9]
+        upsampled = functional.interpolate(features, fine.shape[2:])
+        stands = self.landmarks(torch.cat([fine, upsampled], dim=1))  # [BF, M, 2h, 2w]
         return OracleOutput(
             place=place,
             light=light,
@@ -96,10 +114,22 @@ class OracleNet(nn.Module):
             presence=figure[..., 0] + evidence,
             body_hue=figure[..., 1:3],
             trim_hue=figure[..., 3:5],
-            boxes=figure[..., 5:9],
+            boxes=boxes,
             maps=rearrange(maps, "(b f) k h w -> b f k h w", b=batch),
-            action=rearrange(self.action(moved), "(b k) n -> b k n", b=batch),
+            landmarks=rearrange(stands.logsumexp(2), "(b f) m w -> b f m w", b=batch),
+            action=self._actions(fine, boxes.detach() if true_boxes is None else true_boxes),
         )
+
+    def _actions(self, fine: Tensor, boxes: Tensor) -> Tensor:
+        """Return action logits [B, K, actions] from what lies in the windows over `boxes`."""
+        batch, frames, kinds, _ = boxes.shape
+        seen = _windows(fine, boxes)  # [B, F, K, d * points]
+        which = torch.eye(kinds, device=seen.device).expand(batch, frames, -1, -1)
+        looks = self.window(torch.cat([seen, which], dim=-1))  # [B, F, K, a]
+        moved = self.motion(rearrange(looks, "b f k a -> (b k) a f"))
+        pooled = torch.cat([moved.mean(-1), moved.amax(-1)], dim=1)  # [BK, 2 a]
+        logits: Tensor = self.action(pooled)
+        return rearrange(logits, "(b k) n -> b k n", b=batch)
 
     def _features(self, pictures: Tensor) -> Tensor:
         if pictures.shape[-2:] != (IMAGE_SIZE, IMAGE_SIZE):
@@ -109,7 +139,7 @@ class OracleNet(nn.Module):
         axis = torch.linspace(-1, 1, IMAGE_SIZE, device=pictures.device)
         y, x = torch.meshgrid(axis, axis, indexing="ij")
         where = torch.stack([x, y]).expand(len(pictures), -1, -1, -1)
-        features: Tensor = self.stem(torch.cat([pictures, where], dim=1))
+        features: Tensor = self.fine(torch.cat([pictures, where], dim=1))
         return features
 
 
@@ -123,6 +153,23 @@ def _slots(features: Tensor, maps: Tensor) -> Tensor:
     spread = (masks @ where.square() - centre.square()).clamp_min(0.0)
     kinds = torch.eye(masks.shape[1], device=features.device).expand(len(masks), -1, -1)
     return torch.cat([masks @ flat, centre, spread, kinds], dim=-1)
+
+
+def _windows(fine: Tensor, boxes: Tensor) -> Tensor:
+    """Sample features in one window a clip and kind: [BF, d, y, x] -> [B, F, K, d * points].
+
+    The window spans the boxes [B, F, K, 4] of all frames, so that what moves is seen to move.
+    """
+    batch, frames, kinds, _ = boxes.shape
+    low, high = boxes[..., :2].amin(1), boxes[..., 2:].amax(1)  # [B, K, 2]
+    steps = (torch.arange(WINDOW_SIZE, device=boxes.device) + 0.5) / WINDOW_SIZE
+    at = low[:, :, None] + (high - low)[:, :, None] * steps[:, None]  # [B, K, points, (x, y)]
+    x = at[:, :, None, :, 0].expand(-1, -1, WINDOW_SIZE, -1)
+    y = at[:, :, :, None, 1].expand(-1, -1, -1, WINDOW_SIZE)
+    grid = torch.stack([x, y], dim=-1) * 2 - 1  # [B, K, row, column, 2]
+    grid = rearrange(grid, "b k r c n -> b (k r) c n").repeat_interleave(frames, dim=0)
+    seen = functional.grid_sample(fine, grid, align_corners=False)  # [BF, d, K * row, column]
+    return rearrange(seen, "(b f) d (k r) c -> b f k (d r c)", b=batch, k=kinds)
 
 
 def cell_centres(rows: int, columns: int) -> Tensor:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from fw_model.evaluation.report_films import StoryFilms, story_html
 from fw_model.evaluation.scorecard import table_rows
 from fw_model.evaluation.story_score import METRICS
-from fw_model.evaluation.truth import Pixels
-from fw_model.media.keyframes import encode_jpeg, select_keyframe_indices
 
-_TILES = 3
-_GAP_PX = 4
 _BEST = {"hue_error_deg": "lower is better", "border_jump_ratio": "1 is best", "copy_paste": "0"}
 _COLOURS = ("#2f6f9f", "#c8553d", "#588157", "#8a6bbe", "#b08900", "#5b8e9c", "#9b5d73", "#777777")
 
@@ -35,49 +28,33 @@ figure {{ margin: 0; background: #fff; border: 1px solid #e2ded6; border-radius:
 figcaption, .muted {{ color: #76746e; font-size: 13px; }}
 .film {{ display: grid; grid-template-columns: 11rem 1fr; gap: .3rem .8rem; align-items: center; }}
 .film img {{ width: 100%; image-rendering: pixelated; border-radius: 3px; }}
+.return img {{ height: 96px; image-rendering: pixelated; }}
+video {{ max-width: 100%; margin-top: .6rem; }}
 ol {{ margin: .3rem 0 .8rem; padding-left: 1.4rem; font-size: 13px; }}
 </style></head><body>
 <h1>FilmWeaver scorecard</h1>
 <p>{about}</p>
 <h2>Measures</h2>
-<p class="muted">Means over stories with 95 % intervals by bootstrap over stories. The line marks
-what the true films score.</p>
+<p class="muted">Means over stories (inception: of all stories together) with 95 % intervals by
+bootstrap over stories. The line marks what the true films score.</p>
 <div class="plots">{plots}</div>
 <div class="scroll">{table}</div>
+{drift}
 <h2>Films</h2>
 {films}
 </body></html>
 """
 
 
-@dataclass(frozen=True)
-class StoryStrips:
-    """A story's films side by side: prompts, and a JPEG strip for each variant."""
-
-    title: str
-    prompts: Sequence[str]
-    strips: Mapping[str, bytes]
-
-
-def film_strip(shots: Sequence[Pixels]) -> bytes:
-    """Return a JPEG with a few frames of each shot [F, H, W, 3], shots apart by a gap."""
-    height = shots[0].shape[1]
-    gap = np.full((height, _GAP_PX, 3), 250, np.uint8)
-    parts: list[Pixels] = []
-    for frames in shots:
-        parts += [frames[i] for i in select_keyframe_indices(len(frames), _TILES)]
-        parts.append(gap)
-    return encode_jpeg(np.concatenate(parts[:-1], axis=1), quality=88)
-
-
-def render_report(scorecard: Mapping[str, Any], stories: Sequence[StoryStrips]) -> str:
+def render_report(scorecard: Mapping[str, Any], stories: Sequence[StoryFilms]) -> str:
     """Return the page."""
     header, *rows = table_rows(scorecard)
     return _PAGE.format(
         about=html.escape(_about(scorecard)),
         plots="".join(_plot(scorecard, metric) for metric in METRICS),
+        drift=_drift(scorecard),
         table=_table(header, rows),
-        films="".join(_story(story) for story in stories) or "<p>No films kept.</p>",
+        films="".join(story_html(story) for story in stories) or "<p>No films kept.</p>",
     )
 
 
@@ -140,12 +117,37 @@ def _plot(scorecard: Mapping[str, Any], metric: str) -> str:
     )
 
 
-def _story(story: StoryStrips) -> str:
-    prompts = "".join(f"<li>{html.escape(prompt)}</li>" for prompt in story.prompts)
-    rows = "".join(
-        f"<div>{html.escape(name)}</div>"
-        f'<img alt="{html.escape(name)}" src="data:image/jpeg;base64,'
-        f'{base64.b64encode(strip).decode()}">'
-        for name, strip in story.strips.items()
+def _drift(scorecard: Mapping[str, Any]) -> str:
+    """Draw what is right of figures, place and scale, chunk by chunk, a line a variant."""
+    lines = {
+        name: details["accuracy_by_chunk"]
+        for name, details in scorecard["details"].items()
+        if len(details["accuracy_by_chunk"]) > 1
+    }
+    if not lines:
+        return ""
+    width, height = 700, 180
+    longest = max(map(len, lines.values()))
+    drawn = []
+    for number, (name, values) in enumerate(lines.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        points = " ".join(
+            f"{40 + width * i / (longest - 1):.1f},{10 + height * (1 - value):.1f}"
+            for i, value in enumerate(values)
+        )
+        drawn.append(
+            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
+            f'<text x="{50 + width}" y="{20 + 16 * number}" fill="{colour}">'
+            f"{html.escape(name)}</text>"
+        )
+    axis = "".join(
+        f'<text x="34" y="{14 + height * (1 - share)}" text-anchor="end">{share:.0%}</text>'
+        for share in (0, 0.5, 1)
     )
-    return f'<h3>{html.escape(story.title)}</h3><ol>{prompts}</ol><div class="film">{rows}</div>'
+    return (
+        "<h2>Over the length of a shot</h2>"
+        f'<svg width="{width + 240}" height="{height + 24}" font-size="11" '
+        f'font-family="system-ui, sans-serif">{axis}{"".join(drawn)}</svg>'
+        '<p class="muted">Share of figures, place and scale that the oracle finds right, chunk by '
+        "chunk.</p>"
+    )

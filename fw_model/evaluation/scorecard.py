@@ -40,6 +40,7 @@ def build_scorecard(
     `truth`: what the metrics say of the true films. `details`: what has no column.
     """
     full = scores.get("full", {})
+    judged = {**scores, "truth": truth}
     return {
         "variants": {
             name: {m: _over_stories(scores.get(name, {}), m, num_bootstrap) for m in METRICS}
@@ -51,7 +52,7 @@ def build_scorecard(
             if name != "full" and full
         },
         "truth": {m: _over_stories(truth, m, num_bootstrap) for m in METRICS},
-        "details": {name: _details(stories) for name, stories in scores.items()},
+        "details": {name: _details(stories) for name, stories in judged.items() if stories},
         **about,
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from fw_model.embedders.base import Embedder
@@ -99,7 +100,7 @@ def _oracle_metrics(
         "place_accuracy": accuracy.place_accuracy(readings, story),
         "scale_accuracy": accuracy.scale_accuracy(readings, story),
         "action_accuracy": accuracy.action_accuracy(readings, story),
-        "hue_error_deg": sum(hue_errors) / len(hue_errors) if hue_errors else None,
+        "hue_error_deg": median(hue_errors) if hue_errors else None,
         "copy_paste": copying.copy_paste(shots, truth),
         "retrieval_return_accuracy": retrieval.retrieval_return_accuracy(shots, story),
     }

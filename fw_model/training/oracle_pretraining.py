@@ -17,7 +17,7 @@ from torch.nn import functional
 from fw_model.config import StrictModel
 from fw_model.diffusion.schedule import derive_seed
 from fw_model.errors import DataError
-from fw_model.evaluation.oracle import Oracle, hue_gap_deg
+from fw_model.evaluation.oracle import Oracle, ShotReading, hue_gap_deg
 from fw_model.evaluation.oracle_net import MAP_SIZE, OracleNet, OracleOutput, cell_centres
 from fw_model.training.oracle_data import LabelledShot, OracleBatch, draw_batch, vocabulary_of
 from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState
@@ -29,14 +29,14 @@ _FEWEST_FRAMES_OF_AN_ACTION = 6
 class OraclePretrainConfig(StrictModel):
     """How the oracle is trained."""
 
-    steps: int = Field(2600, ge=1, description="Steps of the optimizer.")
+    steps: int = Field(4500, ge=1, description="Steps of the optimizer.")
     frames_per_step: int = Field(112, ge=1, description="Frames in a step, all clips together.")
     clip_frames: tuple[int, ...] = Field(
         (2, 10, 14),
         description="Lengths of clips; a step draws one. Short clips show more different shots, "
         "only those of 6 frames and more teach actions.",
     )
-    width: int = Field(96, ge=16, multiple_of=8, description="Channels of the last layers.")
+    width: int = Field(128, ge=16, multiple_of=8, description="Channels of the last layers.")
     learning_rate: float = Field(3e-3, gt=0, description="Peak learning rate.")
     warmup_steps: int = Field(50, ge=0, description="Steps of linear warm-up.")
     weight_decay: float = Field(0.02, ge=0, description="Weight decay.")
@@ -77,7 +77,7 @@ def pretrain_oracle(
         batch = draw_batch(
             library, labels, vocabulary, rng, batch_size=batch_size, num_frames=num_frames
         )
-        losses = oracle_losses(net(batch.frames), batch)
+        losses = oracle_losses(net(batch.frames, _jittered(batch.boxes, rng)), batch)
         for group in optimizer.param_groups:
             group["lr"] = _learning_rate(config, step)
         optimizer.zero_grad(set_to_none=True)
@@ -123,6 +123,7 @@ def oracle_losses(output: OracleOutput, batch: OracleBatch) -> dict[str, Tensor]
     )
     if num_frames < _FEWEST_FRAMES_OF_AN_ACTION:
         actions = actions.detach() * 0.0
+    landmarks = functional.binary_cross_entropy_with_logits(output.landmarks, batch.landmarks)
     parts = {
         "place": classes(output.place, batch.place),
         "light": classes(output.light, batch.light),
@@ -134,6 +135,7 @@ def oracle_losses(output: OracleOutput, batch: OracleBatch) -> dict[str, Tensor]
         "hue": of_present(hues),
         "box": of_present(boxes),
         "action": (actions * present.flatten()).sum() / count,
+        "landmarks": landmarks,
     }
     loss = (
         parts["place"]
@@ -144,9 +146,16 @@ def oracle_losses(output: OracleOutput, batch: OracleBatch) -> dict[str, Tensor]
         + 2.0 * parts["kind"]
         + 2.0 * parts["hue"]
         + 4.0 * parts["box"]
-        + parts["action"]
+        + 1.5 * parts["action"]
+        + 40.0 * parts["landmarks"]  # most kinds stand in no column at all
     )
     return {"loss": loss, **parts}
+
+
+def _jittered(boxes: Tensor, rng: np.random.Generator) -> Tensor:
+    """Return boxes [B, F, K, 4] moved a little, clip by clip, as the network's own will be."""
+    shape = (boxes.shape[0], 1, boxes.shape[2], 4)
+    return boxes + 0.03 * torch.from_numpy(rng.normal(size=shape)).float()
 
 
 def _map_losses(maps: Tensor, inside: Tensor) -> dict[str, Tensor]:
@@ -180,6 +189,7 @@ def measure_oracle(
         name: [] for name in ("figures", "place", "light", "scale", "action")
     }
     hue_errors: list[float] = []
+    landmark_errors: list[float] = []
     for index, label in enumerate(labels):
         count = min(num_frames, library.shots[index].num_frames)
         reading = oracle.read(np.array(library.clip(index, 0, count)))
@@ -194,11 +204,27 @@ def measure_oracle(
                 found = seen[figure.kind]
                 hue_errors.append(hue_gap_deg(found.body_hue_deg, figure.body_hue_deg))
                 hue_errors.append(hue_gap_deg(found.trim_hue_deg, figure.trim_hue_deg))
+        landmark_errors += _landmark_errors(reading, label, count)
     accuracy = {f"{name}_accuracy": float(np.mean(claims)) for name, claims in rights.items()}
     if hue_errors:
         accuracy["hue_error_deg"] = float(np.mean(hue_errors))
         accuracy["hue_error_median_deg"] = float(np.median(hue_errors))
+    if landmark_errors:
+        accuracy["landmark_error"] = float(np.mean(landmark_errors))
     return {**{k: round(v, 4) for k, v in accuracy.items()}, "num_shots": float(len(labels))}
+
+
+def _landmark_errors(reading: ShotReading, label: LabelledShot, num_frames: int) -> list[float]:
+    """Return how far single landmarks are seen from where they stand, in frame widths."""
+    errors = []
+    kinds = [mark.kind for mark in label.landmarks]
+    for mark in label.landmarks:
+        x = float(mark.xs[:num_frames].mean())
+        if kinds.count(mark.kind) == 1 and 0.05 < x < 0.95:
+            profile = reading.landmark_profile(mark.kind)
+            middles = (np.arange(len(profile)) + 0.5) / len(profile)
+            errors.append(abs(float(profile @ middles / profile.sum()) - x))
+    return errors
 
 
 def _learning_rate(config: OraclePretrainConfig, step: int) -> float:

@@ -43,6 +43,7 @@ _LANDMARKS = {
     "mountains": ("peak", "peak", "pine"),
     "room": ("window", "picture"),
 }
+LANDMARK_KINDS = tuple(sorted({kind for kinds in _LANDMARKS.values() for kind in kinds}))
 
 
 @dataclass(frozen=True)

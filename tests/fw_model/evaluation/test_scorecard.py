@@ -7,7 +7,8 @@ from fw_model.config import validate
 from fw_model.errors import ConfigError
 from fw_model.evaluation.config import EvaluationConfig
 from fw_model.evaluation.inception import payload_of
-from fw_model.evaluation.report import StoryStrips, film_strip, render_report
+from fw_model.evaluation.report import render_report
+from fw_model.evaluation.report_films import StoryFilms, film_strip
 from fw_model.evaluation.scorecard import (
     bootstrap_interval,
     build_scorecard,
@@ -133,7 +134,7 @@ def test_the_page_says_what_was_not_measured_and_draws_nothing_of_it(card):
 
 def test_the_page_stands_alone(card):
     frames = [np.zeros((9, 16, 16, 3), np.uint8)] * 2
-    strips = [StoryStrips("Story 1", ["a <bear>", "a cat"], {"full": film_strip(frames)})]
+    strips = [StoryFilms("Story 1", ["a <bear>", "a cat"], {"full": film_strip(frames)})]
     page = render_report(card, strips)
     assert "data:image/jpeg;base64," in page
     assert "a &lt;bear&gt;" in page

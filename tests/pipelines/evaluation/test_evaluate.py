@@ -13,7 +13,14 @@ from fw_model.evaluation.variants import VARIANTS
 from fw_model.generation import GenerationConfig
 from fw_model.model import BackboneConfig, ModelConfig, load_codec, load_text_encoder
 from pipelines.evaluate import run_evaluate
-from pipelines.toyfilms.story import ACTIONS, FIGURE_KINDS, LIGHTS, PLACE_KINDS, SCALES
+from pipelines.toyfilms.story import (
+    ACTIONS,
+    FIGURE_KINDS,
+    LANDMARK_KINDS,
+    LIGHTS,
+    PLACE_KINDS,
+    SCALES,
+)
 from tests.fw_model.evaluation.judge_files import saved, v1_state
 
 GENERATION = GenerationConfig(num_inference_steps=1, guidance_scale=1.0)
@@ -40,7 +47,7 @@ def model(tiny_path):
 @pytest.fixture(scope="module")
 def oracle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("oracle")
-    words = Vocabulary(FIGURE_KINDS, PLACE_KINDS, LIGHTS, SCALES, ACTIONS)
+    words = Vocabulary(FIGURE_KINDS, PLACE_KINDS, LIGHTS, SCALES, ACTIONS, LANDMARK_KINDS)
     Oracle(OracleNet(words, width=16)).save(folder, held_out={"place_accuracy": 0.2})
     return folder
 

@@ -16,7 +16,14 @@ from pipelines.evaluate import plan_jobs
 from pipelines.storage import Store
 from pipelines.story_filming import TRUTH, StoryFilmer, StoryJob, read_result, true_shots
 from pipelines.story_suites import toy_story
-from pipelines.toyfilms.story import ACTIONS, FIGURE_KINDS, LIGHTS, PLACE_KINDS, SCALES
+from pipelines.toyfilms.story import (
+    ACTIONS,
+    FIGURE_KINDS,
+    LANDMARK_KINDS,
+    LIGHTS,
+    PLACE_KINDS,
+    SCALES,
+)
 from tests.fw_model.small_model import ColourEmbedder, small_film_model
 
 CONFIG = EvaluationConfig(seeds="3:5", shots_per_story=3, num_chunks=2, variants=("full",))
@@ -24,7 +31,7 @@ CONFIG = EvaluationConfig(seeds="3:5", shots_per_story=3, num_chunks=2, variants
 
 @pytest.fixture
 def filmer(tmp_path, monkeypatch):
-    words = Vocabulary(FIGURE_KINDS, PLACE_KINDS, LIGHTS, SCALES, ACTIONS)
+    words = Vocabulary(FIGURE_KINDS, PLACE_KINDS, LIGHTS, SCALES, ACTIONS, LANDMARK_KINDS)
     Oracle(OracleNet(words, width=16)).save(tmp_path / "oracle")
     monkeypatch.setattr(story_filming, "load_model", lambda config: small_film_model())
     return StoryFilmer(CONFIG, GenerationConfig(), tmp_path / "oracle", str(tmp_path / "out"))

@@ -1,0 +1,43 @@
+"""Every measure is perfect on true films and gets worse with every level of its fault."""
+
+import pytest
+
+from fw_model.evaluation.metric_checks import CHECKS, is_monotone, run_check
+from fw_model.evaluation.oracle import Oracle
+from pipelines.true_films import true_films
+
+# What the oracle itself may miss on truth; measures of pixels alone are exact.
+LEAST_ON_TRUTH = {
+    "figure_accuracy": 0.9,
+    "place_accuracy": 0.95,
+    "scale_accuracy": 0.95,
+    "action_accuracy": 0.75,
+    "drift_ratio": 0.97,
+    "retrieval_return_accuracy": 1.0,
+}
+MOST_ON_TRUTH = {
+    "hue_error_deg": 12.0,
+    "border_jump_ratio": 1.25,
+    "flicker": 0.0,
+    "copy_paste": 1e-6,
+}
+
+
+@pytest.fixture(scope="module")
+def films():
+    return true_films(range(2_000_000, 2_000_008))
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    return Oracle.load()
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=[check.metric for check in CHECKS])
+def test_truth_scores_perfectly_and_faults_cost(check, films, oracle):
+    scores = run_check(check, films, oracle)
+    if check.rises:
+        assert scores[0] <= MOST_ON_TRUTH[check.metric]
+    else:
+        assert scores[0] >= LEAST_ON_TRUTH[check.metric]
+    assert is_monotone(check, scores), scores
