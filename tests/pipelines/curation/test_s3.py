@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,10 +15,13 @@ import pytest
 from pyarrow import fs as arrow_fs
 
 from fw_model.errors import InputError, StorageError
-from fw_model.schema import CURATED_TABLES
+from fw_model.schema import ANALYZED_VIDEOS, CURATED_TABLES
 from pipelines import locations, persistence
 from pipelines.curation_config import CurationConfig
+from pipelines.export import run_export
 from pipelines.ledger import Ledger
+from pipelines.operators import PENDING_VIDEO, AnalyzeVideos, Provenance
+from pipelines.shot_tracker import AnalyzeSettings
 from pipelines.sources import Source, list_sources
 from pipelines.storage import Store, file_info, local_copy
 from pipelines.writer import publish, read_published, write_part
@@ -277,3 +281,51 @@ def test_a_whole_curation_lives_in_a_bucket_even_one_that_is_often_away(bucket, 
         assert hashlib.sha256(store.read(keyframe["uri"])).hexdigest() == keyframe["sha256"]
     assert store.exists("report.html")
     assert store.keys("staging") == []
+
+
+def test_a_video_that_cannot_be_fetched_is_away_and_not_unreadable(bucket, tmp_path, monkeypatch):
+    monkeypatch.setattr(persistence, "ATTEMPTS", 2)
+    content = write_film(tmp_path / "a.mp4", [1]).read_bytes()
+    put(bucket, "in/a.mp4", content)
+    (source,) = sources_of("s3://films/in/a.mp4")
+    store, config = Store("s3://films/out"), CurationConfig()
+    settings = AnalyzeSettings(config.decode, config.detector, config.keyframes, "hash")
+    ledger = Ledger(store, "decoded", "abc", ANALYZED_VIDEOS, "source_id")
+    analyze = AnalyzeVideos(settings, store, ledger, Provenance("c", "v", "r"))
+
+    def analyzed(attempts):
+        row = {"source_id": source.source_id, "uri": source.uri, "attempts": attempts}
+        row |= {"size_bytes": source.size_bytes, "modified": source.modified}
+        analyze(pa.Table.from_pylist([row], schema=PENDING_VIDEO))
+        (found,) = ledger.read(ledger.entries(()))
+        return found
+
+    bucket.refused = lambda method, path: method == "GET" and path == "/films/in/a.mp4"
+    away = analyzed(1)
+    assert (away["status"], away["reason"]) == ("quarantined", "source_unavailable")
+    assert "GetObject" in away["detail"]
+    assert source.was_away(away["reason"])
+    bucket.refused = lambda method, path: False
+    back = analyzed(2)
+    assert (back["status"], back["reason"], back["num_frames"]) == ("kept", None, 18)
+
+
+def test_an_export_goes_from_bucket_to_bucket(bucket):
+    store = Store("s3://films/out")
+    said = [{"shot_id": "a", "text": "a bear", "entity_ids": [], "framing": "wide"}]
+    rows = {
+        "shots": [{"shot_id": "a", "keyframes": []}],
+        "scenes": [{"scene_id": "s", "shot_ids": ["a"]}],
+        "captions": [{"scene_id": "s", "status": "captioned", "entities": [], "shots": said}],
+    }
+    parts = [write_part(store, t, 0, rows.get(t, []), "run") for t in CURATED_TABLES]
+    publish(store, parts, "run", {})
+    bucket.share = 0.1
+    for form in ("parquet", "webdataset"):
+        run_export("s3://films/out", f"s3://films/{form}", form)
+    bucket.share = 0.0
+    (row,) = Store("s3://films/parquet").read_table("shots/part-00000.parquet").to_pylist()
+    assert (row["scene_id"], row["text"]) == ("s", "a bear")
+    shard = Store("s3://films/webdataset").read("scenes-000000.tar")
+    with tarfile.open(fileobj=io.BytesIO(shard)) as tar:
+        assert tar.getnames() == ["s.json"]
