@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -33,11 +34,16 @@ class TrueFilm:
 
 @dataclass(frozen=True)
 class Filmed:
-    """A spoiled film and what the oracle sees in it."""
+    """A spoiled film and, for measures that ask, what the oracle sees in it."""
 
     film: TrueFilm
     shots: Sequence[FilmedShot]
-    readings: Sequence[ShotReading]
+    oracle: Oracle
+
+    @cached_property
+    def readings(self) -> list[ShotReading]:
+        """What the oracle sees in each shot."""
+        return [self.oracle.read(shot.frames) for shot in self.shots]
 
 
 Spoil = Callable[[TrueFilm, float], Shots]
@@ -143,9 +149,7 @@ def run_check(check: Check, films: Sequence[TrueFilm], oracle: Oracle) -> list[f
     for level in check.levels:
         values = []
         for film in films:
-            shots = check.spoil(film, level)
-            readings = [oracle.read(shot.frames) for shot in shots]
-            values.append(check.measure(Filmed(film, shots, readings)))
+            values.append(check.measure(Filmed(film, check.spoil(film, level), oracle)))
         known = [value for value in values if value is not None]
         scores.append(float(np.mean(known)))
     return scores

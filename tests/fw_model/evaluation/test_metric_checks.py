@@ -25,7 +25,7 @@ MOST_ON_TRUTH = {
 
 @pytest.fixture(scope="module")
 def films():
-    return true_films(range(2_000_000, 2_000_008))
+    return true_films(range(1_000_000, 1_000_006))
 
 
 @pytest.fixture(scope="module")
