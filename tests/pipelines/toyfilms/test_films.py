@@ -137,12 +137,13 @@ def test_a_figure_is_larger_the_nearer_the_camera():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_hard_cuts_are_where_the_picture_changes_most(seed):
+def test_at_a_hard_cut_the_picture_changes_far_more_than_inside_shots(seed):
     film = _film(seed, _CUTS_ONLY)
     frames, truth = render_film(film, **_SIZE)
     change = np.abs(np.diff(frames.astype(np.int16), axis=0)).mean(axis=(1, 2, 3))
-    largest = np.sort(np.argsort(change)[-len(truth["cuts"]) :]) + 1
-    assert largest.tolist() == truth["cuts"]
+    at_cuts = np.array(truth["cuts"]) - 1
+    inside = np.delete(change, at_cuts)
+    assert change[at_cuts].min() > 4 * np.median(inside)
 
 
 def test_a_fade_goes_through_black_and_a_dissolve_through_both():
