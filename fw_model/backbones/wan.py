@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from diffusers import WanTransformer3DModel
 from einops import rearrange
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fw_model.backbones.attention import (
@@ -30,6 +30,12 @@ from fw_model.backbones.attention import (
     keys_and_values,
 )
 from fw_model.backbones.base import ContextKV, KeyValue, TextKV
+from fw_model.backbones.context_patch import (
+    CONTEXT_PATCH_FILE,
+    inflated_patches,
+    kernel_name,
+    load_context_patch,
+)
 from fw_model.backbones.rope import rotary_table, token_positions
 from fw_model.cache.config import CacheConfig, Kernel
 from fw_model.cache.context import Segment
@@ -38,7 +44,6 @@ from fw_model.weights import check_complete
 
 TextRuns = tuple[tuple[int, int, Tensor], ...]
 
-CONTEXT_PATCH_FILE = "context_patch.safetensors"
 COORDINATE_CHANNELS = 2
 GATE_AT_START = 0.5
 
@@ -90,12 +95,8 @@ class WanBackbone(nn.Module):
             )
         self.text_width: int = config.text_dim
         self.spatial_multiple: int = self.patch[1]
-        self.context_patch = nn.ModuleDict(
-            {
-                _kernel_name(kernel): _inflate(transformer.patch_embedding, kernel)
-                for kernel in cache.kernels
-                if kernel != self.patch
-            }
+        self.context_patch = inflated_patches(
+            transformer.patch_embedding, (k for k in cache.kernels if k != self.patch)
         )
         install(transformer.blocks)
         self._rotary: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
@@ -195,7 +196,7 @@ class WanBackbone(nn.Module):
         kernel = segment.kernel or self.patch
         coarse = kernel != self.patch
         embed: Any = (
-            self.context_patch[_kernel_name(kernel)] if coarse else self.transformer.patch_embedding
+            self.context_patch[kernel_name(kernel)] if coarse else self.transformer.patch_embedding
         )
         latents = segment.latents
         if self.coordinates:
@@ -326,7 +327,7 @@ class WanBackbone(nn.Module):
         check_complete(where, loaded["missing_keys"])
         backbone = cls(transformer, cache)
         if (where / CONTEXT_PATCH_FILE).is_file():
-            _load_context_patch(backbone, where / CONTEXT_PATCH_FILE)
+            load_context_patch(backbone.context_patch, where / CONTEXT_PATCH_FILE)
         backbone.context_patch.to(dtype)
         return backbone
 
@@ -356,41 +357,6 @@ def _normed(block: Any, hidden: Tensor, modulation: Tensor) -> Tensor:
     return normed.type_as(hidden)
 
 
-def _load_context_patch(backbone: WanBackbone, path: Path) -> None:
-    try:
-        saved = load_file(str(path))
-        missing, unexpected = backbone.context_patch.load_state_dict(saved, strict=False)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} does not load ({error}); copy it again or train again."
-        ) from error
-    if missing or unexpected:
-        raise CheckpointError(
-            f"{path} was trained for other cache levels (missing {missing}, "
-            f"unexpected {unexpected}); use the levels in its filmweaver.json."
-        )
-
-
-def _inflate(patch_embedding: nn.Conv3d, kernel: Kernel) -> nn.Conv3d:
-    """Return an embedding of `kernel` cells made from the pretrained one.
-
-    Its weight is tiled over the larger kernel and divided, so that a constant input gives the same
-    token (FramePack's initialisation).
-    """
-    weight, bias = patch_embedding.weight.detach(), patch_embedding.bias
-    small = tuple(weight.shape[2:])
-    if any(large % base for large, base in zip(kernel, small, strict=True)):
-        raise CheckpointError(f"Cache level kernel {kernel} is no multiple of the patch {small}.")
-    repeats = [large // base for large, base in zip(kernel, small, strict=True)]
-    conv = nn.Conv3d(weight.shape[1], weight.shape[0], kernel, stride=kernel).to(weight)
-    with torch.no_grad():
-        factor = repeats[0] * repeats[1] * repeats[2]
-        conv.weight.copy_(weight.repeat(1, 1, *repeats) / factor)
-        assert conv.bias is not None and bias is not None
-        conv.bias.copy_(bias)
-    return conv
-
-
 def _initialise(transformer: WanTransformer3DModel) -> None:
     """Initialise as Wan does: Xavier, small embedders, an output that begins at zero."""
     for name, module in transformer.named_modules():
@@ -418,10 +384,6 @@ def _coordinates(latents: Tensor) -> Tensor:
     column = (torch.arange(columns).to(latents) + 0.5) / columns * 2 - 1
     grid = torch.stack(torch.meshgrid(row, column, indexing="ij"))  # [2, h, w]
     return grid[None, :, None].expand(batch, -1, frames, -1, -1)
-
-
-def _kernel_name(kernel: Kernel) -> str:
-    return "x".join(map(str, kernel))
 
 
 def _grid(latents: Tensor, kernel: Kernel) -> tuple[int, int, int]:
