@@ -31,8 +31,7 @@ class ShotTruth:
     """What a shot must show. Shots with the same `place_index` share a place.
 
     Suites of words alone know the prompt, who is in it and which shots share a place; the other
-    fields are None there. `zoom` enlarges the place on screen about its middle; `landmarks` are
-    the kinds of things that stand in it.
+    fields are None there.
     """
 
     prompt: str
@@ -41,9 +40,6 @@ class ShotTruth:
     light: str | None = None
     scale: str | None = None
     figures: tuple[FigureTruth, ...] = ()
-    camera: str | None = None
-    zoom: float = 1.0
-    landmarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,10 @@ def asked(
     place_index: int = 0,
     scale: str = "wide",
     action: str = "jump",
-    camera: str | None = None,
-    zoom: float = 1.0,
-    landmarks: tuple[str, ...] = (),
 ) -> ShotTruth:
     """Return what a shot must show."""
     figures = tuple(FigureTruth(kind, action) for kind in kinds)
-    return ShotTruth("a prompt", place, place_index, "day", scale, figures, camera, zoom, landmarks)
+    return ShotTruth("a prompt", place, place_index, "day", scale, figures)
 
 
 def story(*shots: ShotTruth) -> StoryTruth:
@@ -50,11 +47,9 @@ def seen(
     scale: str = "wide",
     action: str = "jump",
     hues_deg: Mapping[str, tuple[float, float]] | None = None,
-    trees: Mapping[int, float] | None = None,
     num_frames: int = 4,
 ) -> ShotReading:
-    """Return the reading of a shot that shows just this; hues are (body, trim), `trees` says how
-    likely one stands in which of eight columns."""
+    """Return the reading of a shot that shows just this; hues are (body, trim)."""
     hues = {kind: (hues_deg or {}).get(kind, (10.0, 200.0)) for kind in VOCABULARY.kinds}
     angles = np.radians([hues[kind] for kind in VOCABULARY.kinds])  # [K, 2]
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=-1)  # [K, body or trim, 2]
@@ -69,7 +64,7 @@ def seen(
         trim_hue=_rows(vectors[:, 1], num_frames),
         boxes=_rows([[0.25, 0.25, 0.75, 0.75]] * 2, num_frames),
         actions=_rows(_one_of(VOCABULARY.actions, action), 2),
-        landmarks=_rows([[(trees or {}).get(column, 0.0) for column in range(8)]], num_frames),
+        landmarks=_rows([[0.0] * 16], num_frames),
     )
 
 
