@@ -26,7 +26,7 @@ from torch.nn import functional
 from fw_model.codecs.wan_whole import decode_frames
 from fw_model.config import StrictModel
 from fw_model.diffusion.schedule import derive_seed
-from fw_model.errors import DataError
+from fw_model.errors import CheckpointError, DataError
 from fw_model.training.linear_encoder import fit_linear_encoder, latent_mode
 from fw_model.training.muon import Muon, split_weights
 from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState
@@ -47,6 +47,11 @@ class CodecStage(StrictModel):
 class CodecPretrainConfig(StrictModel):
     """The small VAE and how it is trained."""
 
+    start_from: str | None = Field(
+        None,
+        description="Folder of a VAE to go on from instead of a new one; its encoder and latents "
+        "stay as they are, and so its shape, whatever is set here.",
+    )
     base_dim: int = Field(64, ge=8, description="Channels of the encoder.")
     decoder_base_dim: int = Field(48, ge=2, description="Channels of the decoder; even.")
     latent_channels: int = Field(32, ge=1, description="Channels of a latent.")
@@ -148,9 +153,11 @@ def pretrain_codec(
     """
     metrics = MetricsFile(output / "metrics.jsonl")
     if (output / "state.pt").is_file():
-        vae = AutoencoderKLWan.from_pretrained(output / "vae", torch_dtype=torch.float32)
-        vae.encoder.requires_grad_(False)
-        vae.quant_conv.requires_grad_(False)
+        vae = load_vae(output / "vae")
+    elif config.start_from is not None:
+        vae = load_vae(Path(config.start_from))
+        metrics.truncate(-1)
+        save_vae(vae, output / "vae")
     else:
         vae = build_vae(config)
         metrics.truncate(-1)
@@ -290,6 +297,16 @@ def measure(vae: AutoencoderKLWan, library: ShotLibrary, num_clips: int) -> dict
         "psnr_db": -10 * math.log10(max(float(np.mean(errors)), 1e-10)),
         "psnr_first_frame_db": -10 * math.log10(max(float(np.mean(first_errors)), 1e-10)),
     }
+
+
+def load_vae(folder: Path) -> AutoencoderKLWan:
+    """Read a VAE whose decoder is to be trained on; CheckpointError if there is none."""
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"There is no VAE in {folder} (no config.json); give its folder.")
+    vae = AutoencoderKLWan.from_pretrained(folder, torch_dtype=torch.float32)
+    vae.encoder.requires_grad_(False)
+    vae.quant_conv.requires_grad_(False)
+    return vae
 
 
 def save_vae(vae: AutoencoderKLWan, folder: Path) -> None:

@@ -147,6 +147,23 @@ def test_training_leaves_the_latents_as_they_are(library: ShotLibrary, tmp_path:
     )
 
 
+def test_a_decoder_goes_on_from_another_run_with_the_same_latents(
+    library: ShotLibrary, tmp_path: Path
+) -> None:
+    pretrain_codec(CODEC, library, library, tmp_path / "first")
+    more = CODEC.model_copy(update={"start_from": str(tmp_path / "first" / "vae"), "seed": 1})
+    pretrain_codec(more, library, library, tmp_path / "second")
+    first, second = (WanCodec.load(tmp_path / name / "vae") for name in ("first", "second"))
+    frames = draw_whole_clips(library, 1, num_frames=9, seed=3)
+    latents = first.encode(frames)
+    assert torch.equal(latents, second.encode(frames))
+    assert not torch.equal(first.decode(latents), second.decode(latents))
+    with pytest.raises(CheckpointError, match="There is no VAE"):
+        pretrain_codec(
+            CODEC.model_copy(update={"start_from": str(tmp_path)}), library, library, tmp_path / "x"
+        )
+
+
 def test_clip_learns_what_captions_say(library: ShotLibrary, tmp_path: Path) -> None:
     config = EmbedderPretrainConfig(
         image_size=32, image_width=32, image_layers=1, text_width=32, text_layers=1,
