@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,14 @@ import av.error
 
 from fw_model.schema import VideoReason
 from pipelines.ids import video_id
-from pipelines.shot_tracker import AnalyzeSettings, ShotTracker
+from pipelines.shot_tracker import (
+    DEFAULT_FPS,
+    AnalyzeSettings,
+    ShotTracker,
+    Watched,
+    end_s,
+    shots_of,
+)
 from pipelines.video_stream import (
     Rejected,
     StreamSeen,
@@ -32,6 +40,11 @@ from pipelines.video_stream import (
 # Raise this when the same settings begin to give other rows: finished rows are then made again.
 ANALYZE_VERSION = 2
 FRAMES_PER_HEARTBEAT = 48
+LONG = "long"
+"""Status of a video that is to be analyzed in ranges of time; it is never committed."""
+
+OnKeyframe = Callable[[str, bytes], None]
+OnProgress = Callable[[int], None]
 
 
 def analyze_file(
@@ -39,45 +52,64 @@ def analyze_file(
     *,
     uri: str,
     settings: AnalyzeSettings,
-    on_keyframe: Callable[[str, bytes], None],
-    on_progress: Callable[[int], None] = lambda frames: None,
+    on_keyframe: OnKeyframe,
+    on_progress: OnProgress = lambda frames: None,
+    longest_s: float | None = None,
 ) -> dict[str, Any]:
     """Return the row of a video, `shots` within, without embeddings.
 
-    `on_keyframe(sha256, jpeg)` is called for each keyframe before the row is returned.
+    `on_keyframe(sha256, jpeg)` is called for each keyframe before the row is returned. A video
+    that says it is longer than `longest_s` is not decoded: its row has the status LONG.
     """
-    started = time.perf_counter()
-    row: dict[str, Any] = {"uri": uri, "status": "quarantined", "shots": [], "num_shots": 0}
-    try:
-        row["content_sha256"] = _sha256(path)
-        row["video_id"] = video_id(uri, row["content_sha256"])
-        row |= _analyze(path, row["video_id"], settings, on_keyframe, on_progress, row)
+    row: dict[str, Any] = {"uri": uri}
+    with whatever_happens(row), identified(row, path), opened(path) as (container, stream):
+        row |= describe(container, stream)
+        check_stream(stream, settings.decode)
+        if longest_s is not None and (container.duration or 0) / av.time_base > longest_s:
+            row["status"] = LONG
+            return row
+        seen = StreamSeen()
+        tracker = new_tracker(row, settings, on_keyframe)
+        for frame in iter_frames(container, stream, seen):
+            tracker.take(frame)
+            if tracker.next_frame % FRAMES_PER_HEARTBEAT == 0:
+                on_progress(tracker.next_frame)
+        row |= {"num_frames": tracker.next_frame, "decode_errors": seen.decode_errors}
+        check_decoded(container, stream, seen, tracker.next_frame, settings.decode)
+        row |= summed_up(tracker.finish(), row, settings)
         row["status"] = "kept"
-    except Rejected as fault:
-        row |= {"reason": str(fault.reason), "detail": fault.detail, "shots": [], "num_shots": 0}
-    except MemoryError as fault:
-        row |= {"reason": str(VideoReason.OUT_OF_MEMORY), "detail": str(fault) or "out of memory"}
-        row |= {"shots": [], "num_shots": 0}
-    except OSError as fault:
-        row |= {"reason": str(VideoReason.SOURCE_UNAVAILABLE), "detail": str(fault), "shots": []}
-    row.setdefault("video_id", video_id(uri, ""))
-    row["analyze_s"] = time.perf_counter() - started
     return row
 
 
-def _sha256(path: str | Path) -> str:
+@contextmanager
+def whatever_happens(row: dict[str, Any]) -> Iterator[None]:
+    """Give the row its time and, if the video is not to be kept, the reason."""
+    started = time.perf_counter()
+    row |= {"status": "quarantined", "shots": [], "num_shots": 0}
+    try:
+        yield
+    except Rejected as fault:
+        row |= _rejected(fault.reason, fault.detail)
+    except MemoryError as fault:
+        row |= _rejected(VideoReason.OUT_OF_MEMORY, str(fault) or "out of memory")
+    except OSError as fault:
+        row |= _rejected(VideoReason.SOURCE_UNAVAILABLE, str(fault))
+    row.setdefault("video_id", video_id(row["uri"], ""))
+    row["analyze_s"] = time.perf_counter() - started
+
+
+@contextmanager
+def identified(row: dict[str, Any], path: str | Path) -> Iterator[None]:
+    """Give the row its ids, from what the file holds."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        row["content_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    row["video_id"] = video_id(row["uri"], row["content_sha256"])
+    yield
 
 
-def _analyze(
-    path: str | Path,
-    video: str,
-    settings: AnalyzeSettings,
-    on_keyframe: Callable[[str, bytes], None],
-    on_progress: Callable[[int], None],
-    row: dict[str, Any],
-) -> dict[str, Any]:
+@contextmanager
+def opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
+    """Open a video and find its stream; Rejected if there is none to be had."""
     try:
         container = av.open(str(path), metadata_errors="replace")
     except av.error.MemoryError as fault:
@@ -88,24 +120,45 @@ def _analyze(
     except av.error.FFmpegError as fault:
         raise Rejected(VideoReason.UNREADABLE, fault.strerror) from fault
     with container:
-        stream = first_video(container)
-        row |= describe(container, stream)
-        check_stream(stream, settings.decode)
-        seen = StreamSeen()
-        tracker = ShotTracker(video, row, settings, on_keyframe)
-        for frame in iter_frames(container, stream, seen):
-            tracker.take(frame, seen)
-            if seen.num_frames % FRAMES_PER_HEARTBEAT == 0:
-                on_progress(seen.num_frames)
-        row |= {"num_frames": seen.num_frames, "decode_errors": seen.decode_errors}
-        check_decoded(container, stream, seen, settings.decode)
-        shots = tracker.finish(seen)
-        return {
-            "shots": shots,
-            "num_shots": len(shots),
-            "rotation": tracker.rotation,
-            "pixel_format": tracker.pixel_format,
-            "fps": tracker.fps,
-            "variable_fps": is_variable(seen.times),
-            "duration_s": tracker.end_s(seen) - (seen.times[0] if seen.times else 0.0),
-        }
+        yield container, first_video(container)
+
+
+def new_tracker(
+    row: dict[str, Any], settings: AnalyzeSettings, on_keyframe: OnKeyframe, **where: Any
+) -> ShotTracker:
+    """Return a tracker for the video that `row` describes."""
+    return ShotTracker(
+        settings,
+        fps=usable_fps(row),
+        pixel_format=row["pixel_format"],
+        sample_aspect_ratio=row["sample_aspect_ratio"],
+        on_keyframe=on_keyframe,
+        **where,
+    )
+
+
+def usable_fps(row: dict[str, Any]) -> float:
+    """Return the rate that the file claims, or a usual one if that is absurd."""
+    return float(row["fps"]) if 0 < row["fps"] <= 1000 else DEFAULT_FPS
+
+
+def summed_up(watched: Watched, row: dict[str, Any], settings: AnalyzeSettings) -> dict[str, Any]:
+    """Return what a row says of a video that was watched whole."""
+    fps = usable_fps(row)
+    shots = shots_of(watched, settings, video=row["video_id"], fps=fps)
+    return {
+        "shots": shots,
+        "num_shots": len(shots),
+        "rotation": watched.rotation,
+        "pixel_format": watched.pixel_format,
+        "fps": fps,
+        "variable_fps": is_variable(watched.times),
+        "duration_s": end_s(watched, fps) - watched.times[0] if watched.num_frames else 0.0,
+    }
+
+
+def _rejected(reason: VideoReason, detail: str) -> dict[str, Any]:
+    return {
+        "status": "quarantined", "reason": str(reason), "detail": detail,
+        "shots": [], "num_shots": 0,
+    }  # fmt: skip

@@ -26,7 +26,7 @@ import ray.data
 from fw_model.errors import ConfigError
 from fw_model.model import ModelConfig, part_fingerprint
 from fw_model.schema import ANALYZED_VIDEOS
-from pipelines.analyze import ANALYZE_VERSION
+from pipelines.analyze import ANALYZE_VERSION, LONG
 from pipelines.assemble import Assembled, assemble_video, shot_prints
 from pipelines.caption_phase import CaptionPhase, caption_ledger
 from pipelines.captioners.base import check_captioner
@@ -115,26 +115,37 @@ class _Curation:
     def analyze(self, sources: list[Source]) -> int:
         """Decode and embed what is not yet done; return how many videos were decoded."""
         pending, half_done = self._to_analyze(sources)
-        share, settings = self.config.resources, self._analyze_settings()
         if pending:
-            rows = _blocks(pending, PENDING_VIDEO)  # a row is a video
-            rows = rows.map_batches(  # 1:1, decodes in a child process, commits each video
-                AnalyzeVideos,
-                fn_constructor_args=(
-                    settings,
-                    self.store,
-                    self.decoded,
-                    self._provenance(self.decoded),
-                ),
-                batch_size=1,
-                **_actors(share.analyze_cpus, 0.0, self._analyze_actors(len(pending))),
-            )
-            self._drain("analyze", self._embedded(rows, len(pending)), len(pending))
+            many = self._analyze_actors(len(pending))
+            long = self._watch("analyze", pending, many, num_children=1)
+            if long:  # several children a video, and so fewer videos at once
+                children = self._children_of_long_videos()
+                self._watch("long", long, max(1, many // children), num_children=children)
         if half_done:
             receipts = [{"id": i, "key": e.key} for i, e in half_done.items()]
             rows = _blocks(receipts, RECEIPT)
             self._drain("embed", self._embedded(rows, len(half_done)), len(half_done))
         return len(pending)
+
+    def _watch(
+        self, phase: str, pending: list[dict[str, Any]], num_actors: int, *, num_children: int
+    ) -> list[dict[str, Any]]:
+        """Decode and embed `pending`; return those that are too long for one child."""
+        rows = _blocks(pending, PENDING_VIDEO)  # a row is a video
+        rows = rows.map_batches(  # 1:1, decodes in child processes, commits each video
+            AnalyzeVideos,
+            fn_constructor_args=(
+                self._analyze_settings(),
+                self.store,
+                self.decoded,
+                self._provenance(self.decoded),
+            ),
+            fn_constructor_kwargs={"num_children": num_children},
+            batch_size=1,
+            **_actors(self._cpus_of(num_children), 0.0, num_actors),
+        )
+        long = self._drain(phase, self._embedded(rows, len(pending)), len(pending))
+        return [row for row in pending if row["source_id"] in long]
 
     def assemble(self, sources: list[Source]) -> list[Part]:
         """Filter and cluster; stage the videos, shots and scenes tables."""
@@ -269,19 +280,34 @@ class _Curation:
 
     def _analyze_actors(self, num_videos: int) -> int:
         wanted = self.config.resources.analyze_actors
-        cpus = int(ray.cluster_resources().get("CPU", 1)) if ray.is_initialized() else 1
-        return max(1, min(wanted or cpus, num_videos))
+        return max(1, min(wanted or int(self._cpus()), num_videos))
+
+    def _children_of_long_videos(self) -> int:
+        """Return how many children watch a long video: no more than the cluster has CPUs for."""
+        fitting = int(self._cpus() / self.config.resources.analyze_cpus)
+        return max(2, min(self.config.resources.children_per_long_video, fitting))
+
+    def _cpus_of(self, num_children: int) -> float:
+        """Return the CPUs that an actor of so many children reserves; it must fit."""
+        share = self.config.resources
+        return min(share.analyze_cpus * num_children, max(1.0, self._cpus()) - share.embed_cpus)
+
+    @staticmethod
+    def _cpus() -> float:
+        return float(ray.cluster_resources().get("CPU", 1)) if ray.is_initialized() else 1.0
 
     def _provenance(self, ledger: Ledger) -> Provenance:
         return Provenance(ledger.settings_hash, code_version(), self.run_id)
 
-    def _drain(self, phase: str, rows: ray.data.Dataset, total: int) -> None:
-        """Run a graph to its end, telling how far it is."""
-        done = 0
+    def _drain(self, phase: str, rows: ray.data.Dataset, total: int) -> set[str]:
+        """Run a graph to its end, telling how far it is; return the ids that came back LONG."""
+        done, long = 0, set()
         self.on_progress(phase, 0, total)
         for receipts in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
             done += receipts.num_rows
+            long |= {row["id"] for row in receipts.to_pylist() if row["status"] == LONG}
             self.on_progress(phase, done, total)
+        return long
 
 
 def _set_up_ray_data(*, longest_s: float) -> None:

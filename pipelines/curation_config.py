@@ -41,8 +41,16 @@ class KeyframeConfig(StrictModel):
 class DecodeConfig(StrictModel):
     """Limits on decoding. Each video is decoded once, in a child process."""
 
+    range_s: float | None = Field(
+        600.0,
+        ge=5,
+        description="A video longer than twice this is watched in ranges of about this length, "
+        "side by side, seconds; null watches every video whole.",
+    )
     memory_limit_mb: int = Field(4096, ge=512, description="Address space of a child, MiB.")
-    deadline_s: float = Field(3600.0, gt=0, description="Longest time for one video, seconds.")
+    deadline_s: float = Field(
+        3600.0, gt=0, description="Longest time for one video or one range of it, seconds."
+    )
     stall_s: float = Field(120.0, gt=0, description="Longest time without a new frame, seconds.")
     max_pixels: int = Field(
         8192 * 8192, ge=64, description="Largest frame (width x height) that is decoded."
@@ -198,6 +206,9 @@ class ResourceConfig(StrictModel):
     analyze_cpus: float = Field(0.75, gt=0, description="CPUs reserved by a decoding actor.")
     analyze_actors: int | None = Field(
         None, ge=1, description="Most decoding actors; null: one for every CPU of the cluster."
+    )
+    children_per_long_video: int = Field(
+        4, ge=2, le=256, description="Most ranges of a long video that are watched at once."
     )
     embed_cpus: float = Field(0.25, ge=0, description="CPUs reserved by an embedding actor.")
     embed_gpus: float = Field(0.0, ge=0, description="GPUs (may be a fraction) of one of them.")

@@ -8,7 +8,9 @@ rest of a long shot. Memory is bounded whatever the length of the shot.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -16,6 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Picture = NDArray[np.uint8]
+
+
+class _Numbered(Protocol):
+    @property
+    def frame(self) -> int: ...
+
+
+Numbered = TypeVar("Numbered", bound=_Numbered)
 
 
 @dataclass(frozen=True)
@@ -61,13 +71,20 @@ class KeyframeHarvest:
         inside = [c for c in self._candidates if start_frame <= c.frame < end_frame]
         self._candidates = [c for c in self._candidates if c.frame >= next_frame]
         self._stride = 1
-        length = end_frame - start_frame
-        chosen: dict[int, Candidate] = {}
-        for i in range(self._per_shot if inside else 0):
-            wanted = start_frame + (i + 0.5) / self._per_shot * length
-            best = min(inside, key=lambda c: abs(c.frame - wanted))
-            chosen[best.frame] = best
-        return [chosen[frame] for frame in sorted(chosen)]
+        return spread_evenly(inside, self._per_shot, start=start_frame, end=end_frame)
+
+
+def spread_evenly(
+    pictures: Sequence[Numbered], number: int, *, start: int, end: int
+) -> list[Numbered]:
+    """Return up to `number` of the pictures of `[start, end)` that stand nearest to even places,
+    in order."""
+    chosen: dict[int, Numbered] = {}
+    for i in range(number if pictures else 0):
+        wanted = start + (i + 0.5) / number * (end - start)
+        best = min(pictures, key=lambda picture: abs(picture.frame - wanted))
+        chosen[best.frame] = best
+    return [chosen[frame] for frame in sorted(chosen)]
 
 
 def encode_jpeg(picture: Picture, quality: int) -> bytes:

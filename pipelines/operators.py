@@ -26,6 +26,7 @@ from PIL import Image
 from fw_model.errors import StorageError
 from fw_model.schema import MEASURED_SHOT_FIELDS, VideoReason
 from fw_model.similarity import unit_rows
+from pipelines.analyze import LONG
 from pipelines.captioners.base import (
     CaptionContext,
     EngineAnswer,
@@ -38,6 +39,7 @@ from pipelines.captioning import CaptionDesk
 from pipelines.curation_config import CaptionerConfig, ValidationConfig
 from pipelines.ids import keyframe_uri, video_id
 from pipelines.ledger import Entry, Ledger
+from pipelines.long_videos import analyze_in_ranges
 from pipelines.sandbox import DecodeSandbox
 from pipelines.shot_tracker import AnalyzeSettings
 from pipelines.storage import Store, fetch_local, file_info
@@ -106,24 +108,39 @@ def commit(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 
 class AnalyzeVideos:
-    """PENDING_VIDEO -> RECEIPT, 1:1, each video committed by itself. Owns a decoding child."""
+    """PENDING_VIDEO -> RECEIPT, 1:1, each video committed by itself.
+
+    Owns decoding children. With one, a video too long for it is not committed: its receipt says
+    LONG. With several, a video is watched in ranges of time, by all of them.
+    """
 
     def __init__(
-        self, settings: AnalyzeSettings, store: Store, ledger: Ledger, provenance: Provenance
+        self,
+        settings: AnalyzeSettings,
+        store: Store,
+        ledger: Ledger,
+        provenance: Provenance,
+        *,
+        num_children: int = 1,
     ) -> None:
         self._settings = settings
         self._store = store
         self._ledger = ledger
         self._provenance = provenance
-        self._sandbox = DecodeSandbox(settings)
+        self._children = [DecodeSandbox(settings) for _ in range(num_children)]
 
     def __call__(self, pending: pa.Table) -> pa.Table:
-        receipts = [commit(self._ledger, [self._analyze(row)]) for row in pending.to_pylist()]
-        return pa.concat_tables(receipts)
+        return pa.concat_tables([self._settle(self._analyze(row)) for row in pending.to_pylist()])
 
     def __del__(self) -> None:
-        if hasattr(self, "_sandbox"):
-            self._sandbox.close()
+        for child in getattr(self, "_children", []):
+            child.close()
+
+    def _settle(self, row: Mapping[str, Any]) -> pa.Table:
+        if row["status"] != LONG:
+            return commit(self._ledger, [row])
+        receipt = {"id": row["source_id"], "status": LONG, "key": None}
+        return pa.Table.from_pylist([receipt], schema=RECEIPT)
 
     def _analyze(self, pending: Mapping[str, Any]) -> dict[str, Any]:
         row = self._decode(pending["uri"], is_there=pending["size_bytes"] >= 0)
@@ -152,18 +169,36 @@ class AnalyzeVideos:
                 "num_shots": 0,
             }
         try:
-            return self._sandbox.analyze(path, uri=uri, on_keyframe=self._keep_keyframe)
+            return self._watch(path, uri)
         finally:
             if is_copy:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
+
+    def _watch(self, path: str, uri: str) -> dict[str, Any]:
+        if len(self._children) > 1:
+            return analyze_in_ranges(
+                path,
+                uri=uri,
+                children=self._children,
+                settings=self._settings,
+                on_keyframe=self._keep_keyframe,
+            )
+        range_s = self._settings.decode.range_s
+        return self._children[0].analyze(
+            path,
+            uri=uri,
+            on_keyframe=self._keep_keyframe,
+            longest_s=2 * range_s if range_s is not None else None,
+        )
 
     def _keep_keyframe(self, sha256: str, jpeg: bytes) -> None:
         self._store.write_once(keyframe_uri(sha256), jpeg)
 
 
 class EmbedShots:
-    """RECEIPT of a decoded video -> RECEIPT of the same with embeddings, 1:1, committed together.
+    """RECEIPT of a decoded video -> RECEIPT of the same with embeddings, 1:1, committed together;
+    one that says LONG is handed on.
 
     A shot without a keyframe has no embedding.
     """
@@ -187,8 +222,11 @@ class EmbedShots:
         self._provenance = provenance
 
     def __call__(self, receipts: pa.Table) -> pa.Table:
-        entries = {row["id"]: Entry(row["key"], {}) for row in receipts.to_pylist()}
-        return commit(self._ledger, [self._embed(row) for row in self._decoded.read(entries)])
+        rows = receipts.to_pylist()
+        entries = {row["id"]: Entry(row["key"], {}) for row in rows if row["status"] != LONG}
+        done = commit(self._ledger, [self._embed(row) for row in self._decoded.read(entries)])
+        later = [row for row in rows if row["status"] == LONG]
+        return pa.concat_tables([done, pa.Table.from_pylist(later, schema=RECEIPT)])
 
     def _embed(self, row: dict[str, Any]) -> dict[str, Any]:
         owners = [s for s, shot in enumerate(row["shots"]) for _ in shot["keyframes"]]

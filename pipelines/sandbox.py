@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,7 +28,14 @@ from fw_model.schema import VideoReason
 from pipelines.analyze import analyze_file
 from pipelines.ids import video_id
 from pipelines.shot_tracker import AnalyzeSettings
+from pipelines.time_ranges import Uncountable, split_video, watch_range
+from pipelines.video_stream import Rejected
 
+TASKS: Mapping[str, Callable[..., Any]] = {
+    "analyze": analyze_file,
+    "split": split_video,
+    "watch": watch_range,
+}
 _LENGTH = struct.Struct("<Q")
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 STARTUP_S = 120.0
@@ -38,12 +45,17 @@ class _Quiet(Exception):
     """The child sent nothing in time."""
 
 
-class _Raised(Exception):
-    """The child lives, but its code raised what nobody foresaw."""
+class ChildFailed(Exception):
+    """The child gave no result: why, as a reason to quarantine the video."""
+
+    def __init__(self, reason: VideoReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
 
 
 class DecodeSandbox:
-    """Analyzes videos in a child process that is replaced when it dies, hangs or grows old."""
+    """Decodes videos in a child process that is replaced when it dies, hangs or grows old."""
 
     def __init__(self, settings: AnalyzeSettings) -> None:
         self._settings = settings
@@ -51,18 +63,47 @@ class DecodeSandbox:
         self._num_served = 0
 
     def analyze(
-        self, path: str, *, uri: str, on_keyframe: Callable[[str, bytes], None]
+        self,
+        path: str,
+        *,
+        uri: str,
+        on_keyframe: Callable[[str, bytes], None],
+        longest_s: float | None = None,
     ) -> dict[str, Any]:
         """Return the row of a video; a child that failed gives a quarantined row.
 
-        Raises ConfigError for what is wrong with the settings and not with the video.
+        See `analyze_file`. Raises ConfigError for what is wrong with the settings and not with the
+        video.
+        """
+        started = time.monotonic()
+        try:
+            row: dict[str, Any] = self.call(
+                "analyze", path, on_keyframe=on_keyframe, uri=uri, longest_s=longest_s
+            )
+        except ChildFailed as failure:
+            row = failed_row(uri, failure.reason, failure.detail)
+            row["analyze_s"] = time.monotonic() - started
+        return row
+
+    def call(
+        self,
+        task: str,
+        path: str,
+        *,
+        on_keyframe: Callable[[str, bytes], None] = lambda sha256, jpeg: None,
+        **arguments: Any,
+    ) -> Any:
+        """Return what the task of TASKS gives for a file.
+
+        Raises ChildFailed if it gives nothing, ConfigError for wrong settings, Uncountable if the
+        file cannot be watched in ranges.
         """
         started = time.monotonic()
         child = self._ready_child()
         try:
-            self._send(child, (path, uri, self._settings))
-            row = self._receive_row(child, started, on_keyframe)
-        except _Quiet:
+            self._send(child, (task, path, arguments, self._settings))
+            result = self._receive_result(child, started, on_keyframe)
+        except _Quiet as quiet:
             self.close()
             limit = self._settings.decode
             late = time.monotonic() - started >= limit.deadline_s
@@ -71,15 +112,13 @@ class DecodeSandbox:
                 if late
                 else f"no new frame for {limit.stall_s:g} s"
             )
-            return _failed(uri, VideoReason.TIMEOUT, detail, started)
-        except (EOFError, BrokenPipeError):
-            return _failed(uri, *self._cause_of_death(), started)
-        except _Raised as fault:
-            return _failed(uri, VideoReason.ANALYSIS_ERROR, str(fault), started)
+            raise ChildFailed(VideoReason.TIMEOUT, detail) from quiet
+        except (EOFError, BrokenPipeError) as gone:
+            raise ChildFailed(*self._cause_of_death()) from gone
         self._num_served += 1
         if self._num_served >= self._settings.decode.videos_per_child:
             self.close()
-        return row
+        return result
 
     def close(self) -> None:
         """End the child, if there is one."""
@@ -120,12 +159,12 @@ class DecodeSandbox:
         assert child.stdin is not None
         _write_message(child.stdin, message)
 
-    def _receive_row(
+    def _receive_result(
         self,
         child: subprocess.Popen[bytes],
         started: float,
         on_keyframe: Callable[[str, bytes], None],
-    ) -> dict[str, Any]:
+    ) -> Any:
         limits = self._settings.decode
         while True:
             now = time.monotonic()
@@ -133,10 +172,12 @@ class DecodeSandbox:
             kind, content = self._receive(child, until)
             if kind == "keyframe":
                 on_keyframe(*content)
-            elif kind == "row":
-                return dict(content)
-            elif kind == "raised":
-                raise _Raised(content)
+            elif kind == "done":
+                return content
+            elif kind == "rejected":
+                raise ChildFailed(*content)
+            elif kind == "uncountable":
+                raise Uncountable(content)
             elif kind == "misconfigured":
                 raise ConfigError(content)
 
@@ -156,7 +197,8 @@ class DecodeSandbox:
         return VideoReason.DECODER_CRASH, f"the decoding child ended with {name}"
 
 
-def _failed(uri: str, reason: VideoReason, detail: str, started: float) -> dict[str, Any]:
+def failed_row(uri: str, reason: VideoReason, detail: str) -> dict[str, Any]:
+    """Return the row of a video of which nothing is known but why."""
     return {
         "uri": uri,
         "video_id": video_id(uri, ""),
@@ -165,7 +207,6 @@ def _failed(uri: str, reason: VideoReason, detail: str, started: float) -> dict[
         "detail": detail,
         "shots": [],
         "num_shots": 0,
-        "analyze_s": time.monotonic() - started,
     }
 
 
@@ -214,28 +255,37 @@ def serve_requests() -> None:
     requests = sys.stdin.buffer
     send(("ready", None))
     while header := requests.read(_LENGTH.size):
-        path, uri, settings = pickle.loads(requests.read(_LENGTH.unpack(header)[0]))
+        task, path, arguments, settings = pickle.loads(requests.read(_LENGTH.unpack(header)[0]))
         _limit_memory(settings.decode.memory_limit_mb)
-        send(_answer(path, uri, settings, send))
+        send(_answer(task, path, arguments, settings, send))
 
 
 def _answer(
-    path: str, uri: str, settings: AnalyzeSettings, send: Callable[[Any], None]
+    task: str,
+    path: str,
+    arguments: dict[str, Any],
+    settings: AnalyzeSettings,
+    send: Callable[[Any], None],
 ) -> tuple[str, Any]:
     """Return the last message about a video; keyframes and progress are sent before."""
+    if task != "split":
+        arguments["on_keyframe"] = lambda sha256, jpeg: send(("keyframe", (sha256, jpeg)))
     try:
-        row = analyze_file(
+        result = TASKS[task](
             path,
-            uri=uri,
             settings=settings,
-            on_keyframe=lambda sha256, jpeg: send(("keyframe", (sha256, jpeg))),
             on_progress=lambda frames: send(("progress", frames)),
+            **arguments,
         )
+    except Rejected as fault:
+        return "rejected", (fault.reason, fault.detail)
+    except Uncountable as fault:
+        return "uncountable", str(fault)
     except FilmWeaverError as error:
         return "misconfigured", str(error)
     except Exception as error:  # noqa: BLE001  the parent reports it with the video
-        return "raised", f"{type(error).__name__}: {error}"
-    return "row", row
+        return "rejected", (VideoReason.ANALYSIS_ERROR, f"{type(error).__name__}: {error}")
+    return "done", result
 
 
 if __name__ == "__main__":

@@ -1,25 +1,35 @@
-"""From frames to shots: drives the detector, harvests keyframes and measures, in one pass.
+"""From frames to what is known of them: drives the detector, harvests keyframes and measures, in
+one pass.
 
 Knows nothing of files or decoding; keyframes leave through a callback as they are found, so memory
-does not grow with the video.
+hardly grows with the video: some twenty bytes a frame.
 """
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from array import array
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.curation_config import DecodeConfig, DetectorConfig, KeyframeConfig
 from pipelines.detectors.base import SmallFrame, Transition, make_detector
-from pipelines.harvest import Candidate, KeyframeHarvest, encode_jpeg, fingerprint, text_area
+from pipelines.harvest import (
+    Candidate,
+    KeyframeHarvest,
+    encode_jpeg,
+    fingerprint,
+    spread_evenly,
+    text_area,
+)
 from pipelines.ids import keyframe_uri, shot_id
 from pipelines.sampling import GridSampler, Thumbnailer
-from pipelines.video_stream import StreamSeen
+from pipelines.shot_spans import ShotSpan, ShotSpans
 
 DEFAULT_FPS = 25.0
 
@@ -34,47 +44,107 @@ class AnalyzeSettings:
     detector_hash: str
 
 
+@dataclass(frozen=True)
+class KeptPicture:
+    """A keyframe that was stored, and what was measured of it."""
+
+    frame: int
+    time_s: float
+    sha256: str
+    width: int
+    height: int
+    fingerprint: bytes
+    text_area: float
+
+
+@dataclass
+class Watched:
+    """What is known of the frames `[first, first + num_frames)` of a video."""
+
+    first: int
+    rotation: int = 0
+    pixel_format: str | None = None
+    times: array[float] = field(default_factory=lambda: array("d"))
+    motion: array[float] = field(default_factory=lambda: array("f"))
+    luma: array[float] = field(default_factory=lambda: array("f"))
+    contrast: array[float] = field(default_factory=lambda: array("f"))
+    transitions: list[Transition] = field(default_factory=list)
+    pictures: list[KeptPicture] = field(default_factory=list)
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames were seen."""
+        return len(self.times)
+
+    def only(self, own: range) -> Watched:
+        """Return what is known of the frames `own`; a transition belongs to where it starts."""
+        kept = slice(own.start - self.first, own.stop - self.first)
+        return Watched(
+            first=own.start,
+            rotation=self.rotation,
+            pixel_format=self.pixel_format,
+            times=self.times[kept],
+            motion=self.motion[kept],
+            luma=self.luma[kept],
+            contrast=self.contrast[kept],
+            transitions=[t for t in self.transitions if t.start_frame in own],
+            pictures=[p for p in self.pictures if p.frame in own],
+        )
+
+    def extend(self, later: Watched) -> None:
+        """Add what is known of the frames that follow; ValueError if they do not."""
+        if later.first != self.first + self.num_frames:
+            raise ValueError(
+                f"frame {later.first} does not follow frame {self.first + self.num_frames - 1}"
+            )
+        for name in ("times", "motion", "luma", "contrast", "transitions", "pictures"):
+            getattr(self, name).extend(getattr(later, name))
+
+
 class ShotTracker:
-    """Drives the detector and closes each shot when its end is certain."""
+    """Takes frames in order, from index `first` on; of those not in `own` no picture is kept."""
 
     def __init__(
         self,
-        video: str,
-        row: dict[str, Any],
         settings: AnalyzeSettings,
+        *,
+        fps: float,
+        pixel_format: str | None,
+        sample_aspect_ratio: float,
         on_keyframe: Callable[[str, bytes], None],
+        first: int = 0,
+        own: range = range(sys.maxsize),
     ) -> None:
-        self.rotation = 0
-        self.pixel_format = row["pixel_format"]
-        self.fps = row["fps"] if 0 < row["fps"] <= 1000 else DEFAULT_FPS
-        self._video = video
+        self.watched = Watched(first, pixel_format=pixel_format)
+        self._own = own
         self._settings = settings
+        self._fps = fps
         self._on_keyframe = on_keyframe
-        self._sample_aspect_ratio = row["sample_aspect_ratio"]
+        self._sample_aspect_ratio = sample_aspect_ratio
         self._sampler = GridSampler()
         self._thumbnailer = Thumbnailer(settings.keyframes.max_side_px)
-        self._detector = make_detector(
-            settings.detector.kind, settings.detector.options, fps=self.fps
-        )
+        self._detector = make_detector(settings.detector.kind, settings.detector.options, fps=fps)
+        self._spans = ShotSpans(settings.detector.min_shot_frames, first=first)
         self._harvest = KeyframeHarvest(
             per_shot=settings.keyframes.per_shot,
-            every_frames=round(self.fps * settings.keyframes.every_s),
+            every_frames=round(fps * settings.keyframes.every_s),
             max_delay=self._detector.max_delay,
         )
-        self._motion, self._luma, self._contrast = array("f"), array("f"), array("f")
-        self._previous: np.ndarray | None = None
-        self._opened_by = Transition("cut", 0, 0, 0.0)
-        self._closing: Transition | None = None
-        self._shots: list[dict[str, Any]] = []
+        self._previous: NDArray[np.uint8] | None = None
 
-    def take(self, frame: Any, seen: StreamSeen) -> None:
+    @property
+    def next_frame(self) -> int:
+        """The index of the frame that comes next."""
+        return self.watched.first + self.watched.num_frames
+
+    def take(self, frame: Any) -> None:
         """Feed one decoded frame to the detector, the harvest and the measurements."""
-        index = seen.num_frames
-        seen.num_frames += 1
-        time_s = float(frame.time) if frame.time is not None else index / self.fps
-        seen.times.append(time_s)
-        if index == 0:
-            self.rotation, self.pixel_format = frame.rotation, frame.format.name
+        index = self.next_frame
+        time_s = float(frame.time) if frame.time is not None else index / self._fps
+        if not self.watched.num_frames:
+            self.watched.rotation = frame.rotation
+            self.watched.pixel_format = frame.format.name
+        self.watched.times.append(time_s)
         planes = self._sampler.sample(frame)
         self._measure(planes[0])
         if self._harvest.wants(index):
@@ -82,106 +152,113 @@ class ShotTracker:
                 frame, sample_aspect_ratio=self._sample_aspect_ratio, rotation=frame.rotation
             )
             self._harvest.offer(Candidate(index, time_s, picture))
-        for transition in self._detector.update(SmallFrame(index, time_s, planes)):
-            self._close(transition, seen)
+        self._note(self._detector.update(SmallFrame(index, time_s, planes)))
 
-    def finish(self, seen: StreamSeen) -> list[dict[str, Any]]:
-        """Close the last shot and return all of them."""
-        for transition in self._detector.finish():
-            self._close(transition, seen)
-        end = seen.num_frames
-        self._close(Transition("cut", end, end, 0.0), seen, is_end=True)
-        return self._shots
+    def finish(self, *, is_end: bool = True) -> Watched:
+        """Close the last shot and return all that is known; `is_end`: the video ends here."""
+        if is_end:
+            self._note(self._detector.finish())
+        if last := self._spans.finish(self.next_frame):
+            self._keep(last)
+        return self.watched
 
-    def end_s(self, seen: StreamSeen) -> float:
-        """Return the time at which the last frame ends."""
-        return float(seen.times[-1]) + 1.0 / self.fps if seen.times else 0.0
-
-    def _measure(self, luma: np.ndarray) -> None:
+    def _measure(self, luma: NDArray[np.uint8]) -> None:
         if self._previous is None:
-            self._motion.append(0.0)
+            self.watched.motion.append(0.0)
         else:
             step = np.abs(luma.astype(np.int16) - self._previous)
-            self._motion.append(float(step.mean()))
-        self._luma.append(float(luma.mean()))
-        self._contrast.append(float(luma.std()))
+            self.watched.motion.append(float(step.mean()))
+        self.watched.luma.append(float(luma.mean()))
+        self.watched.contrast.append(float(luma.std()))
         self._previous = luma
 
-    def _close(self, closing: Transition, seen: StreamSeen, *, is_end: bool = False) -> None:
-        opening = self._opened_by
-        if closing.start_frame == 0 and not self._shots and not is_end:
-            self._opened_by = closing  # the video fades in: there is no shot before
-            return
-        if closing.end_frame >= seen.num_frames and not is_end:
-            self._closing = closing  # the video fades out: there is no shot after
-            return
-        start = (opening.start_frame + opening.end_frame + 1) // 2 if self._shots else 0
-        end = (closing.start_frame + closing.end_frame + 1) // 2
-        if is_end:
-            closing, end = self._closing or closing, seen.num_frames
-        too_close = end - start < self._settings.detector.min_shot_frames
-        if end <= start or (too_close and not is_end and closing.kind == "cut"):
-            return
-        content_start = max(start, opening.end_frame)
-        content_end = max(content_start + 1, min(end, closing.start_frame))
-        keyframes = self._harvest.close(
-            start_frame=content_start, end_frame=content_end, next_frame=closing.start_frame
-        )
-        self._shots.append(
-            self._shot(start, end, content_start, content_end, opening, keyframes, seen)
-        )
-        self._opened_by = closing
+    def _note(self, transitions: Sequence[Transition]) -> None:
+        self.watched.transitions += transitions
+        for transition in transitions:
+            if span := self._spans.take(transition, self.next_frame):
+                self._keep(span)
 
-    def _shot(
-        self,
-        start: int,
-        end: int,
-        content_start: int,
-        content_end: int,
-        opening: Transition,
-        keyframes: list[Candidate],
-        seen: StreamSeen,
-    ) -> dict[str, Any]:
-        span = slice(content_start, content_end)
-        middle = keyframes[len(keyframes) // 2].picture if keyframes else None
-        return {
-            "shot_id": shot_id(self._video, start, end, self._settings.detector_hash),
-            "index": len(self._shots),
-            "start_frame": start,
-            "end_frame": end,
-            "content_start_frame": content_start,
-            "content_end_frame": content_end,
-            "start_s": seen.times[start],
-            "end_s": seen.times[end] if end < len(seen.times) else self.end_s(seen),
-            "transition_in": {
-                "kind": opening.kind if self._shots else "start",
-                "start_frame": opening.start_frame,
-                "end_frame": opening.end_frame,
-                "score": opening.score,
-            },
-            # The step into the shot's first frame belongs to the cut, not to the shot.
-            "motion": _mean(self._motion[content_start + 1 : content_end]),
-            "luma": _mean(self._luma[span]),
-            "contrast": _mean(self._contrast[span]),
-            "text_area": text_area(middle) if middle is not None else 0.0,
-            "fingerprint": [fingerprint(c.picture) for c in keyframes],
-            "keyframes": [self._keyframe(c) for c in keyframes],
-            "embedding": None,
-        }
+    def _keep(self, span: ShotSpan) -> None:
+        chosen = self._harvest.close(
+            start_frame=span.content_start, end_frame=span.content_end, next_frame=span.next_start
+        )
+        for candidate in chosen:
+            if candidate.frame not in self._own:
+                continue
+            jpeg = encode_jpeg(candidate.picture, self._settings.keyframes.jpeg_quality)
+            sha256 = hashlib.sha256(jpeg).hexdigest()
+            self._on_keyframe(sha256, jpeg)
+            height, width = candidate.picture.shape[:2]
+            self.watched.pictures.append(
+                KeptPicture(
+                    candidate.frame, candidate.time_s, sha256, width, height,
+                    fingerprint(candidate.picture), text_area(candidate.picture),
+                )
+            )  # fmt: skip
 
-    def _keyframe(self, candidate: Candidate) -> dict[str, Any]:
-        jpeg = encode_jpeg(candidate.picture, self._settings.keyframes.jpeg_quality)
-        sha256 = hashlib.sha256(jpeg).hexdigest()
-        self._on_keyframe(sha256, jpeg)
-        height, width = candidate.picture.shape[:2]
-        return {
-            "frame": candidate.frame,
-            "time_s": candidate.time_s,
-            "uri": keyframe_uri(sha256),
-            "sha256": sha256,
-            "width": width,
-            "height": height,
-        }
+
+def shots_of(
+    watched: Watched, settings: AnalyzeSettings, *, video: str, fps: float
+) -> list[dict[str, Any]]:
+    """Return the shots of a whole video, as fields of its row, in order."""
+    spans = ShotSpans(settings.detector.min_shot_frames)
+    found = [spans.take(transition, watched.num_frames) for transition in watched.transitions]
+    found.append(spans.finish(watched.num_frames))
+    return [
+        _shot(span, index, watched, settings, video, fps)
+        for index, span in enumerate(span for span in found if span is not None)
+    ]
+
+
+def end_s(watched: Watched, fps: float) -> float:
+    """Return the time at which the last frame ends."""
+    return float(watched.times[-1]) + 1.0 / fps if watched.num_frames else 0.0
+
+
+def _shot(
+    span: ShotSpan, index: int, watched: Watched, settings: AnalyzeSettings, video: str, fps: float
+) -> dict[str, Any]:
+    content = slice(span.content_start, span.content_end)
+    inside = [p for p in watched.pictures if span.content_start <= p.frame < span.content_end]
+    pictures = spread_evenly(
+        inside, settings.keyframes.per_shot, start=span.content_start, end=span.content_end
+    )
+    middle = pictures[len(pictures) // 2] if pictures else None
+    has_next = span.end < watched.num_frames
+    return {
+        "shot_id": shot_id(video, span.start, span.end, settings.detector_hash),
+        "index": index,
+        "start_frame": span.start,
+        "end_frame": span.end,
+        "content_start_frame": span.content_start,
+        "content_end_frame": span.content_end,
+        "start_s": watched.times[span.start],
+        "end_s": watched.times[span.end] if has_next else end_s(watched, fps),
+        "transition_in": {
+            "kind": "start" if span.is_first else span.opening.kind,
+            "start_frame": span.opening.start_frame,
+            "end_frame": span.opening.end_frame,
+            "score": span.opening.score,
+        },
+        # The step into the shot's first frame belongs to the cut, not to the shot.
+        "motion": _mean(watched.motion[span.content_start + 1 : span.content_end]),
+        "luma": _mean(watched.luma[content]),
+        "contrast": _mean(watched.contrast[content]),
+        "text_area": middle.text_area if middle is not None else 0.0,
+        "fingerprint": [picture.fingerprint for picture in pictures],
+        "keyframes": [
+            {
+                "frame": picture.frame,
+                "time_s": picture.time_s,
+                "uri": keyframe_uri(picture.sha256),
+                "sha256": picture.sha256,
+                "width": picture.width,
+                "height": picture.height,
+            }
+            for picture in pictures
+        ],
+        "embedding": None,
+    }
 
 
 def _mean(values: array[float]) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import av
@@ -33,12 +33,10 @@ class StreamSeen:
     """What was seen of the video stream while it was read."""
 
     num_packets: int = 0
-    num_frames: int = 0
     decode_errors: int = 0
     first_s: float | None = None
     last_s: float = 0.0
     demux_error: str | None = None
-    times: array[float] = field(default_factory=lambda: array("d"))
 
 
 def first_video(container: Any) -> Any:
@@ -83,7 +81,7 @@ def iter_frames(container: Any, stream: Any, seen: StreamSeen) -> Iterator[Any]:
     """Yield the stream's frames in presentation order; faults are counted, not raised."""
     try:
         for packet in container.demux():
-            _note_time(packet, seen)
+            note_time(packet, seen)
             if packet.stream.index != stream.index:
                 continue
             seen.num_packets += packet.size > 0
@@ -101,7 +99,8 @@ def iter_frames(container: Any, stream: Any, seen: StreamSeen) -> Iterator[Any]:
         seen.demux_error = str(fault)
 
 
-def _note_time(packet: Any, seen: StreamSeen) -> None:
+def note_time(packet: Any, seen: StreamSeen) -> None:
+    """Widen the span of time that the packets cover."""
     if packet.dts is None or packet.time_base is None:
         return
     start_s = float(packet.dts * packet.time_base)
@@ -110,30 +109,46 @@ def _note_time(packet: Any, seen: StreamSeen) -> None:
     seen.last_s = max(seen.last_s, end_s)
 
 
-def check_decoded(container: Any, stream: Any, seen: StreamSeen, limits: DecodeConfig) -> None:
+def check_decoded(
+    container: Any, stream: Any, seen: StreamSeen, num_frames: int, limits: DecodeConfig
+) -> None:
     """Raise Rejected if too much of what the header promised did not come out of the decoder."""
-    promised, found = _promise(container, stream, seen)
-    missing = 1.0 - found / promised if promised else 0.0
-    if seen.num_frames == 0:
-        if promised and missing > limits.max_missing_ratio:
-            raise Rejected(VideoReason.TRUNCATED, _promise_text(stream, promised, found))
-        if seen.decode_errors:
-            raise Rejected(
-                VideoReason.DECODE_ERRORS,
-                f"no frame could be decoded from {seen.num_packets} packets",
-            )
-        raise Rejected(VideoReason.NO_FRAMES, "the video stream holds no packets")
+    if num_frames == 0:
+        _name_what_is_missing(container, stream, seen, limits)
+    check_faults(seen.decode_errors, seen.num_packets, limits)
+    check_promised(container, stream, seen, limits)
+    if seen.demux_error and num_frames < 2:
+        raise Rejected(VideoReason.TRUNCATED, seen.demux_error)
+
+
+def check_faults(num_faults: int, num_packets: int, limits: DecodeConfig) -> None:
+    """Raise Rejected if too many packets were damaged."""
     # More faults than packets can be counted (a frame marked corrupt after its packet failed).
-    ratio = min(1.0, seen.decode_errors / max(1, seen.num_packets))
+    ratio = min(1.0, num_faults / max(1, num_packets))
     if ratio > limits.max_error_ratio:
         raise Rejected(
-            VideoReason.DECODE_ERRORS,
-            f"{seen.decode_errors} faults in {seen.num_packets} packets ({ratio:.0%})",
+            VideoReason.DECODE_ERRORS, f"{num_faults} faults in {num_packets} packets ({ratio:.0%})"
         )
-    if missing > limits.max_missing_ratio:
+
+
+def check_promised(container: Any, stream: Any, seen: StreamSeen, limits: DecodeConfig) -> None:
+    """Raise Rejected if the file holds too little of what its header promises."""
+    promised, found = _promise(container, stream, seen)
+    if promised and 1.0 - found / promised > limits.max_missing_ratio:
         raise Rejected(VideoReason.TRUNCATED, _promise_text(stream, promised, found))
-    if seen.demux_error and seen.num_frames < 2:
-        raise Rejected(VideoReason.TRUNCATED, seen.demux_error)
+
+
+def _name_what_is_missing(
+    container: Any, stream: Any, seen: StreamSeen, limits: DecodeConfig
+) -> None:
+    """Raise Rejected: no frame came."""
+    check_promised(container, stream, seen, limits)
+    if seen.decode_errors:
+        raise Rejected(
+            VideoReason.DECODE_ERRORS,
+            f"no frame could be decoded from {seen.num_packets} packets",
+        )
+    raise Rejected(VideoReason.NO_FRAMES, "the video stream holds no packets")
 
 
 def _promise(container: Any, stream: Any, seen: StreamSeen) -> tuple[float, float]:
