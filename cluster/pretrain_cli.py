@@ -1,0 +1,75 @@
+"""`filmweaver pretrain`: the small parts that a tiny model stands on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cluster.console import out
+from cluster.options import Address, ConfigFile, Overrides, Profile, folder, load
+from cluster.submit import is_job_server, submit
+
+pretrain_app = typer.Typer(
+    help="Train the small parts that a tiny model stands on.", no_args_is_help=True
+)
+
+
+@pretrain_app.command("codec")
+def pretrain_codec(
+    films: Annotated[Path, folder("Folder of films to learn from.")],
+    output: Annotated[Path, folder("Where the VAE and its metrics go.")],
+    profile: Profile = "tiny",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    address: Address = None,
+) -> None:
+    """Train a causal video VAE."""
+    if is_job_server(address):
+        return submit(address, ["pretrain", "codec", films, output], profile, config, overrides)
+    settings = load(profile, config, overrides, address)
+    from pipelines.pretrain import run_pretrain_codec
+
+    run_pretrain_codec(settings.pretrain, films, output)
+    out.print(f"VAE: {output}")
+
+
+@pretrain_app.command("embedder")
+def pretrain_embedder(
+    films: Annotated[Path, folder("Folder of films to learn from.")],
+    output: Annotated[Path, folder("Where the CLIP model and its metrics go.")],
+    profile: Profile = "tiny",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    address: Address = None,
+) -> None:
+    """Train a CLIP model on films with captions."""
+    if is_job_server(address):
+        return submit(address, ["pretrain", "embedder", films, output], profile, config, overrides)
+    settings = load(profile, config, overrides, address)
+    from pipelines.pretrain import run_pretrain_embedder
+
+    run_pretrain_embedder(settings.pretrain, films, output)
+    out.print(f"CLIP: {output}")
+
+
+@pretrain_app.command("oracle")
+def pretrain_oracle(
+    films: Annotated[Path, folder("Folder of toy films, their truth beside them.")],
+    output: Annotated[Path, folder("Where the oracle and its metrics go.")],
+    profile: Profile = "tiny",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    address: Address = None,
+) -> None:
+    """Train the judge of generated toy films."""
+    if is_job_server(address):
+        return submit(address, ["pretrain", "oracle", films, output], profile, config, overrides)
+    settings = load(profile, config, overrides, address)
+    from pipelines.pretrain_oracle import run_pretrain_oracle
+
+    accuracy = run_pretrain_oracle(settings.pretrain, films, output)
+    for name, value in accuracy.items():
+        out.print(f"{name:<24}{value:g}")
+    out.print(f"Oracle: {output / 'oracle'}")
