@@ -184,12 +184,44 @@ def encode_video(
 
     A video that cannot be fetched or decoded becomes a row that says why; nothing raises on data.
     """
+    shot_rows: list[dict[str, Any]] = []
+    keyframe_rows: list[dict[str, Any]] = []
     try:
-        shots = [s for s in decode_shots(video, form) if _trim(s, form.temporal_factor)]
+        for shots in _few_at_once(decode_shots(video, form), form):
+            shot_rows += _shot_rows(video, shots, models, vae_batch)
+            keyframe_rows += _keyframe_rows(shots, models, vae_batch)
     except (MediaError, StorageError) as error:
         return _source_row(video, "failed", str(error), 0, 0), [], []
+    status = "encoded" if shot_rows else "empty"
+    return (
+        _source_row(video, status, "", len(shot_rows), len(keyframe_rows)),
+        shot_rows,
+        keyframe_rows,
+    )
+
+
+def _few_at_once(shots: Iterable[DecodedShot], form: FrameFormat) -> Iterator[list[DecodedShot]]:
+    """Gather shots to encode together, never more frames than two of the longest shots have.
+
+    A film's frames do not fit into memory; shots of equal length share a pass of the VAE.
+    """
+    held: list[DecodedShot] = []
+    for shot in shots:
+        if not _trim(shot, form.temporal_factor):
+            continue
+        if held and sum(len(s.frames) for s in (*held, shot)) > 2 * form.max_frames:
+            yield held
+            held = []
+        held.append(shot)
+    if held:
+        yield held
+
+
+def _shot_rows(
+    video: VideoSpans, shots: Sequence[DecodedShot], models: Models, vae_batch: int
+) -> list[dict[str, Any]]:
     latents = _encode_frames([np.stack(s.frames) for s in shots], models.codec, vae_batch)
-    shot_rows = [
+    return [
         {
             "shot_id": shot.span.shot_id,
             "scene_id": shot.span.scene_id,
@@ -202,13 +234,6 @@ def encode_video(
         }
         for shot, latent in zip(shots, latents, strict=True)
     ]
-    keyframe_rows = _keyframe_rows(shots, models, vae_batch)
-    status = "encoded" if shot_rows else "empty"
-    return (
-        _source_row(video, status, "", len(shot_rows), len(keyframe_rows)),
-        shot_rows,
-        keyframe_rows,
-    )
 
 
 def text_rows(texts: Iterable[str], models: Models) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import wave
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -36,6 +37,7 @@ from pipelines.encoding import (
     ShotSpan,
     VideoSpans,
     decode_shots,
+    encode_video,
     spans_of_scenes,
 )
 from pipelines.storage import filesystem
@@ -190,6 +192,26 @@ def test_what_is_encoded_reads_back(film: Path, tmp_path: Path) -> None:
     assert grey == pytest.approx((5 * 8) / 127.5 - 1, abs=0.03)
     assert data.text_tokens(int(data.shot_texts[0])).shape == (2, 4)
     assert data.texts[int(data.empty_text)] == ""
+
+
+def test_a_long_video_is_encoded_a_few_shots_at_once(film: Path) -> None:
+    class CountingCodec(MeanCodec):
+        held: ClassVar[list[int]] = []
+
+        def encode(self, frames: torch.Tensor) -> torch.Tensor:
+            if frames.shape[2] > 1:  # not the keyframes
+                self.held.append(frames.shape[0] * frames.shape[2])
+            return super().encode(frames)
+
+    models = Models(CountingCodec(), LengthText(), MeanEmbedder())
+    video = spans(film, (0, 8), (8, 16), (16, 24), (24, 32), (32, 40), (40, 48))  # 4 frames each
+    whole = encode_video(video, FORM, MODELS, vae_batch=8)
+    short = FrameFormat(width=16, height=16, fps=12.0, max_frames=5, temporal_factor=1)
+    encode_video(video, short, models, vae_batch=8)
+    assert CountingCodec.held == [8, 8, 8]  # two shots of four frames, never more than ten frames
+    _, shots, keyframes = encode_video(video, FORM, MODELS, vae_batch=1)
+    assert [row["latents"] for row in shots] == [row["latents"] for row in whole[1]]
+    assert [row["latents"] for row in keyframes] == [row["latents"] for row in whole[2]]
 
 
 def test_captions_that_changed_replace_the_old_rows_and_removed_videos_go(
