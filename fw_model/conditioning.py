@@ -47,9 +47,12 @@ class Conditioner:
             prompts.append(request.negative_prompt or self._config.negative_prompt)
         texts = [self._text(p) for p in prompts]
         text_kvs: list[TextKV] = [{} for _ in texts]
+        pair_kv: TextKV = {}
+        above = self._config.guidance_above
+        above = self._model.record.guidance_above if above is None else above
 
         def predict(latents: Tensor, sigma: Tensor) -> Tensor:
-            if len(texts) == 1:
+            if len(texts) == 1 or float(sigma) < above:
                 return run(target_segment(latents, sigma, texts[0]), text_kvs[0])
             if self._config.guidance == "two_pass":
                 both = [
@@ -60,7 +63,7 @@ class Conditioner:
             pair = target_segment(
                 latents.expand(2, *latents.shape[1:]), sigma.expand(2), torch.cat(texts)
             )
-            conditional, unconditional = run(pair, text_kvs[0]).chunk(2)
+            conditional, unconditional = run(pair, pair_kv).chunk(2)
             return guided(conditional, unconditional, guidance_scale)
 
         return predict

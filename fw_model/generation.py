@@ -37,6 +37,13 @@ class GenerationConfig(StrictModel):
         default="batch",
         description="Both branches in one batch, or one after the other (less memory).",
     )
+    guidance_above: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Noise level below which guidance is left out: what a shot shows is settled by "
+        "then, and a step costs half. Default: what suits the model.",
+    )
     scheduler: SchedulerKind = Field(
         default="auto", description="auto: the model's saved scheduler; euler; unipc."
     )

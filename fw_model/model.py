@@ -54,6 +54,9 @@ class ModelRecord(StrictModel):
     fps: float = Field(default=16.0, gt=0, description="Frames per second.")
     num_inference_steps: int = Field(default=50, ge=1, description="Denoising steps that suit it.")
     guidance_scale: float = Field(default=5.0, ge=0, description="Guidance that suits it.")
+    guidance_above: float = Field(
+        default=0.0, ge=0, le=1, description="Noise level below which it needs none."
+    )
 
 
 class PartConfig(StrictModel):

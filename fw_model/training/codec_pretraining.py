@@ -78,6 +78,13 @@ class CodecPretrainConfig(StrictModel):
     warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up.")
     final_fraction: float = Field(0.02, ge=0, le=1, description="Last learning rate / peak.")
     edge_weight: float = Field(0.5, ge=0, description="Weight of the L1 error of differences.")
+    motion_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of the error in how much each neighbourhood changes from frame to "
+        "frame. Without it a decoder that is unsure blurs: too little motion within a latent, a "
+        "jump from one to the next.",
+    )
     latent_noise: float = Field(
         0.1, ge=0, description="Most noise on the latents, so that the decoder forgives errors."
     )
@@ -277,7 +284,16 @@ def decoder_losses(
         functional.l1_loss(decoded.diff(dim=-1), frames.diff(dim=-1))
         + functional.l1_loss(decoded.diff(dim=-2), frames.diff(dim=-2))
     ) / 2
-    return {"loss": pixel + config.edge_weight * edge, "l1": pixel, "edge_l1": edge}
+    losses = {"loss": pixel + config.edge_weight * edge, "l1": pixel, "edge_l1": edge}
+    if config.motion_weight and frames.shape[2] > 1:
+        losses["motion_l1"] = functional.l1_loss(change_of(decoded), change_of(frames))
+        losses["loss"] = losses["loss"] + config.motion_weight * losses["motion_l1"]
+    return losses
+
+
+def change_of(frames: torch.Tensor) -> torch.Tensor:
+    """Return how much each 4x4 pixels change from frame to frame: [B, 3, F - 1, H / 4, W / 4]."""
+    return functional.avg_pool3d(frames.diff(dim=2).abs(), (1, 4, 4))
 
 
 @torch.no_grad()

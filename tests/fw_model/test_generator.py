@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fw_model.conditioning import Conditioner
 from fw_model.errors import InputError
 from fw_model.generation import ChunkRequest, GenerationConfig, HistoryChunk
 from fw_model.generator import Cancelled, StoryChunk, StoryGenerator
@@ -100,6 +101,23 @@ def test_reused_context_equals_recomputed_context(
             model, GenerationConfig(guidance=guidance, reuse_context=False)
         ).generate_chunk(request)
         assert (reused.latents - recomputed.latents).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("guidance", ["batch", "two_pass"])
+def test_guidance_is_left_out_below_its_noise_level(
+    model: FilmModel, film: list[StoryChunk], guidance: str
+) -> None:
+    guided, plain = (replace(film[3].request, guidance_scale=g) for g in (4.0, 1.0))
+    noise = torch.Generator().manual_seed(0)
+    latents = torch.randn(1, *film[3].result.latents.shape, generator=noise)
+    conditioner = Conditioner(model, GenerationConfig(guidance=guidance, guidance_above=0.5))
+    ending, never = conditioner.predictor(guided, 4.0), conditioner.predictor(plain, 1.0)
+    always = Conditioner(model, GenerationConfig(guidance=guidance)).predictor(guided, 4.0)
+    for level, expected in ((0.9, always), (0.5, always), (0.49, never), (0.1, never)):
+        sigma = torch.tensor([level])
+        torch.testing.assert_close(ending(latents, sigma), expected(latents, sigma))
+    high = torch.tensor([0.9])
+    assert not torch.allclose(always(latents, high), never(latents, high))
 
 
 def test_full_visibility_generates_too() -> None:

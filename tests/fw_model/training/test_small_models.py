@@ -18,6 +18,7 @@ from fw_model.training.codec_pretraining import (
     CodecPretrainConfig,
     CodecStage,
     build_vae,
+    change_of,
     draw_whole_clips,
     fit_encoder,
     pretrain_codec,
@@ -162,6 +163,16 @@ def test_a_decoder_goes_on_from_another_run_with_the_same_latents(
         pretrain_codec(
             CODEC.model_copy(update={"start_from": str(tmp_path)}), library, library, tmp_path / "x"
         )
+
+
+def test_change_counts_how_much_moves_not_where_to() -> None:
+    frames = torch.zeros(1, 3, 3, 8, 8)
+    frames[:, :, 1, 0, 0] = 1.0  # a pixel lights up, and moves on within its 4x4
+    frames[:, :, 2, 1, 1] = 1.0
+    change = change_of(frames)
+    assert change.shape == (1, 3, 2, 2, 2)
+    assert change[0, 0, :, 0, 0].tolist() == [1 / 16, 2 / 16]
+    assert change[..., 1].abs().max() == 0
 
 
 def test_clip_learns_what_captions_say(library: ShotLibrary, tmp_path: Path) -> None:
