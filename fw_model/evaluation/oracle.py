@@ -159,6 +159,22 @@ class Oracle:
         )
 
 
+def fitting_weights(folder: Path, net: OracleNet) -> dict[str, torch.Tensor]:
+    """Return the weights of the oracle in `folder` that `net` has in the same shape.
+
+    CheckpointError if there are none.
+    """
+    try:
+        saved = load_file(folder / WEIGHTS_FILE)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"There is no oracle in {folder}: {error}.") from error
+    shapes = {name: weight.shape for name, weight in net.state_dict().items()}
+    fitting = {n: w.float() for n, w in saved.items() if shapes.get(n) == w.shape}
+    if not fitting:
+        raise CheckpointError(f"No weight of the oracle in {folder} fits; begin anew.")
+    return fitting
+
+
 def hue_gap_deg(first: float, second: float) -> float:
     """Return the distance of two hues on the circle, 0 to 180 degrees."""
     return abs((first - second + 180.0) % 360.0 - 180.0)

@@ -18,9 +18,10 @@ from torch.nn import functional
 IMAGE_SIZE = 64
 MAP_SIZE = 8
 NUM_COLUMNS = 16  # of the frame, in which landmarks are sought
-WINDOW_SIZE = 6  # points across the window in which an action is read
-_FINE = 64  # channels of the layer that windows look at
+_FINE, _FINE_POINTS = 64, 6  # channels of a layer that windows look at, and points across
+_SHARP, _SHARP_POINTS = 16, 8  # of a sharper one: a waving arm is few pixels
 _ACTION = 96
+_AROUND = 32  # channels in which landmarks are told apart
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class OracleOutput:
 
 
 class OracleNet(nn.Module):
-    """A small convolutional network; about 0.6 million parameters."""
+    """A small convolutional network; about 0.7 million parameters."""
 
     def __init__(self, vocabulary: Vocabulary, width: int = 128) -> None:
         super().__init__()
@@ -64,19 +65,21 @@ class OracleNet(nn.Module):
             _conv(48, _FINE),
             _conv(_FINE, _FINE),
         )
+        self.sharp = nn.Sequential(nn.PixelUnshuffle(2), _conv(20, _SHARP))
         self.coarse = nn.Sequential(_conv(_FINE, width, stride=2), _conv(width, width))
         self.maps = nn.Conv2d(width, kinds, 1)
+        self.around = nn.Conv2d(width, _AROUND, 1)
         self.landmarks = nn.Sequential(
-            _conv(_FINE + width, _FINE), nn.Conv2d(_FINE, len(vocabulary.landmarks), 1)
+            _conv(_FINE + _AROUND, _AROUND), nn.Conv2d(_AROUND, len(vocabulary.landmarks), 1)
         )
         self.scene = nn.Linear(
             2 * width, len(vocabulary.places) + len(vocabulary.lights) + len(vocabulary.scales)
         )
         slot = width + 4 + kinds  # features, centre and spread on the map, which kind
         self.figure = nn.Sequential(nn.Linear(slot, width), nn.GELU(), nn.Linear(width, 9))
-        self.window = nn.Sequential(
-            nn.Linear(_FINE * WINDOW_SIZE**2 + kinds, _ACTION), nn.GELU(), nn.Dropout(0.1)
-        )
+        self.window = nn.Linear(_FINE * _FINE_POINTS**2 + kinds, _ACTION)
+        self.sharp_window = nn.Linear(_SHARP * _SHARP_POINTS**2, _ACTION)
+        self.look = nn.Sequential(nn.GELU(), nn.Dropout(0.1))
         self.motion = nn.Sequential(
             nn.Conv1d(_ACTION, _ACTION, 5, padding=2),
             nn.GELU(),
@@ -92,7 +95,8 @@ class OracleNet(nn.Module):
         own boxes, which are poor at first.
         """
         batch = frames.shape[0]
-        fine = self._features(rearrange(frames, "b c f h w -> (b f) c h w"))  # [BF, d, 2h, 2w]
+        pictures = _with_places(rearrange(frames, "b c f h w -> (b f) c h w"))  # [BF, 5, H, W]
+        fine = self.fine(pictures)  # [BF, d, 2h, 2w]
         features = self.coarse(fine)  # [BF, D, h, w]
         pooled = torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
         scene = rearrange(self.scene(pooled), "(b f) n -> b f n", b=batch)
@@ -105,8 +109,8 @@ class OracleNet(nn.Module):
         figure = rearrange(figure, "(b f) k n -> b f k n", b=batch)
         evidence = rearrange(maps.flatten(2).logsumexp(-1), "(b f) k -> b f k", b=batch)
         boxes = figure[..., 5:9]
-        upsampled = functional.interpolate(features, fine.shape[2:])
-        stands = self.landmarks(torch.cat([fine, upsampled], dim=1))  # [BF, M, 2h, 2w]
+        around = functional.interpolate(self.around(features), fine.shape[2:])
+        stands = self.landmarks(torch.cat([fine, around], dim=1))  # [BF, M, 2h, 2w]
         return OracleOutput(
             place=place,
             light=light,
@@ -117,30 +121,34 @@ class OracleNet(nn.Module):
             boxes=boxes,
             maps=rearrange(maps, "(b f) k h w -> b f k h w", b=batch),
             landmarks=rearrange(stands.logsumexp(2), "(b f) m w -> b f m w", b=batch),
-            action=self._actions(fine, boxes.detach() if true_boxes is None else true_boxes),
+            action=self._actions(
+                fine, self.sharp(pictures), boxes.detach() if true_boxes is None else true_boxes
+            ),
         )
 
-    def _actions(self, fine: Tensor, boxes: Tensor) -> Tensor:
+    def _actions(self, fine: Tensor, sharp: Tensor, boxes: Tensor) -> Tensor:
         """Return action logits [B, K, actions] from what lies in the windows over `boxes`."""
         batch, frames, kinds, _ = boxes.shape
-        seen = _windows(fine, boxes)  # [B, F, K, d * points]
+        seen = _windows(fine, boxes, _FINE_POINTS)  # [B, F, K, d * points]
         which = torch.eye(kinds, device=seen.device).expand(batch, frames, -1, -1)
         looks = self.window(torch.cat([seen, which], dim=-1))  # [B, F, K, a]
+        looks = self.look(looks + self.sharp_window(_windows(sharp, boxes, _SHARP_POINTS)))
         moved = self.motion(rearrange(looks, "b f k a -> (b k) a f"))
         pooled = torch.cat([moved.mean(-1), moved.amax(-1)], dim=1)  # [BK, 2 a]
         logits: Tensor = self.action(pooled)
         return rearrange(logits, "(b k) n -> b k n", b=batch)
 
-    def _features(self, pictures: Tensor) -> Tensor:
-        if pictures.shape[-2:] != (IMAGE_SIZE, IMAGE_SIZE):
-            pictures = functional.interpolate(
-                pictures, (IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", antialias=True
-            )
-        axis = torch.linspace(-1, 1, IMAGE_SIZE, device=pictures.device)
-        y, x = torch.meshgrid(axis, axis, indexing="ij")
-        where = torch.stack([x, y]).expand(len(pictures), -1, -1, -1)
-        features: Tensor = self.fine(torch.cat([pictures, where], dim=1))
-        return features
+
+def _with_places(pictures: Tensor) -> Tensor:
+    """Return pictures [N, 3, H, W] at the size that is read, with x and y as channels beside."""
+    if pictures.shape[-2:] != (IMAGE_SIZE, IMAGE_SIZE):
+        pictures = functional.interpolate(
+            pictures, (IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", antialias=True
+        )
+    axis = torch.linspace(-1, 1, IMAGE_SIZE, device=pictures.device)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    where = torch.stack([x, y]).expand(len(pictures), -1, -1, -1)
+    return torch.cat([pictures, where], dim=1)
 
 
 def _slots(features: Tensor, maps: Tensor) -> Tensor:
@@ -155,20 +163,20 @@ def _slots(features: Tensor, maps: Tensor) -> Tensor:
     return torch.cat([masks @ flat, centre, spread, kinds], dim=-1)
 
 
-def _windows(fine: Tensor, boxes: Tensor) -> Tensor:
-    """Sample features in one window a clip and kind: [BF, d, y, x] -> [B, F, K, d * points].
+def _windows(layer: Tensor, boxes: Tensor, points: int) -> Tensor:
+    """Sample a layer in one window a clip and kind: [BF, d, y, x] -> [B, F, K, d * points^2].
 
     The window spans the boxes [B, F, K, 4] of all frames, so that what moves is seen to move.
     """
     batch, frames, kinds, _ = boxes.shape
     low, high = boxes[..., :2].amin(1), boxes[..., 2:].amax(1)  # [B, K, 2]
-    steps = (torch.arange(WINDOW_SIZE, device=boxes.device) + 0.5) / WINDOW_SIZE
+    steps = (torch.arange(points, device=boxes.device) + 0.5) / points
     at = low[:, :, None] + (high - low)[:, :, None] * steps[:, None]  # [B, K, points, (x, y)]
-    x = at[:, :, None, :, 0].expand(-1, -1, WINDOW_SIZE, -1)
-    y = at[:, :, :, None, 1].expand(-1, -1, -1, WINDOW_SIZE)
+    x = at[:, :, None, :, 0].expand(-1, -1, points, -1)
+    y = at[:, :, :, None, 1].expand(-1, -1, -1, points)
     grid = torch.stack([x, y], dim=-1) * 2 - 1  # [B, K, row, column, 2]
     grid = rearrange(grid, "b k r c n -> b (k r) c n").repeat_interleave(frames, dim=0)
-    seen = functional.grid_sample(fine, grid, align_corners=False)  # [BF, d, K * row, column]
+    seen = functional.grid_sample(layer, grid, align_corners=False)  # [BF, d, K * row, column]
     return rearrange(seen, "(b f) d (k r) c -> b f k (d r c)", b=batch, k=kinds)
 
 

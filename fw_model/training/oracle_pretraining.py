@@ -17,7 +17,7 @@ from torch.nn import functional
 from fw_model.config import StrictModel
 from fw_model.diffusion.schedule import derive_seed
 from fw_model.errors import DataError
-from fw_model.evaluation.oracle import Oracle, ShotReading, hue_gap_deg
+from fw_model.evaluation.oracle import Oracle, ShotReading, fitting_weights, hue_gap_deg
 from fw_model.evaluation.oracle_net import MAP_SIZE, OracleNet, OracleOutput, cell_centres
 from fw_model.training.oracle_data import LabelledShot, OracleBatch, draw_batch, vocabulary_of
 from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState
@@ -29,6 +29,11 @@ _FEWEST_FRAMES_OF_AN_ACTION = 6
 class OraclePretrainConfig(StrictModel):
     """How the oracle is trained."""
 
+    start_from: str | None = Field(
+        None,
+        description="Folder of an oracle to go on from: weights of the same name and shape are "
+        "taken over, the rest begins anew.",
+    )
     steps: int = Field(4500, ge=1, description="Steps of the optimizer.")
     frames_per_step: int = Field(112, ge=1, description="Frames in a step, all clips together.")
     clip_frames: tuple[int, ...] = Field(
@@ -61,6 +66,8 @@ def pretrain_oracle(
     _check(config, library, vocabulary_of(held_out[1]).kinds, vocabulary.kinds)
     torch.manual_seed(derive_seed(config.seed, "oracle-weights"))
     net = OracleNet(vocabulary, config.width)
+    if config.start_from is not None:
+        net.load_state_dict(fitting_weights(Path(config.start_from), net), strict=False)
     optimizer = torch.optim.AdamW(
         net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
@@ -94,7 +101,8 @@ def pretrain_oracle(
     with average.applied_to(net):
         oracle = Oracle(net)
         accuracy = measure_oracle(oracle, *held_out)
-        facts: dict[str, Any] = {"training": config.model_dump(mode="json"), "held_out": accuracy}
+        settings = config.model_dump(mode="json", exclude={"start_from"})  # no path of one machine
+        facts: dict[str, Any] = {"training": settings, "held_out": accuracy}
         oracle.save(output / "oracle", **facts)
     metrics.append(config.steps, accuracy)
     return accuracy
