@@ -53,7 +53,7 @@ class OracleOutput:
 
 
 class OracleNet(nn.Module):
-    """A small convolutional network; about 0.7 million parameters."""
+    """A small convolutional network; about 0.8 million parameters."""
 
     def __init__(self, vocabulary: Vocabulary, width: int = 128) -> None:
         super().__init__()
