@@ -130,4 +130,4 @@ def test_noise_hides_figures(oracle, stories, tells):
 
         return mean_score(oracle, stories, accuracy.figure_accuracy, damage)
 
-    assert falling([noisy(0), noisy(60), noisy(160)])
+    assert falling([noisy(0), noisy(160), noisy(240)])
