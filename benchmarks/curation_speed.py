@@ -143,7 +143,7 @@ def ray_overhead(scratch: Path, most: int) -> dict[str, float]:
 
     from fw_model.schema import ANALYZED_VIDEOS
     from pipelines.ledger import Ledger
-    from pipelines.operators import PENDING_VIDEO, AnalyzeVideos, Provenance
+    from pipelines.operators import AnalyzeVideos, Provenance
     from pipelines.storage import Store
 
     clip = scratch / "short.mp4"
@@ -173,7 +173,6 @@ def ray_overhead(scratch: Path, most: int) -> dict[str, float]:
         spent = ledger.read(ledger.entries(()))
         return wall_s, sum(row["analyze_s"] for row in spent)
 
-    assert PENDING_VIDEO.names == ["source_id", "uri", "size_bytes", "modified", "attempts"]
     few, many = most // 4, most
     (few_wall, few_work), (many_wall, many_work) = run(few), run(many)
     ray.shutdown()

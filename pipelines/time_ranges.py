@@ -88,7 +88,8 @@ def split_video(
         check_promised(container, stream, seen, settings.decode)
         row |= {"num_packets": seen.num_packets, "status": "split"}
         if len(times) == seen.num_packets == len(set(times)) and starts:
-            ranges = _ranges(times, starts, usable_fps(row), settings.decode.range_s or 600.0)
+            assert settings.decode.range_s is not None  # else no video is split
+            ranges = _ranges(times, starts, usable_fps(row), settings.decode.range_s)
     return row, ranges
 
 
