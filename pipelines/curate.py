@@ -283,14 +283,22 @@ class _Curation:
         return max(1, min(wanted or int(self._cpus()), num_videos))
 
     def _children_of_long_videos(self) -> int:
-        """Return how many children watch a long video: no more than the cluster has CPUs for."""
-        fitting = int(self._cpus() / self.config.resources.analyze_cpus)
+        """Return how many children watch a long video: no more than one node has CPUs for."""
+        fitting = int(self._cpus_of_a_node() / self.config.resources.analyze_cpus)
         return max(2, min(self.config.resources.children_per_long_video, fitting))
 
     def _cpus_of(self, num_children: int) -> float:
-        """Return the CPUs that an actor of so many children reserves; it must fit."""
+        """Return the CPUs that an actor of so many children reserves; they are on one node, beside
+        the actor that embeds where there is but one."""
         share = self.config.resources
-        return min(share.analyze_cpus * num_children, max(1.0, self._cpus()) - share.embed_cpus)
+        free = self._cpus_of_a_node() - share.embed_cpus
+        return max(share.analyze_cpus, min(share.analyze_cpus * num_children, free))
+
+    @staticmethod
+    def _cpus_of_a_node() -> float:
+        """Return the CPUs of the largest node."""
+        nodes = ray.nodes() if ray.is_initialized() else []
+        return max([1.0, *(node["Resources"].get("CPU", 0.0) for node in nodes if node["Alive"])])
 
     @staticmethod
     def _cpus() -> float:

@@ -321,7 +321,8 @@ def code_version() -> str:
     """Return a hash of the code that decides rows, so that a changed program is visible."""
     digest = hashlib.sha256()
     folder = Path(__file__).parent
-    for name in ("analyze.py", "harvest.py", "sampling.py", "detectors"):
+    names = ("analyze", "harvest", "sampling", "shot_spans", "shot_tracker", "time_ranges")
+    for name in (*(f"{name}.py" for name in names), "detectors"):
         path = folder / name
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             digest.update(file.read_bytes())

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fw_model.errors import CheckpointError
-from fw_model.evaluation.oracle import Oracle
+from fw_model.evaluation.oracle import Oracle, fitting_weights
 from fw_model.evaluation.oracle_net import OracleNet
 from fw_model.training.oracle_data import draw_batch, spoiled, vocabulary_of
 from fw_model.training.oracle_pretraining import OraclePretrainConfig, pretrain_oracle
@@ -51,6 +51,16 @@ def test_a_missing_or_broken_oracle_is_one_sentence(tmp_path: Path):
     (tmp_path / "oracle.safetensors").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="no usable oracle"):
         Oracle.load(tmp_path)
+
+
+def test_an_oracle_gives_a_wider_one_the_weights_that_fit(tmp_path: Path):
+    old = OracleNet(VOCABULARY, width=16)
+    Oracle(old).save(tmp_path)
+    fitting = fitting_weights(tmp_path, OracleNet(VOCABULARY, width=24))
+    assert torch.equal(fitting["sharp.1.0.weight"], old.sharp[1][0].weight.half().float())
+    assert "maps.weight" not in fitting  # its width is another
+    with pytest.raises(CheckpointError, match="There is no oracle"):
+        fitting_weights(tmp_path / "nothing", old)
 
 
 def test_labels_follow_a_mirrored_clip(labelled):
