@@ -19,7 +19,7 @@ from fw_model.registry import resolve
 from pipelines.suite_importers import read_suite
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.prompts import shot_prompt
-from pipelines.toyfilms.render import render_shot
+from pipelines.toyfilms.render import render_shot, zoom_of
 from pipelines.toyfilms.story import FilmSpec, sample_film
 
 SUITES = {
@@ -125,6 +125,8 @@ def toy_truth(film: FilmSpec) -> StoryTruth:
                 figures=tuple(
                     FigureTruth(film.figures[role.figure].kind, role.action) for role in shot.roles
                 ),
+                camera=shot.camera,
+                zoom=zoom_of(shot.scale),
             )
         )
     return StoryTruth(film.seed, tuple(shots))

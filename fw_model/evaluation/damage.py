@@ -57,6 +57,18 @@ def jumping_borders(shots: Shots, pixels: int) -> list[FilmedShot]:
     return moved
 
 
+def moved_sideways(shots: Shots, story: StoryTruth, pixels: int) -> list[FilmedShot]:
+    """Move the pictures to the right, their edge drawn out, wherever a place is not new."""
+    border = ((0, 0), (0, 0), (pixels, 0), (0, 0))
+    moved = list(shots)
+    places = [shot.place_index for shot in story.shots]
+    for index, shot in enumerate(shots):
+        if places[index] in places[:index]:
+            wider = np.pad(shot.frames, border, mode="edge")
+            moved[index] = replace(shot, frames=wider[:, :, : wider.shape[2] - pixels])
+    return moved
+
+
 def flickering(shots: Shots, levels: int) -> list[FilmedShot]:
     """Darken every second frame by so many levels of 255."""
     flickers = []

@@ -14,6 +14,7 @@ import numpy as np
 
 from fw_model.evaluation import accuracy, continuity, copying, damage, drift, hue, retrieval
 from fw_model.evaluation.damage import Shots
+from fw_model.evaluation.landmarks import landmark_displacement
 from fw_model.evaluation.oracle import Oracle, ShotReading
 from fw_model.evaluation.truth import FilmedShot, Pixels, StoryTruth
 
@@ -108,6 +109,14 @@ CHECKS = (
         (0, 1, 2, 4, 8),
         lambda film, pixels: damage.jumping_borders(film.shots, int(pixels)),
         lambda filmed: continuity.border_jump_ratio(filmed.shots),
+        rises=True,
+    ),
+    Check(
+        "landmark_displacement",
+        "moved sideways, pixels",
+        (0, 2, 4, 8),
+        lambda film, pixels: damage.moved_sideways(film.shots, film.story, int(pixels)),
+        lambda filmed: landmark_displacement(filmed.shots, filmed.readings, filmed.film.story),
         rises=True,
     ),
     Check(

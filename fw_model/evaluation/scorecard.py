@@ -135,6 +135,7 @@ def _details(stories: StoryScores) -> dict[str, Any]:
         "num_hue_comparisons": len(hue_errors),
         "light_accuracy": _mean([d.get("light_accuracy") for d in details]),
         "flicker": _mean([d.get("flicker") for d in details]),
+        "landmark_displacement": _mean([d.get("landmark_displacement") for d in details]),
         "drift_ratio": _mean([d.get("drift_ratio") for d in details]),
         "characters_found": _mean([d.get("characters_found") for d in details]),
         "accuracy_by_chunk": [

@@ -18,6 +18,7 @@ from fw_model.evaluation.characters import (
     found_by_oracle,
 )
 from fw_model.evaluation.inception import InceptionJudge
+from fw_model.evaluation.landmarks import landmark_displacement
 from fw_model.evaluation.oracle import Oracle, ShotReading
 from fw_model.evaluation.truth import FilmedShot, Pixels, StoryTruth
 
@@ -127,6 +128,7 @@ def _oracle_details(
     by_chunk = drift.accuracy_by_chunk(shots, readings, story)
     return {
         "light_accuracy": accuracy.light_accuracy(readings, story),
+        "landmark_displacement": landmark_displacement(shots, readings, story),
         "flicker": continuity.flicker(shots, truth),
         "drift_ratio": drift.drift_ratio(by_chunk),
         "accuracy_by_chunk": by_chunk,

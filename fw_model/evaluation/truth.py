@@ -31,7 +31,7 @@ class ShotTruth:
     """What a shot must show. Shots with the same `place_index` share a place.
 
     Suites of words alone know the prompt, who is in it and which shots share a place; the other
-    fields are None there.
+    fields are None there. A camera is "still" or pans; `zoom` enlarges the place on screen.
     """
 
     prompt: str
@@ -40,6 +40,8 @@ class ShotTruth:
     light: str | None = None
     scale: str | None = None
     figures: tuple[FigureTruth, ...] = ()
+    camera: str | None = None
+    zoom: float = 1.0
 
 
 @dataclass(frozen=True)

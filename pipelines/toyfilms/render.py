@@ -139,6 +139,11 @@ class ShotRenderer:
             self._canvas.fill_fixed(points, scaled(part.colour, grey))
 
 
+def zoom_of(scale: str) -> float:
+    """Return how much a camera scale enlarges the place, about the middle of the frame."""
+    return _FRAMINGS[scale].zoom
+
+
 def render_shot(film: FilmSpec, index: int, *, width: int, height: int) -> np.ndarray:
     """Return the frames of one shot without its transitions, uint8 [F, H, W, 3]."""
     renderer = ShotRenderer(film, index, width=width, height=height)

@@ -29,10 +29,12 @@ def asked(
     place_index: int = 0,
     scale: str = "wide",
     action: str = "jump",
+    camera: str | None = None,
+    zoom: float = 1.0,
 ) -> ShotTruth:
     """Return what a shot must show."""
     figures = tuple(FigureTruth(kind, action) for kind in kinds)
-    return ShotTruth("a prompt", place, place_index, "day", scale, figures)
+    return ShotTruth("a prompt", place, place_index, "day", scale, figures, camera, zoom)
 
 
 def story(*shots: ShotTruth) -> StoryTruth:

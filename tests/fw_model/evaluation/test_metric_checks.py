@@ -19,6 +19,7 @@ MOST_ON_TRUTH = {
     "hue_error_deg": 12.0,
     "border_jump_ratio": 1.25,
     "flicker": 0.0,
+    "landmark_displacement": 0.02,
     "copy_paste": 1e-6,
 }
 
