@@ -104,7 +104,9 @@ def export(
 @app.command()
 def encode(
     curated: Annotated[str, typer.Argument(help="OUTPUT of `filmweaver curate`.")],
-    output: Annotated[Path, folder("Where the encoded dataset goes.")],
+    output: Annotated[
+        str, typer.Argument(help="Where the encoded dataset goes: a folder or a URI.")
+    ],
     profile: Profile = "tiny",
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -112,7 +114,7 @@ def encode(
 ) -> None:
     """Turn curated scenes into latents and embeddings for training."""
     if is_job_server(address):
-        words: list[str | Path] = ["encode", path_or_uri(curated), output]
+        words: list[str | Path] = ["encode", path_or_uri(curated), path_or_uri(output)]
         return submit(address, words, profile, config, overrides)
     settings = load(profile, config, overrides, address)
     from cluster.ray_start import ray_session
@@ -131,7 +133,7 @@ def encode(
 
 @app.command()
 def train(
-    dataset: Annotated[Path, folder("OUTPUT of `filmweaver encode`.")],
+    dataset: Annotated[str, typer.Argument(help="OUTPUT of `filmweaver encode`.")],
     output: Annotated[Path, folder("Checkpoints, metrics and the trained model.")],
     profile: Profile = "tiny",
     config: ConfigFile = None,
@@ -140,7 +142,7 @@ def train(
 ) -> None:
     """Fine-tune the model on an encoded dataset; the same OUTPUT again resumes."""
     if is_job_server(address):
-        return submit(address, ["train", dataset, output], profile, config, overrides)
+        return submit(address, ["train", path_or_uri(dataset), output], profile, config, overrides)
     settings = load(profile, config, overrides, address)
     from cluster.ray_start import ray_session
     from pipelines.train import run_train

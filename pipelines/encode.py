@@ -10,13 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from fw_model.config import StrictModel
@@ -76,9 +73,7 @@ class EncodeSummary:
 class EncodeVideos:
     """Ray actor: loads the frozen models once, then turns each batch of videos into a part."""
 
-    def __init__(
-        self, model: ModelConfig, config: EncodeConfig, output: Path, meta: EncodedMeta
-    ) -> None:
+    def __init__(self, model: ModelConfig, config: EncodeConfig, output: str) -> None:
         models = load_frozen_models(model)
         self._encode = BatchEncoder(models, frame_format(model, config, models), config)
         self._store = EncodedStore(output)
@@ -112,17 +107,15 @@ class BatchEncoder:
 
 
 def run_encode(
-    config: EncodeConfig, model: ModelConfig, curated: str | Path, output: Path
+    config: EncodeConfig, model: ModelConfig, curated: str | Path, output: str | Path
 ) -> EncodeSummary:
-    """Encode the captioned scenes of `curated`, a folder or a URI, into the folder `output`; the
-    same call again resumes."""
+    """Encode the captioned scenes of `curated` into `output`, each a folder or a URI; the same call
+    again resumes."""
     import ray
 
-    output = Path(output).absolute()
     videos = read_curated(curated)
     store = EncodedStore(output)
-    meta = encoded_meta(config, model)
-    store.open(meta)
+    store.open(encoded_meta(config, model))
     done = store.encoded()
     missing = [v for v in videos if done.get(v.video_id) != v.captions_hash]
     logger.info("encode: %d videos, %d to do", len(videos), len(missing))
@@ -130,7 +123,7 @@ def run_encode(
         rows = ray.data.from_items([{"video": video_to_json(v)} for v in missing])
         rows = rows.map_batches(  # 1:1, committed by the actor; what comes back is only counted
             EncodeVideos,
-            fn_constructor_args=(model, config, output, meta),
+            fn_constructor_args=(model, config, store.store.uri),
             batch_size=config.videos_per_part,
             compute=ray.data.ActorPoolStrategy(size=_num_actors(config, len(missing))),
             num_cpus=config.cpus_per_actor,
@@ -142,7 +135,7 @@ def run_encode(
             logger.info("encode: %d of %d videos", finished, len(missing))
     counts = store.publish({v.video_id: v.captions_hash for v in videos})
     summary = _summary(store, counts, len(missing))
-    _write_summary(output, summary)
+    _write_summary(store, summary)
     for failure in summary.failures:
         logger.warning("encode: failed: %s", failure)
     if summary.failed > len(summary.failures):
@@ -152,7 +145,7 @@ def run_encode(
         raise DataError(
             f"None of the {summary.videos} videos of {curated} gave a shot: {summary.empty} are "
             f"empty, {summary.failed} failed{first}; the others are in the detail column of "
-            f"{output / 'sources'}, and the same command tries them again."
+            f"{store.store.address('sources')}, and the same command tries them again."
         )
     return summary
 
@@ -249,11 +242,7 @@ def _num_actors(config: EncodeConfig, num_videos: int) -> int:
 
 
 def _summary(store: EncodedStore, counts: dict[str, int], tried_now: int) -> EncodeSummary:
-    rows = [
-        row
-        for file in sorted((store.folder / "sources").glob("*.parquet"))
-        for row in pq.read_table(file, columns=["uri", "status", "detail"]).to_pylist()
-    ]
+    rows = store.sources()
     statuses = [row["status"] for row in rows]
     failures = sorted(f"{row['uri']}: {row['detail']}" for row in rows if row["status"] == "failed")
     return EncodeSummary(
@@ -269,8 +258,6 @@ def _summary(store: EncodedStore, counts: dict[str, int], tried_now: int) -> Enc
     )
 
 
-def _write_summary(output: Path, summary: EncodeSummary) -> None:
-    temporary = output / ".summary.tmp"
-    temporary.write_text(json.dumps(asdict(summary), indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, output / "summary.json")
-    shutil.rmtree(output / ".unpacked", ignore_errors=True)  # of the tables before
+def _write_summary(store: EncodedStore, summary: EncodeSummary) -> None:
+    store.store.write("summary.json", json.dumps(asdict(summary), indent=1).encode() + b"\n")
+    store.store.delete_folder(".unpacked")  # of the tables before

@@ -1,171 +1,159 @@
-"""The encoded dataset on disk: parts that appear whole, then become files of the tables.
+"""The encoded dataset in a folder or a bucket: parts are written once, the meta file lists them.
 
-A batch of videos becomes a part, a folder of four Parquet files that is renamed into place. The
-sources table is the ledger: a video whose captions are the same is never encoded again, unless it
-failed. Nothing here holds more than a row group of latents in memory.
+A batch of videos becomes a part: a Parquet file in the folder of each table, under a name never
+used before, that of the sources last. What its sources file vouches for is done, and a video whose
+captions are the same is never encoded again, unless it failed. The meta file says which parts the
+dataset is made of; it is replaced in one step, so a reader sees what was published last, whatever
+a run does beside it or wherever it is killed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from fw_model.errors import DataError, StorageError
-from fw_model.training.dataset import META_FILE, SCHEMAS, EncodedMeta, read_meta
+from fw_model.errors import DataError
+from fw_model.training.dataset import META_FILE, SCHEMAS, EncodedMeta, parse_meta
 from pipelines.encoding import SOURCES
+from pipelines.storage import Store, local_copy
 
-TABLE_SCHEMAS = {"sources": SOURCES, **SCHEMAS}
-_PARTS = ".parts"
+TABLE_SCHEMAS = {**SCHEMAS, "sources": SOURCES}  # the ledger last: it vouches for the others
 _ROWS_PER_GROUP = 16  # latents are large: a reader should not load hundreds at once
 
 
 class EncodedStore:
-    """The output folder of an encoding run."""
+    """The output of an encoding run, a folder or a URI."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, uri: str | Path) -> None:
+        self.store = Store(str(uri))
 
     def open(self, meta: EncodedMeta) -> None:
         """Take the folder for rows of `meta`; DataError if it holds rows of another kind."""
-        path = self.folder / META_FILE
-        if path.is_file():
-            found = read_meta(self.folder).encode_hash
-            if found != meta.encode_hash:
-                raise DataError(
-                    f"{self.folder} was encoded with another model, other settings or an older "
-                    f"version ({found}, now {meta.encode_hash}); give another output folder or "
-                    "remove this one."
-                )
-        with _disk_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(meta.model_dump(), indent=1) + "\n", encoding="utf-8")
-            os.replace(temporary, path)
+        if not self.store.exists(META_FILE):
+            self._write_meta(meta)
+            return
+        found = self.meta().encode_hash
+        if found != meta.encode_hash:
+            raise DataError(
+                f"{self.store.uri} was encoded with another model, other settings or an older "
+                f"version ({found}, now {meta.encode_hash}); give another output folder or "
+                "remove this one."
+            )
+
+    def meta(self) -> EncodedMeta:
+        """Return the meta file as it stands; DataError if it is of no use."""
+        address = self.store.address(META_FILE)
+        return parse_meta(self.store.read(META_FILE), address)
 
     def encoded(self) -> dict[str, str]:
         """Return the captions hash of each video that is done; one that failed is not."""
-        files = [*self._files("sources"), *self._part_files("sources")]
-        rows = [row for file in files for row in _ledger_rows(file)]
+        rows = [row for part in self._parts() for row in self._ledger(part)]
         return {video: captions for video, captions, status in rows if status != "failed"}
 
-    def write_part(self, tables: Mapping[str, pa.Table]) -> None:
-        """Add the rows of a batch of videos; they appear all together."""
-        ids = "\n".join(sorted(tables["sources"]["video_id"].to_pylist()))
-        name = hashlib.sha256(ids.encode()).hexdigest()[:24]
-        parts = self.folder / _PARTS
-        with _disk_errors(self.folder):
-            parts.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(prefix=".tmp-", dir=parts))
-            try:
-                for table_name, table in tables.items():
-                    pq.write_table(
-                        table,
-                        partial / f"{table_name}.parquet",
-                        row_group_size=_ROWS_PER_GROUP,
-                        compression="zstd",
-                    )
-                shutil.rmtree(parts / name, ignore_errors=True)  # the same videos, encoded anew
-                os.replace(partial, parts / name)
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
+    def write_part(self, tables: Mapping[str, pa.Table]) -> str:
+        """Add the rows of a batch of videos and return the part's name, later than all before."""
+        part = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.parquet"
+        for name in TABLE_SCHEMAS:
+            self.store.write_table(f"{name}/{part}", tables[name], rows_per_group=_ROWS_PER_GROUP)
+        return part
 
     def publish(self, current: Mapping[str, str]) -> dict[str, int]:
-        """Move all parts into the tables and return how many rows each table has.
+        """Make the dataset out of all parts and return how many rows each table has.
 
         Videos that are not in `current` ({video_id: captions_hash}) are dropped. Doing it again,
         after it was cut short or not, changes nothing.
         """
-        with _disk_errors(self.folder):
-            for part in self._parts():
-                for name in (*SCHEMAS, "sources"):  # the ledger last: it vouches for the others
-                    if (part / f"{name}.parquet").is_file():
-                        (self.folder / name).mkdir(exist_ok=True)
-                        os.replace(
-                            part / f"{name}.parquet", self.folder / name / f"{part.name}.parquet"
-                        )
-            shutil.rmtree(self.folder / _PARTS, ignore_errors=True)
-            owners = self._owners(current)
-            for file in self._files("sources"):
-                self._drop_others(file.name, {v for v, owner in owners.items() if owner == file})
-            return {
-                name: sum(pq.read_metadata(file).num_rows for file in self._files(name))
-                for name in TABLE_SCHEMAS
-            }
+        kept: dict[str, set[str]] = {}
+        for video, part in self._owners(current).items():
+            kept.setdefault(part, set()).add(video)
+        files = sorted(self._only(part, videos) for part, videos in kept.items())
+        self._write_meta(self.meta().model_copy(update={"files": tuple(files)}))
+        for name in reversed(TABLE_SCHEMAS):
+            for key in self.store.keys(name, ".parquet"):
+                if key.removeprefix(f"{name}/") not in files:
+                    self.store.delete(key)
+        return {
+            name: sum(self.store.num_rows(f"{name}/{file}") for file in files)
+            for name in TABLE_SCHEMAS
+        }
 
-    def _owners(self, current: Mapping[str, str]) -> dict[str, Path]:
+    def sources(self) -> list[dict[str, str]]:
+        """Return address, status and detail of every video of the published dataset."""
+        columns = ["uri", "status", "detail"]
+        return [
+            row
+            for file in self.meta().files
+            for row in self.store.read_table(f"sources/{file}", columns).to_pylist()
+        ]
+
+    def _owners(self, current: Mapping[str, str]) -> dict[str, str]:
         """Return the one part that each current video is read from.
 
         A video that failed and was tried again stands in two: what succeeded wins, then the newer.
         """
         ranked = [
-            (status != "failed", file.stat().st_mtime_ns, file, video)
-            for file in self._files("sources")
-            for video, captions, status in _ledger_rows(file)
+            (status != "failed", part, video)
+            for part in self._parts()
+            for video, captions, status in self._ledger(part)
             if current.get(video) == captions
         ]
-        return {video: file for _, _, file, video in sorted(ranked)}
+        return {video: part for _, part, video in sorted(ranked)}
 
-    def _drop_others(self, part: str, videos: set[str]) -> None:
-        """Leave only the rows of `videos` in the four files of `part`."""
-        sources = self.folder / "sources" / part
-        if set(pq.read_table(sources, columns=["video_id"])["video_id"].to_pylist()) == videos:
-            return
-        if not videos:
-            for name in TABLE_SCHEMAS:
-                (self.folder / name / part).unlink(missing_ok=True)
-            return
-        shots = self.folder / "shots" / part
-        _filter_file(shots, "video_id", videos)
-        kept_shots = set(pq.read_table(shots, columns=["shot_id"])["shot_id"].to_pylist())
-        _filter_file(self.folder / "keyframes" / part, "shot_id", kept_shots)
-        _filter_file(sources, "video_id", videos)
+    def _only(self, part: str, videos: set[str]) -> str:
+        """Return a part with the rows of `videos` alone: `part` itself if it has no others."""
+        if {video for video, _, _ in self._ledger(part)} == videos:
+            return part
+        tables = {name: self.store.read_table(f"{name}/{part}") for name in TABLE_SCHEMAS}
+        for name in ("sources", "shots"):
+            tables[name] = _where(tables[name], "video_id", videos)
+        shots = set(tables["shots"]["shot_id"].to_pylist())
+        tables["keyframes"] = _where(tables["keyframes"], "shot_id", shots)
+        return self.write_part(tables)
 
-    def _files(self, name: str) -> list[Path]:
-        return sorted((self.folder / name).glob("[!.]*.parquet"))
+    def _parts(self) -> list[str]:
+        """Return the names of whole parts, the oldest first."""
+        return [k.removeprefix("sources/") for k in self.store.keys("sources", ".parquet")]
 
-    def _parts(self) -> list[Path]:
-        return sorted((self.folder / _PARTS).glob("[!.]*"))
+    def _ledger(self, part: str) -> list[tuple[str, str, str]]:
+        """Return id, captions hash and status of the videos of a part."""
+        columns = ["video_id", "captions_hash", "status"]
+        table = self.store.read_table(f"sources/{part}", columns)
+        return list(zip(*(table[c].to_pylist() for c in columns), strict=True))
 
-    def _part_files(self, name: str) -> list[Path]:
-        files = [part / f"{name}.parquet" for part in self._parts()]
-        return [file for file in files if file.is_file()]
-
-
-def _ledger_rows(file: Path) -> list[tuple[str, str, str]]:
-    """Return id, captions hash and status of the videos in a file of the sources table."""
-    table = pq.read_table(file, columns=["video_id", "captions_hash", "status"])
-    return list(zip(*(table[c].to_pylist() for c in table.column_names), strict=True))
+    def _write_meta(self, meta: EncodedMeta) -> None:
+        self.store.write(META_FILE, _as_bytes(meta))
 
 
-def _filter_file(file: Path, column: str, kept: set[str]) -> None:
-    """Rewrite a Parquet file with the rows whose `column` is in `kept`, a row group at a time."""
-    values = pa.array(sorted(kept), pa.string())
-    temporary = file.with_name(f".{file.name}-{os.getpid()}.tmp")
-    source = pq.ParquetFile(file)
-    with pq.ParquetWriter(temporary, source.schema_arrow, compression="zstd") as writer:
-        for number in range(source.num_row_groups):
-            group = source.read_row_group(number)
-            writer.write_table(group.filter(pc.is_in(group[column], value_set=values)))
-    os.replace(temporary, file)
+def local_dataset(uri: str | Path) -> Path:
+    """Return a folder of this machine with the published dataset: itself, or a copy of a bucket's.
+
+    Copies are kept in the temporary folder; parts never change, so only new ones are fetched.
+    """
+    if "://" not in str(uri):
+        return Path(uri)
+    remote = EncodedStore(uri)
+    meta = remote.meta()
+    name = hashlib.sha256(str(uri).encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / "filmweaver-encoded" / name
+    for key in (f"{table}/{file}" for table in SCHEMAS for file in meta.files):
+        if not (folder / key).is_file():
+            with local_copy(remote.store.address(key)) as path:
+                Store(str(folder)).write_file(key, Path(path))
+    Store(str(folder)).write(META_FILE, _as_bytes(meta))
+    return folder
 
 
-@contextlib.contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"Cannot write the encoded dataset to {folder}: {error.strerror or error}; free some "
-            "space or give another output, and run the same command to continue."
-        ) from error
+def _as_bytes(meta: EncodedMeta) -> bytes:
+    return json.dumps(meta.model_dump(), indent=1).encode() + b"\n"
+
+
+def _where(table: pa.Table, column: str, kept: set[str]) -> pa.Table:
+    return table.filter(pc.is_in(table[column], value_set=pa.array(sorted(kept), pa.string())))

@@ -132,10 +132,10 @@ class Store:
         except OSError as error:
             raise StorageError(f"Cannot {verb} {self.address(key)}: {_why(error)}.") from error
 
-    def write_table(self, key: str, table: pa.Table) -> int:
+    def write_table(self, key: str, table: pa.Table, *, rows_per_group: int | None = None) -> int:
         """Write a Parquet file and return its size in bytes."""
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
+        pq.write_table(table, sink, compression="zstd", row_group_size=rows_per_group)
         data = sink.getvalue()
         self.write(key, data)
         return len(data)
@@ -146,6 +146,16 @@ class Store:
             return self._try("read", key, lambda: self._parquet(key, columns))
         except pa.ArrowException as error:
             raise StorageError(f"Cannot read {self.address(key)}: {error}.") from error
+
+    def num_rows(self, key: str) -> int:
+        """Return how many rows a Parquet file has; only its footer is read."""
+        try:
+            return self._try("read", key, lambda: self._footer(key).num_rows)
+        except pa.ArrowException as error:
+            raise StorageError(f"Cannot read {self.address(key)}: {error}.") from error
+
+    def _footer(self, key: str) -> pq.FileMetaData:
+        return pq.read_metadata(self.path(key), filesystem=self._filesystem)
 
     def _parquet(self, key: str, columns: list[str] | None) -> pa.Table:
         return pq.read_table(self.path(key), columns=columns, filesystem=self._filesystem)

@@ -20,6 +20,7 @@ from fw_model.training.lock import only_training
 from fw_model.training.plan import TrainingPlan
 from fw_model.training.recipe import recipe
 from fw_model.training.run import CHECKPOINTS, EXPORT, train_here
+from pipelines.encoded_store import local_dataset
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,20 @@ class TrainJob:
 
     config: TrainingConfig
     model: ModelConfig
-    dataset: Path
+    dataset: str
     output: Path
 
 
-def run_train(config: TrainingConfig, model: ModelConfig, dataset: Path, output: Path) -> Path:
-    """Train and return the exported model folder, `output`/checkpoint."""
-    job = TrainJob(config, model, Path(dataset).absolute(), Path(output).absolute())
+def run_train(
+    config: TrainingConfig, model: ModelConfig, dataset: str | Path, output: Path
+) -> Path:
+    """Train on an encoded dataset, a folder or a URI, and return the exported model folder,
+    `output`/checkpoint.
+    """
+    whole = str(dataset) if "://" in str(dataset) else str(Path(dataset).absolute())
+    job = TrainJob(config, model, whole, Path(output).absolute())
     if config.num_workers == 0:
-        return train_here(config, model, job.dataset, job.output)
+        return train_here(config, model, local_dataset(job.dataset), job.output)
     with only_training(job.output):
         return _train_on_ray(job)
 
@@ -50,7 +56,9 @@ def _train_on_ray(job: TrainJob) -> Path:
     from pipelines.training_feed import committed_state, feed_options, plan_stream
     from pipelines.training_worker import train_worker
 
-    data = EncodedDataset(job.dataset)  # unpacked and checked here, before workers are started
+    data = EncodedDataset(
+        local_dataset(job.dataset)
+    )  # unpacked and checked here, before workers are started
     check_encoded_with(job.model, data.meta)
     plan = TrainingPlan(job.config, load_record(job.model).cache, data)
     config = job.config

@@ -27,6 +27,7 @@ from fw_model.training.dataset import EncodedDataset
 from fw_model.training.loop import LocalFeed
 from fw_model.training.plan import TrainingPlan
 from fw_model.training.run import CHECKPOINTS
+from pipelines.encoded_store import local_dataset
 
 if TYPE_CHECKING:
     from pipelines.train import TrainJob
@@ -89,7 +90,7 @@ class PackRows:
 
     def __init__(self, job: TrainJob, first_step: int) -> None:
         config = job.config
-        data = EncodedDataset(job.dataset)
+        data = EncodedDataset(local_dataset(job.dataset))
         cache = load_record(job.model).cache
         plan = TrainingPlan(config, cache, data)
         self._first_step = first_step

@@ -22,6 +22,7 @@ from fw_model.training.plan import TrainingPlan
 from fw_model.training.recipe import recipe
 from fw_model.training.run import EXPORT, METRICS_FILE
 from pipelines.deepspeed_engine import DeepSpeedEngine
+from pipelines.encoded_store import local_dataset
 from pipelines.training_feed import RayDataFeed
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def train_worker(told: dict[str, Any]) -> None:
     """Train as one of the ranks of `told["job"]`."""
     job: TrainJob = told["job"]
     config = job.config
-    data = EncodedDataset(job.dataset)
+    data = EncodedDataset(local_dataset(job.dataset))
     cache = load_record(job.model).cache
     plan = TrainingPlan(config, cache, data)
     model = build_training_model(config, job.model, data.meta)

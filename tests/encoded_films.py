@@ -95,6 +95,7 @@ def write_encoded(folder: Path, *, num_videos: int = 4, shots_per_video: int = 3
         max_text_tokens=MAX_TOKENS,
         text_width=TEXT_WIDTH,
         embedding_width=EMBEDDING_WIDTH,
+        files=("0.parquet", "1.parquet"),
         models={},
     )
     (folder / META_FILE).write_text(json.dumps(meta.model_dump()))

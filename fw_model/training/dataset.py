@@ -27,7 +27,7 @@ from pydantic import Field
 from fw_model.config import StrictModel, validate
 from fw_model.errors import ConfigError, DataError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 META_FILE = "meta.json"
 TABLES = ("shots", "keyframes", "texts")
 
@@ -82,6 +82,10 @@ class EncodedMeta(StrictModel):
     max_text_tokens: int = Field(ge=1, description="Tokens the text encoder pads to.")
     text_width: int = Field(ge=1, description="Width of a text token.")
     embedding_width: int = Field(ge=1, description="Width of a CLIP embedding.")
+    files: tuple[str, ...] = Field(
+        default=(),
+        description="Names of the Parquet files that count, alike in the folder of each table.",
+    )
     models: dict[str, str] = Field(description="Names of the model, text encoder and embedder.")
     parts: dict[str, str] = Field(
         default_factory=dict,
@@ -100,9 +104,15 @@ class EncodedDataset:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.meta = read_meta(self.folder)
-        shots = _MappedTable(self.folder, "shots", ("video_id", "index", "shot_id"))
-        keyframes = _MappedTable(self.folder, "keyframes", ("shot_id", "frame", "keyframe_id"))
-        texts = _MappedTable(self.folder, "texts", ("text_id",))
+        if not self.meta.files:
+            raise DataError(f"{self.folder} holds no encoded shot; run `filmweaver encode` first.")
+        shots = _MappedTable(
+            self.folder, "shots", self.meta.files, ("video_id", "index", "shot_id")
+        )
+        keyframes = _MappedTable(
+            self.folder, "keyframes", self.meta.files, ("shot_id", "frame", "keyframe_id")
+        )
+        texts = _MappedTable(self.folder, "texts", self.meta.files, ("text_id",))
         if shots.num_rows == 0:
             raise DataError(f"{self.folder} holds no encoded shot; run `filmweaver encode` first.")
         self._shot_blobs, self._keyframe_blobs, self._text_blobs = shots, keyframes, texts
@@ -154,9 +164,9 @@ class EncodedDataset:
 class _MappedTable:
     """One table, sorted by `order`; its binary column stays on disk and is mapped."""
 
-    def __init__(self, folder: Path, name: str, order: Sequence[str]) -> None:
+    def __init__(self, folder: Path, name: str, files: Sequence[str], order: Sequence[str]) -> None:
         self._where = folder / name
-        self._table = _map_table(folder, name)
+        self._table = _map_table(folder, name, files)
         keys = [(column, "ascending") for column in order]
         index_table = self._table.select(list(order))
         positions = pc.sort_indices(index_table, sort_keys=keys).to_numpy()
@@ -203,11 +213,12 @@ class _MappedTable:
             ) from error
 
 
-def _map_table(folder: Path, name: str) -> pa.Table:
+def _map_table(folder: Path, name: str, names: Sequence[str]) -> pa.Table:
     """Map the unpacked form of a table, unpacking its Parquet files first if need be."""
-    files = sorted((folder / name).glob("*.parquet"))
-    if not files:
-        raise DataError(f"{folder / name} holds no Parquet file; run `filmweaver encode` first.")
+    files = [folder / name / file for file in sorted(names)]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise DataError(f"{missing[0]} is not there; run `filmweaver encode` again.")
     stamp = hashlib.sha256()
     for file in files:
         stat = file.stat()
@@ -264,13 +275,22 @@ def read_meta(folder: Path) -> EncodedMeta:
             "and give its output folder."
         )
     try:
-        meta = validate(EncodedMeta, json.loads(path.read_text(encoding="utf-8")), str(path))
-    except (OSError, ValueError, RecursionError, ConfigError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise DataError(f"{path} cannot be read ({error}); encode the dataset again.") from error
+    return parse_meta(content, str(path))
+
+
+def parse_meta(content: bytes, address: str) -> EncodedMeta:
+    """Return the content of a meta file at `address`; DataError if it is of no use."""
+    try:
+        meta = validate(EncodedMeta, json.loads(content), address)
+    except (ValueError, RecursionError, ConfigError) as error:
+        raise DataError(f"{address} cannot be read ({error}); encode the dataset again.") from error
     if meta.format_version != FORMAT_VERSION:
         raise DataError(
-            f"{folder} has layout version {meta.format_version}, this program reads "
-            f"{FORMAT_VERSION}; encode it again."
+            f"{address} is of layout version {meta.format_version}, this program reads "
+            f"{FORMAT_VERSION}; encode the dataset again."
         )
     return meta
 

@@ -159,7 +159,6 @@ def test_encode_says_how_many_videos_failed(
 @pytest.mark.parametrize(
     "words",
     [
-        ["encode", "curated", "s3://films/encoded"],
         ["train", "encoded", "gs://films/model"],
         ["generate", "story.yaml", "--out", "s3://films/film.mp4"],
         ["evaluate", "s3://films/scores", "--address", "http://head:8265"],

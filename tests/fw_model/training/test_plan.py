@@ -8,7 +8,7 @@ import pytest
 from fw_model.cache.context import MODES
 from fw_model.errors import DataError
 from fw_model.training.config import ModeWeights, SamplingConfig, StageConfig
-from fw_model.training.dataset import EncodedDataset
+from fw_model.training.dataset import TABLES, EncodedDataset
 from fw_model.training.plan import TrainingPlan
 from tests.encoded_films import ALL_MODES, CACHE, small_training, write_encoded
 
@@ -114,8 +114,11 @@ def test_a_stage_that_the_data_cannot_serve_says_so(tmp_path: Path) -> None:
 def test_the_dataset_reads_the_same_whatever_file_its_rows_are_in(tmp_path: Path) -> None:
     one = EncodedDataset(write_encoded(tmp_path / "one"))
     two_folder = write_encoded(tmp_path / "two")
-    shots = two_folder / "shots"
-    (shots / "0.parquet").rename(shots / "z.parquet")
+    for table in TABLES:  # in the other order
+        first, second, spare = (two_folder / table / f"{n}.parquet" for n in ("0", "1", "spare"))
+        first.rename(spare)
+        second.rename(first)
+        spare.rename(second)
     two = EncodedDataset(two_folder)
     assert one.shot_ids == two.shot_ids
     assert one.fingerprint == two.fingerprint

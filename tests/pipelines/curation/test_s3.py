@@ -25,22 +25,9 @@ from pipelines.shot_tracker import AnalyzeSettings
 from pipelines.sources import Source, list_sources
 from pipelines.storage import Store, file_info, local_copy
 from pipelines.writer import publish, read_published, write_part
-from tests.pipelines.curation.bucket import object_store
 from tests.pipelines.curation.footage import write_film
 
 ROWS = pa.schema([("id", pa.string()), ("attempts", pa.int32())])
-
-
-@pytest.fixture
-def bucket(monkeypatch):
-    """An S3 server with an empty bucket `films`, and its address in the environment."""
-    with object_store("films", seed=7) as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(persistence, "FIRST_WAIT_S", 0.001)
-        locations._bucket.cache_clear()
-        yield server
-        locations._bucket.cache_clear()
 
 
 def put(bucket, key, data):

@@ -30,7 +30,7 @@ from pipelines.encode import (
     video_from_json,
     video_to_json,
 )
-from pipelines.encoded_store import EncodedStore
+from pipelines.encoded_store import TABLE_SCHEMAS, EncodedStore, local_dataset
 from pipelines.encoding import (
     FrameFormat,
     Models,
@@ -40,7 +40,7 @@ from pipelines.encoding import (
     encode_video,
     spans_of_scenes,
 )
-from pipelines.storage import filesystem
+from pipelines.storage import Store, filesystem
 
 FORM = FrameFormat(width=16, height=16, fps=12.0, max_frames=60, temporal_factor=4)
 
@@ -302,15 +302,62 @@ def test_the_dataset_says_which_vae_and_text_encoder_made_it(tmp_path: Path) -> 
     assert other.encode_hash != plain.encode_hash
 
 
-def test_a_part_that_was_cut_short_is_not_seen(film: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("missing", ["sources", "texts"])
+def test_a_part_that_was_cut_short_is_not_seen(missing: str, film: Path, tmp_path: Path) -> None:
+    """The sources are written last: without them nothing vouches for the rest."""
     store = EncodedStore(tmp_path)
     store.open(META)
     encode_into(store, spans(film, (0, 20)))
-    left_over = tmp_path / ".parts" / ".tmp-killed"
-    left_over.mkdir()
-    (left_over / "sources.parquet").write_bytes(b"half")
-    assert store.publish({"v": "c1"})["shots"] == 1
-    assert not (tmp_path / ".parts").exists()
+    encode_into(store, spans(film, (24, 48), video_id="w"))
+    newer = max((tmp_path / "sources").iterdir()).name
+    for table in ("sources", missing):
+        (tmp_path / table / newer).unlink(missing_ok=True)
+    assert store.encoded() == {"v": "c1"}
+    assert store.publish({"v": "c1", "w": "c1"})["shots"] == 1
+    assert [len(list((tmp_path / name).iterdir())) for name in TABLE_SCHEMAS] == [1, 1, 1, 1]
+
+
+def test_a_reader_sees_what_was_published_last(film: Path, tmp_path: Path) -> None:
+    store = EncodedStore(tmp_path)
+    store.open(META)
+    with pytest.raises(DataError, match="holds no encoded shot"):
+        EncodedDataset(tmp_path)
+    encode_into(store, spans(film, (0, 20)))
+    store.publish({"v": "c1"})
+    encode_into(store, spans(film, (24, 48), video_id="w"))  # a run beside it, not yet done
+    assert EncodedDataset(tmp_path).shot_ids == ["v-0"]
+    store.publish({"v": "c1", "w": "c1"})
+    assert EncodedDataset(tmp_path).shot_ids == ["v-0", "w-0"]
+
+
+def test_a_publishing_that_is_killed_leaves_the_dataset_of_before(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, current = EncodedStore(tmp_path), {"a": "c1", "b": "c1"}
+    store.open(META)
+    encode_into(store, spans(film, (0, 20), video_id="a"), spans(film, (24, 48), video_id="b"))
+    store.publish(current)
+    for stop in range(1, 20):  # at its first write, at its second, ...
+        calls = iter(range(stop))
+
+        def killed(*_: object, calls=calls, **__: object) -> None:
+            if next(calls, None) is None:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            for name in ("write", "delete"):
+                done = getattr(Store, name)
+                patch.setattr(Store, name, lambda *a, done=done: (killed(), done(*a))[1])
+            try:
+                store.publish({"b": "c1"})
+            except KeyboardInterrupt:
+                pass
+            else:
+                break
+        assert EncodedDataset(tmp_path).shot_ids in (["a-0", "b-0"], ["b-0"])
+    assert stop > 4
+    assert EncodedDataset(tmp_path).shot_ids == ["b-0"]
+    assert [len(list((tmp_path / name).iterdir())) for name in TABLE_SCHEMAS] == [1, 1, 1, 1]
 
 
 def test_a_folder_encoded_otherwise_is_refused(tmp_path: Path) -> None:
@@ -346,6 +393,25 @@ def test_units_of_work_survive_the_way_as_text_and_order_follows_frames(film: Pa
 def test_a_folder_that_was_not_curated_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no curated captions"):
         read_curated(tmp_path)
+
+
+def test_a_dataset_in_a_bucket_is_written_read_and_added_to(
+    bucket, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    bucket.share = 0.1  # of all requests are refused
+    store = EncodedStore("s3://films/encoded")
+    store.open(META)
+    encode_into(store, spans(film, (0, 20)))
+    assert store.publish({"v": "c1"})["shots"] == 1
+    first = EncodedDataset(local_dataset("s3://films/encoded"))
+    assert first.shot_ids == ["v-0"]
+    encode_into(store, spans(film, (24, 48), video_id="w"))
+    store.publish({"v": "c1", "w": "c1"})
+    second = EncodedDataset(local_dataset("s3://films/encoded"))
+    assert second.shot_ids == ["v-0", "w-0"]
+    assert (first.latents(0, 0, 3) == second.latents(0, 0, 3)).all()
+    assert bucket.num_refused > 0
 
 
 def test_row_groups_stay_small(film: Path, tmp_path: Path) -> None:
