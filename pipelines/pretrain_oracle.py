@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fw_model.errors import DataError
-from fw_model.training.oracle_data import LabelledFigure, LabelledLandmark, LabelledShot
+from fw_model.training.oracle_data import LabelledFigure, LabelledShot
 from fw_model.training.oracle_pretraining import pretrain_oracle
 from fw_model.training.shot_library import ShotLibrary, ShotSource, open_library
 from pipelines.pretrain import PretrainConfig
@@ -73,9 +73,5 @@ def _labelled(shot: dict[str, Any], start: int, end: int) -> LabelledShot:
                 boxes=np.asarray(figure["boxes"][start:end], np.float32),
             )
             for figure in shot["figures"]
-        ),
-        landmarks=tuple(
-            LabelledLandmark(mark["kind"], np.asarray(mark["xs"][start:end], np.float32))
-            for mark in shot["landmarks"]
         ),
     )

@@ -55,7 +55,6 @@ class ShotReading:
     trim_hue: Floats  # [F, K, 2]
     boxes: Floats  # [F, K, 4]
     actions: Floats  # [K, actions] probabilities
-    landmarks: Floats  # [F, M, columns] probabilities
 
     def place_in(self, start: int = 0, end: int | None = None) -> str:
         """Return the place seen in frames [start, end)."""
@@ -87,11 +86,6 @@ class ShotReading:
         """Return what the figure of `kind` does over the whole shot."""
         row = self.actions[self.vocabulary.kinds.index(kind)]
         return self.vocabulary.actions[int(row.argmax())]
-
-    def landmark_profile(self, kind: str) -> Floats:
-        """Return how likely a landmark of `kind` stands in each column of the frame: [columns]."""
-        profile: Floats = self.landmarks[:, self.vocabulary.landmarks.index(kind)].mean(0)
-        return profile
 
     def box_of(self, kind: str, frame: int) -> Box:
         """Return x0, y0, x1, y1 of the figure of `kind` in a frame, in fractions of the frame."""
@@ -155,7 +149,6 @@ class Oracle:
             trim_hue=joined("trim_hue").numpy(),
             boxes=joined("boxes").numpy(),
             actions=actions.numpy(),
-            landmarks=joined("landmarks").sigmoid().numpy(),
         )
 
 

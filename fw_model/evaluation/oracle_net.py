@@ -1,9 +1,9 @@
-"""The oracle's network: reads place, landmarks, light, scale and every figure off toy films.
+"""The oracle's network: reads place, light, scale and every figure off toy films.
 
 A map for each kind of figure says where it is; what lies under it says its hues and its box. What a
 figure does is read in the window that its boxes span: a closer look, frame by frame.
 
-B clips, F frames, K kinds of figure, M kinds of landmark, D features, H x W pixels.
+B clips, F frames, K kinds of figure, D features, H x W pixels.
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ from torch.nn import functional
 
 IMAGE_SIZE = 64
 MAP_SIZE = 8
-NUM_COLUMNS = 16  # of the frame, in which landmarks are sought
 _FINE, _FINE_POINTS = 64, 6  # channels of a layer that windows look at, and points across
 _SHARP, _SHARP_POINTS = 16, 8  # of a sharper one: a waving arm is few pixels
 _ACTION = 96
-_AROUND = 32  # channels in which landmarks are told apart
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,6 @@ class Vocabulary:
     lights: tuple[str, ...]
     scales: tuple[str, ...]
     actions: tuple[str, ...]
-    landmarks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -48,12 +45,11 @@ class OracleOutput:
     trim_hue: Tensor  # [B, F, K, 2]
     boxes: Tensor  # [B, F, K, 4] x0, y0, x1, y1 in fractions of the frame
     maps: Tensor  # [B, F, K, h, w] logits: is the figure in this cell?
-    landmarks: Tensor  # [B, F, M, columns] logits: does one stand in this column?
     action: Tensor  # [B, K, actions] logits over the whole clip
 
 
 class OracleNet(nn.Module):
-    """A small convolutional network; about 0.8 million parameters."""
+    """A small convolutional network; about 0.7 million parameters."""
 
     def __init__(self, vocabulary: Vocabulary, width: int = 128) -> None:
         super().__init__()
@@ -68,10 +64,6 @@ class OracleNet(nn.Module):
         self.sharp = nn.Sequential(nn.PixelUnshuffle(2), _conv(20, _SHARP))
         self.coarse = nn.Sequential(_conv(_FINE, width, stride=2), _conv(width, width))
         self.maps = nn.Conv2d(width, kinds, 1)
-        self.around = nn.Conv2d(width, _AROUND, 1)
-        self.landmarks = nn.Sequential(
-            _conv(_FINE + _AROUND, _AROUND), nn.Conv2d(_AROUND, len(vocabulary.landmarks), 1)
-        )
         self.scene = nn.Linear(
             2 * width, len(vocabulary.places) + len(vocabulary.lights) + len(vocabulary.scales)
         )
@@ -109,8 +101,6 @@ class OracleNet(nn.Module):
         figure = rearrange(figure, "(b f) k n -> b f k n", b=batch)
         evidence = rearrange(maps.flatten(2).logsumexp(-1), "(b f) k -> b f k", b=batch)
         boxes = figure[..., 5:9]
-        around = functional.interpolate(self.around(features), fine.shape[2:])
-        stands = self.landmarks(torch.cat([fine, around], dim=1))  # [BF, M, 2h, 2w]
         return OracleOutput(
             place=place,
             light=light,
@@ -120,7 +110,6 @@ class OracleNet(nn.Module):
             trim_hue=figure[..., 3:5],
             boxes=boxes,
             maps=rearrange(maps, "(b f) k h w -> b f k h w", b=batch),
-            landmarks=rearrange(stands.logsumexp(2), "(b f) m w -> b f m w", b=batch),
             action=self._actions(
                 fine, self.sharp(pictures), boxes.detach() if true_boxes is None else true_boxes
             ),

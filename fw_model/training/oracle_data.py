@@ -1,7 +1,6 @@
 """Clips of labelled shots for the oracle, spoiled the way generated films are spoiled.
 
-B clips, F frames, K kinds of figure, M kinds of landmark. Knows nothing of where films and labels
-come from.
+B clips, F frames, K kinds of figure. Knows nothing of where films and labels come from.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fw_model.evaluation.oracle_net import NUM_COLUMNS, Vocabulary
+from fw_model.evaluation.oracle_net import Vocabulary
 from fw_model.training.shot_library import ShotLibrary
 
 Pixels = NDArray[np.uint8]
@@ -36,14 +35,6 @@ class LabelledFigure:
 
 
 @dataclass(frozen=True)
-class LabelledLandmark:
-    """Something that stands in a place; xs [F] in fractions of the frame, outside where unseen."""
-
-    kind: str
-    xs: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
 class LabelledShot:
     """What is true of one shot of a library, in the same order."""
 
@@ -51,7 +42,6 @@ class LabelledShot:
     light: str
     scale: str
     figures: tuple[LabelledFigure, ...]
-    landmarks: tuple[LabelledLandmark, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +57,6 @@ class OracleBatch:
     body_hue: Tensor  # [B, K, 2] cosine, sine
     trim_hue: Tensor  # [B, K, 2]
     boxes: Tensor  # [B, F, K, 4]
-    landmarks: Tensor  # [B, F, M, columns] 0..1
 
 
 def vocabulary_of(shots: Sequence[LabelledShot]) -> Vocabulary:
@@ -79,7 +68,6 @@ def vocabulary_of(shots: Sequence[LabelledShot]) -> Vocabulary:
         lights=tuple(sorted({shot.light for shot in shots})),
         scales=tuple(sorted({shot.scale for shot in shots})),
         actions=tuple(sorted({figure.action for figure in figures})),
-        landmarks=tuple(sorted({mark.kind for shot in shots for mark in shot.landmarks})),
     )
 
 
@@ -106,7 +94,6 @@ def draw_batch(
                 [1 - truth["boxes"][..., 2], truth["boxes"][..., 1],
                  1 - truth["boxes"][..., 0], truth["boxes"][..., 3]], axis=-1,
             )  # fmt: skip
-            truth["landmarks"] = truth["landmarks"][..., ::-1].copy()
         clip = _without_some_figures(np.ascontiguousarray(clip), truth, rng)
         clips.append(spoiled(clip, rng))
         truths.append(truth)
@@ -165,25 +152,7 @@ def _truth_arrays(
         "body_hue": body,
         "trim_hue": trim,
         "boxes": boxes,
-        "landmarks": _landmark_columns(shot, vocabulary, start, num_frames),
     }
-
-
-def _landmark_columns(
-    shot: LabelledShot, vocabulary: Vocabulary, start: int, num_frames: int
-) -> NDArray[np.float32]:
-    """Return which columns of the frame landmarks stand in [F, M, columns].
-
-    A landmark between the middles of two columns counts for both, the more the nearer.
-    """
-    columns = np.zeros((num_frames, len(vocabulary.landmarks), NUM_COLUMNS), np.float32)
-    middles = np.arange(NUM_COLUMNS)
-    for mark in shot.landmarks:
-        xs = mark.xs[start : start + num_frames, None]  # [F, 1]
-        nearness = 1 - np.abs(xs * NUM_COLUMNS - 0.5 - middles)
-        own = columns[:, vocabulary.landmarks.index(mark.kind)]
-        np.maximum(own, nearness.clip(0, 1), out=own)
-    return columns
 
 
 def _without_some_figures(

@@ -17,7 +17,7 @@ from torch.nn import functional
 from fw_model.config import StrictModel
 from fw_model.diffusion.schedule import derive_seed
 from fw_model.errors import DataError
-from fw_model.evaluation.oracle import Oracle, ShotReading, fitting_weights, hue_gap_deg
+from fw_model.evaluation.oracle import Oracle, fitting_weights, hue_gap_deg
 from fw_model.evaluation.oracle_net import MAP_SIZE, OracleNet, OracleOutput, cell_centres
 from fw_model.training.oracle_data import LabelledShot, OracleBatch, draw_batch, vocabulary_of
 from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState
@@ -131,7 +131,6 @@ def oracle_losses(output: OracleOutput, batch: OracleBatch) -> dict[str, Tensor]
     )
     if num_frames < _FEWEST_FRAMES_OF_AN_ACTION:
         actions = actions.detach() * 0.0
-    landmarks = functional.binary_cross_entropy_with_logits(output.landmarks, batch.landmarks)
     parts = {
         "place": classes(output.place, batch.place),
         "light": classes(output.light, batch.light),
@@ -143,7 +142,6 @@ def oracle_losses(output: OracleOutput, batch: OracleBatch) -> dict[str, Tensor]
         "hue": of_present(hues),
         "box": of_present(boxes),
         "action": (actions * present.flatten()).sum() / count,
-        "landmarks": landmarks,
     }
     loss = (
         parts["place"]
@@ -155,7 +153,6 @@ def oracle_losses(output: OracleOutput, batch: OracleBatch) -> dict[str, Tensor]
         + 2.0 * parts["hue"]
         + 4.0 * parts["box"]
         + 1.5 * parts["action"]
-        + 40.0 * parts["landmarks"]  # most kinds stand in no column at all
     )
     return {"loss": loss, **parts}
 
@@ -197,7 +194,6 @@ def measure_oracle(
         name: [] for name in ("figures", "place", "light", "scale", "action")
     }
     hue_errors: list[float] = []
-    landmark_errors: list[float] = []
     for index, label in enumerate(labels):
         count = min(num_frames, library.shots[index].num_frames)
         reading = oracle.read(np.array(library.clip(index, 0, count)))
@@ -212,27 +208,11 @@ def measure_oracle(
                 found = seen[figure.kind]
                 hue_errors.append(hue_gap_deg(found.body_hue_deg, figure.body_hue_deg))
                 hue_errors.append(hue_gap_deg(found.trim_hue_deg, figure.trim_hue_deg))
-        landmark_errors += _landmark_errors(reading, label, count)
     accuracy = {f"{name}_accuracy": float(np.mean(claims)) for name, claims in rights.items()}
     if hue_errors:
         accuracy["hue_error_deg"] = float(np.mean(hue_errors))
         accuracy["hue_error_median_deg"] = float(np.median(hue_errors))
-    if landmark_errors:
-        accuracy["landmark_error"] = float(np.mean(landmark_errors))
     return {**{k: round(v, 4) for k, v in accuracy.items()}, "num_shots": float(len(labels))}
-
-
-def _landmark_errors(reading: ShotReading, label: LabelledShot, num_frames: int) -> list[float]:
-    """Return how far single landmarks are seen from where they stand, in frame widths."""
-    errors = []
-    kinds = [mark.kind for mark in label.landmarks]
-    for mark in label.landmarks:
-        x = float(mark.xs[:num_frames].mean())
-        if kinds.count(mark.kind) == 1 and 0.05 < x < 0.95:
-            profile = reading.landmark_profile(mark.kind)
-            middles = (np.arange(len(profile)) + 0.5) / len(profile)
-            errors.append(abs(float(profile @ middles / profile.sum()) - x))
-    return errors
 
 
 def _learning_rate(config: OraclePretrainConfig, step: int) -> float:

@@ -18,7 +18,6 @@ VOCABULARY = Vocabulary(
     lights=("day", "night"),
     scales=("close", "wide"),
     actions=("jump", "sit"),
-    landmarks=("tree",),
 )
 
 
@@ -66,7 +65,6 @@ def seen(
         trim_hue=_rows(vectors[:, 1], num_frames),
         boxes=_rows([[0.25, 0.25, 0.75, 0.75]] * 2, num_frames),
         actions=_rows(_one_of(VOCABULARY.actions, action), 2),
-        landmarks=_rows([[0.0] * 16], num_frames),
     )
 
 
