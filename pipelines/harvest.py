@@ -8,7 +8,7 @@ rest of a long shot. Memory is bounded whatever the length of the shot.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -30,11 +30,13 @@ Numbered = TypeVar("Numbered", bound=_Numbered)
 
 @dataclass(frozen=True)
 class Candidate:
-    """A frame that may become a keyframe: uint8 [h, w, 3]."""
+    """A frame that may become a keyframe. `picture()`, uint8 [h, w, 3], is drawn when it does: most
+    do not, and colours cost more than scaling.
+    """
 
     frame: int
     time_s: float
-    picture: Picture
+    picture: Callable[[], Picture]
 
 
 class KeyframeHarvest:

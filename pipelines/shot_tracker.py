@@ -12,8 +12,10 @@ import sys
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,6 +34,7 @@ from pipelines.sampling import GridSampler, Thumbnailer
 from pipelines.shot_spans import ShotSpan, ShotSpans
 
 DEFAULT_FPS = 25.0
+_WHOLE = range(sys.maxsize)
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class KeptPicture:
     width: int
     height: int
     fingerprint: bytes
-    text_area: float
+    text_area: float | None
+    """None where only another picture of the shot is asked for it."""
 
 
 @dataclass
@@ -113,7 +117,7 @@ class ShotTracker:
         sample_aspect_ratio: float,
         on_keyframe: Callable[[str, bytes], None],
         first: int = 0,
-        own: range = range(sys.maxsize),
+        own: range = _WHOLE,
     ) -> None:
         self.watched = Watched(first, pixel_format=pixel_format)
         self._own = own
@@ -148,10 +152,9 @@ class ShotTracker:
         planes = self._sampler.sample(frame)
         self._measure(planes[0])
         if self._harvest.wants(index):
-            picture = self._thumbnailer.picture(
-                frame, sample_aspect_ratio=self._sample_aspect_ratio, rotation=frame.rotation
-            )
-            self._harvest.offer(Candidate(index, time_s, picture))
+            small = self._thumbnailer.scaled(frame, sample_aspect_ratio=self._sample_aspect_ratio)
+            draw = partial(self._thumbnailer.upright, small, rotation=frame.rotation)
+            self._harvest.offer(Candidate(index, time_s, draw))
         self._note(self._detector.update(SmallFrame(index, time_s, planes)))
 
     def finish(self, *, is_end: bool = True) -> Watched:
@@ -166,10 +169,11 @@ class ShotTracker:
         if self._previous is None:
             self.watched.motion.append(0.0)
         else:
-            step = np.abs(luma.astype(np.int16) - self._previous)
-            self.watched.motion.append(float(step.mean()))
-        self.watched.luma.append(float(luma.mean()))
-        self.watched.contrast.append(float(luma.std()))
+            step = cv2.norm(luma, self._previous, cv2.NORM_L1)
+            self.watched.motion.append(step / luma.size)
+        mean, deviation = cv2.meanStdDev(luma)
+        self.watched.luma.append(float(mean[0, 0]))
+        self.watched.contrast.append(float(deviation[0, 0]))
         self._previous = luma
 
     def _note(self, transitions: Sequence[Transition]) -> None:
@@ -182,17 +186,20 @@ class ShotTracker:
         chosen = self._harvest.close(
             start_frame=span.content_start, end_frame=span.content_end, next_frame=span.next_start
         )
-        for candidate in chosen:
+        for place, candidate in enumerate(chosen):
             if candidate.frame not in self._own:
                 continue
-            jpeg = encode_jpeg(candidate.picture, self._settings.keyframes.jpeg_quality)
+            picture = candidate.picture()
+            jpeg = encode_jpeg(picture, self._settings.keyframes.jpeg_quality)
             sha256 = hashlib.sha256(jpeg).hexdigest()
             self._on_keyframe(sha256, jpeg)
-            height, width = candidate.picture.shape[:2]
+            height, width = picture.shape[:2]
+            # Text is read in a shot's middle picture; in a part of a video any may become that.
+            asked = place == len(chosen) // 2 or self._own != _WHOLE
             self.watched.pictures.append(
                 KeptPicture(
                     candidate.frame, candidate.time_s, sha256, width, height,
-                    fingerprint(candidate.picture), text_area(candidate.picture),
+                    fingerprint(picture), text_area(picture) if asked else None,
                 )
             )  # fmt: skip
 

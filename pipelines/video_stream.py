@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import av
@@ -37,6 +37,7 @@ class StreamSeen:
     first_s: float | None = None
     last_s: float = 0.0
     demux_error: str | None = None
+    ticks_s: dict[int, float] = field(default_factory=dict)  # of each stream: its unit of time
 
 
 def first_video(container: Any) -> Any:
@@ -101,10 +102,13 @@ def iter_frames(container: Any, stream: Any, seen: StreamSeen) -> Iterator[Any]:
 
 def note_time(packet: Any, seen: StreamSeen) -> None:
     """Widen the span of time that the packets cover."""
-    if packet.dts is None or packet.time_base is None:
+    tick_s = seen.ticks_s.get(packet.stream.index)
+    if tick_s is None:  # a fraction is slow to make, and a stream has but one
+        tick_s = seen.ticks_s[packet.stream.index] = float(packet.time_base or 0)
+    if packet.dts is None or not tick_s:
         return
-    start_s = float(packet.dts * packet.time_base)
-    end_s = start_s + float((packet.duration or 0) * packet.time_base)
+    start_s = packet.dts * tick_s
+    end_s = start_s + (packet.duration or 0) * tick_s
     seen.first_s = start_s if seen.first_s is None else min(seen.first_s, start_s)
     seen.last_s = max(seen.last_s, end_s)
 

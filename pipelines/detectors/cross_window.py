@@ -41,9 +41,10 @@ class FrameSignature:
 
 def sign(frame: SmallFrame) -> FrameSignature:
     """Reduce a frame to what frames are compared by."""
-    luma = cv2.GaussianBlur(frame.planes[0], (0, 0), 1.0).astype(np.float32)
-    centred = (luma - luma.mean()).ravel()
-    variance = float(centred @ centred) / centred.size
+    luma = cv2.GaussianBlur(frame.planes[0], (0, 0), 1.0)
+    mean, deviation = cv2.meanStdDev(luma)
+    centred = luma.ravel() - np.float32(mean[0, 0])
+    variance = float(deviation[0, 0]) ** 2
     structure = np.empty(centred.size + 1, np.float32)
     structure[:-1] = centred / np.sqrt((variance + VARIANCE_FLOOR) * centred.size)
     structure[-1] = np.sqrt(VARIANCE_FLOOR / (variance + VARIANCE_FLOOR))
@@ -51,13 +52,12 @@ def sign(frame: SmallFrame) -> FrameSignature:
 
 
 def _histogram(planes: NDArray[np.uint8]) -> Floats:
-    size = planes[0].size
-    parts = [
-        np.bincount((planes[0] >> 5).ravel(), minlength=LUMA_BINS),
-        np.bincount((planes[1] >> 4).ravel(), minlength=CHROMA_BINS),
-        np.bincount((planes[2] >> 4).ravel(), minlength=CHROMA_BINS),
+    bins = (LUMA_BINS, CHROMA_BINS, CHROMA_BINS)
+    counts = [
+        cv2.calcHist([plane], [0], None, [count], [0, 256])
+        for plane, count in zip(planes, bins, strict=True)
     ]
-    return (np.concatenate(parts) / (6.0 * size)).astype(np.float32)
+    return np.concatenate(counts).ravel() / np.float32(6.0 * planes[0].size)
 
 
 def structural_distances(left: list[FrameSignature], right: list[FrameSignature]) -> Floats:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -101,7 +102,7 @@ class GradualFinder:
     def update(self, frame: SmallFrame, cuts: list[Transition]) -> list[Transition]:
         """Take a frame and the cuts that a detector has just found."""
         luma = _thumbnail(frame.planes[0])
-        is_flat = float(luma.std()) < FLAT_STD
+        is_flat = float(cv2.meanStdDev(luma)[1][0, 0]) < FLAT_STD
         self._recent.append(_Thumbnail(frame.index, luma, is_flat))
         self._history.append(self._recent[-1])
         self._next_index = frame.index + 1
@@ -249,7 +250,8 @@ def _structure(first: Floats, last: Floats) -> float:
 
 
 def _thumbnail(luma: NDArray[np.uint8]) -> Floats:
-    halved = luma.reshape(GRID_HEIGHT // 2, 2, GRID_WIDTH // 2, 2).mean((1, 3), dtype=np.float32)
+    size = (GRID_WIDTH // 2, GRID_HEIGHT // 2)
+    halved = cv2.resize(luma.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     return halved.ravel()
 
 

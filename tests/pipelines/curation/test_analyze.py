@@ -203,7 +203,7 @@ def test_a_long_shot_keeps_few_candidates_and_spreads_its_keyframes():
     picture = shot(1, 1)[0]
     for frame in range(5000):
         if harvest.wants(frame):
-            harvest.offer(Candidate(frame, frame / FPS, picture))
+            harvest.offer(Candidate(frame, frame / FPS, lambda: picture))
     assert len(harvest._candidates) < 50
     chosen = harvest.close(start_frame=0, end_frame=5000, next_frame=5000)
     assert [round(c.frame / 5000, 1) for c in chosen] == [0.2, 0.5, 0.8]
@@ -216,6 +216,30 @@ def test_rotated_video_gives_upright_keyframes(tmp_path):
 
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0))
-    upright = Thumbnailer(512).picture(frame, sample_aspect_ratio=1.0, rotation=0)
-    turned = Thumbnailer(512).picture(frame, sample_aspect_ratio=1.0, rotation=90)
+    thumbnailer = Thumbnailer(512)
+    small = thumbnailer.scaled(frame, sample_aspect_ratio=1.0)
+    upright, turned = (thumbnailer.upright(small, rotation=degrees) for degrees in (0, 90))
     assert np.array_equal(turned, np.rot90(upright))
+
+
+@pytest.mark.parametrize(
+    "pixels", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p10le", "rgb24", "pal8", "gray", "nv12"]
+)
+def test_keyframes_of_any_pixel_format_look_as_if_drawn_at_once(pixels):
+    from pipelines.sampling import Thumbnailer
+
+    colours = np.zeros((90, 160, 3), np.uint8)
+    colours[:, :80], colours[40:, 80:] = (200, 40, 90), (20, 180, 60)
+    frame = av.VideoFrame.from_ndarray(colours, format="rgb24")
+    if pixels == "pal8":
+        indices = np.repeat((np.arange(90) // 45)[:, None], 160, axis=1).astype(np.uint8)
+        palette = np.zeros((256, 4), np.uint8)
+        palette[:2] = (255, 200, 40, 90), (255, 20, 180, 60)
+        frame = av.VideoFrame.from_ndarray((indices, palette), format="pal8")
+    elif pixels != "rgb24":
+        frame = frame.reformat(format=pixels)
+    thumbnailer = Thumbnailer(80)
+    small = thumbnailer.scaled(frame, sample_aspect_ratio=1.0)
+    whole = frame.reformat(width=80, height=45, format="rgb24", interpolation="BILINEAR")
+    difference = np.abs(thumbnailer.upright(small, rotation=0) - whole.to_ndarray().astype(int))
+    assert difference.mean() < 2.0
