@@ -43,7 +43,6 @@ _LANDMARKS = {
     "mountains": ("peak", "peak", "pine"),
     "room": ("window", "picture"),
 }
-LANDMARK_KINDS = tuple(sorted({kind for kinds in _LANDMARKS.values() for kind in kinds}))
 
 
 @dataclass(frozen=True)

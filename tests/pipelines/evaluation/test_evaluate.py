@@ -16,7 +16,6 @@ from pipelines.evaluate import run_evaluate
 from pipelines.toyfilms.story import (
     ACTIONS,
     FIGURE_KINDS,
-    LANDMARK_KINDS,
     LIGHTS,
     PLACE_KINDS,
     SCALES,
@@ -47,7 +46,7 @@ def model(tiny_path):
 @pytest.fixture(scope="module")
 def oracle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("oracle")
-    words = Vocabulary(FIGURE_KINDS, PLACE_KINDS, LIGHTS, SCALES, ACTIONS, LANDMARK_KINDS)
+    words = Vocabulary(FIGURE_KINDS, PLACE_KINDS, LIGHTS, SCALES, ACTIONS)
     Oracle(OracleNet(words, width=16)).save(folder, held_out={"place_accuracy": 0.2})
     return folder
 

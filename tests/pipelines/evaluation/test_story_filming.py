@@ -19,7 +19,6 @@ from pipelines.story_suites import toy_story
 from pipelines.toyfilms.story import (
     ACTIONS,
     FIGURE_KINDS,
-    LANDMARK_KINDS,
     LIGHTS,
     PLACE_KINDS,
     SCALES,
@@ -31,7 +30,7 @@ CONFIG = EvaluationConfig(seeds="3:5", shots_per_story=3, num_chunks=2, variants
 
 @pytest.fixture
 def filmer(tmp_path, monkeypatch):
-    words = Vocabulary(FIGURE_KINDS, PLACE_KINDS, LIGHTS, SCALES, ACTIONS, LANDMARK_KINDS)
+    words = Vocabulary(FIGURE_KINDS, PLACE_KINDS, LIGHTS, SCALES, ACTIONS)
     Oracle(OracleNet(words, width=16)).save(tmp_path / "oracle")
     monkeypatch.setattr(story_filming, "load_model", lambda config: small_film_model())
     return StoryFilmer(CONFIG, GenerationConfig(), tmp_path / "oracle", str(tmp_path / "out"))

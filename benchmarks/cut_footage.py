@@ -1,0 +1,179 @@
+"""Films that no detector was tuned on, whose cuts are known because this script makes them.
+
+    python benchmarks/cut_footage.py FOLDER OUT [--films N] [--seed N]
+    python benchmarks/cut_accuracy.py OUT
+
+FOLDER holds videos and GROUND_TRUTH.json (see cut_accuracy.py). Two kinds of film go to OUT:
+`joined_*`, stretches from inside FOLDER's judged shots, joined anew by cuts, dissolves, wipes and
+fades through black, with flashes and with screens inside the picture that cut by themselves; and
+`toy_*`, drawn films of `filmweaver toyfilms`. All are 480x270 and H.264.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from fw_model.media.video import Pixels, iter_frames, write_video
+from pipelines.toyfilms.config import ToyFilmsConfig
+from pipelines.toyfilms.render import iter_film
+from pipelines.toyfilms.story import FilmSpec, sample_film
+
+SIZE = (480, 270)
+FPS = 24
+SHOTS_A_FILM = 14
+GUARD = 12  # frames left out beside a judged boundary
+SHORTEST, LONGEST = 56, 96  # frames of a stretch
+FIRST_TOY_SEED = 5_000_000
+
+
+@dataclass
+class Film:
+    """Frames so far, and what is true of them; spans are [first, last]."""
+
+    frames: list[Pixels] = field(default_factory=list)
+    cuts: list[int] = field(default_factory=list)
+    gradual: list[tuple[int, int]] = field(default_factory=list)
+
+    def truth(self, fps: float) -> dict[str, Any]:
+        """Return what GROUND_TRUTH.json says of the film."""
+        return {
+            "frames": len(self.frames),
+            "fps": fps,
+            "cuts": self.cuts,
+            "gradual": self.gradual,
+        }
+
+
+def stretches(folder: Path) -> dict[str, list[Pixels]]:
+    """Return, for each judged video, its stretches [F, H, W, 3] that lie inside one shot each."""
+    truth = json.loads((folder / "GROUND_TRUTH.json").read_text(encoding="utf-8"))
+    found: dict[str, list[Pixels]] = {}
+    for name, judged in truth.items():
+        if name.startswith("_"):
+            continue
+        frames = np.stack(list(iter_frames(folder / name, size=SIZE)))
+        found[name] = [
+            frames[start : start + LONGEST].copy()
+            for first, last in _inside(judged, len(frames))
+            for start in range(first, last - SHORTEST, 2 * LONGEST)
+            if frames[start].std() > 10  # not black
+        ]
+    return {name: pieces for name, pieces in found.items() if pieces}
+
+
+def _inside(judged: Mapping[str, Any], num_frames: int) -> list[tuple[int, int]]:
+    """Return spans [first, last) that no boundary, gradual or ambiguous span comes near."""
+    bounds = [(0, 0), *((cut, cut) for cut in judged["cuts"]), (num_frames, num_frames)]
+    bounds += [tuple(span) for span in (*judged["gradual"], *judged.get("ambiguous", []))]
+    bounds = sorted(bounds)
+    spans = [
+        (left[1] + GUARD, right[0] - GUARD) for left, right in zip(bounds, bounds[1:], strict=False)
+    ]
+    return [(first, last) for first, last in spans if last - first >= SHORTEST]
+
+
+def joined(pieces: Mapping[str, Sequence[Pixels]], rng: np.random.Generator) -> Film:
+    """Join stretches of different videos; half of all joints are cuts."""
+    film, before = Film(), ""
+    for _ in range(SHOTS_A_FILM):
+        name = str(rng.choice([n for n in pieces if n != before]))
+        own = pieces[name][int(rng.integers(len(pieces[name])))]
+        shot = own[: int(rng.integers(SHORTEST, len(own) + 1))].copy()
+        other = pieces[before or name][0]
+        _spoil(shot, other, rng)
+        _join(film, shot, rng)
+        before = name
+    return film
+
+
+def _spoil(shot: Pixels, other: Pixels, rng: np.random.Generator) -> None:
+    """Put in what is no cut: a flash of two frames, or a screen whose programme changes."""
+    middle = len(shot) // 2
+    draw = rng.random()
+    if draw < 0.25:
+        shot[middle : middle + 2] = (0.25 * shot[middle : middle + 2] + 191).astype(np.uint8)
+    elif draw < 0.4:
+        height, width = SIZE[1] // 3, SIZE[0] // 3
+        programmes = (other[0], 255 - other[-1])
+        for number, frame in enumerate(shot):
+            frame[20 : 20 + height, 30 : 30 + width] = programmes[number >= middle][::3, ::3][
+                :height, :width
+            ]
+
+
+def _join(film: Film, shot: Pixels, rng: np.random.Generator) -> None:
+    start = len(film.frames)
+    draw = rng.random()
+    if not film.frames or draw < 0.5:
+        film.cuts += [start] if film.frames else []
+        film.frames += list(shot)
+        return
+    length = int(rng.integers(8, 25))
+    tail = np.stack(film.frames[-length:]).astype(np.float32)
+    head = shot[:length].astype(np.float32)
+    weight = ((np.arange(length) + 1) / (length + 1)).astype(np.float32)[:, None, None, None]
+    if draw < 0.75:
+        mixed = (1 - weight) * tail + weight * head
+    elif draw < 0.88:
+        mixed = np.where(np.arange(SIZE[0])[:, None] < weight * SIZE[0], head, tail)
+    else:
+        down, up = (1 - 2 * weight).clip(0), (2 * weight - 1).clip(0)
+        mixed = down * tail + up * head
+    film.gradual.append((start - length, start - 1))
+    film.frames[-length:] = list(mixed.round().astype(np.uint8))
+    film.frames += list(shot[length:])
+
+
+def drawn(spec: FilmSpec) -> Film:
+    """Draw a toy film; half of each transition lies on either side of the new shot's start."""
+    film = Film([frame for frame, _ in iter_film(spec, width=SIZE[0], height=SIZE[1])])
+    start = 0
+    for shot in spec.shots:
+        half = shot.transition_frames // 2
+        if start and half:
+            film.gradual.append((start - half, start + half - 1))
+        elif start:
+            film.cuts.append(start)
+        start += shot.num_frames
+    return film
+
+
+def main() -> None:
+    """Make the films and their truth."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="videos and GROUND_TRUTH.json")
+    parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument("--films", type=int, default=8, help="of each kind")
+    parser.add_argument("--seed", type=int, default=0, help="of what is joined")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    pieces = stretches(arguments.folder)
+    truth: dict[str, Any] = {}
+    for number in range(arguments.films):
+        film = joined(pieces, np.random.default_rng([arguments.seed, number]))
+        _write(arguments.out, f"joined_{number:02d}.mp4", film, FPS, truth)
+        spec = sample_film(FIRST_TOY_SEED + number, ToyFilmsConfig())
+        _write(arguments.out, f"toy_{number:02d}.mp4", drawn(spec), spec.fps, truth)
+    content = json.dumps(truth, indent=1) + "\n"
+    (arguments.out / "GROUND_TRUTH.json").write_text(content, encoding="utf-8")
+    cuts, gradual = (sum(len(t[k]) for t in truth.values()) for k in ("cuts", "gradual"))
+    print(f"{len(truth)} films, {cuts} cuts, {gradual} gradual transitions: {arguments.out}")
+
+
+def _write(out: Path, name: str, film: Film, fps: float, truth: dict[str, Any]) -> None:
+    write_video(out / name, np.stack(film.frames), fps=fps)
+    truth[name] = film.truth(fps)
+
+
+if __name__ == "__main__":
+    main()
