@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="videos and GROUND_TRUTH.json")
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--films", type=int, default=8, help="of each kind")
-    parser.add_argument("--seed", type=int, default=0, help="of what is joined")
+    parser.add_argument("--seed", type=int, default=0, help="of what is joined and drawn")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     pieces = stretches(arguments.folder)
@@ -162,7 +162,7 @@ def main() -> None:
     for number in range(arguments.films):
         film = joined(pieces, np.random.default_rng([arguments.seed, number]))
         _write(arguments.out, f"joined_{number:02d}.mp4", film, FPS, truth)
-        spec = sample_film(FIRST_TOY_SEED + number, ToyFilmsConfig())
+        spec = sample_film(FIRST_TOY_SEED + 1000 * arguments.seed + number, ToyFilmsConfig())
         _write(arguments.out, f"toy_{number:02d}.mp4", drawn(spec), spec.fps, truth)
     content = json.dumps(truth, indent=1) + "\n"
     (arguments.out / "GROUND_TRUTH.json").write_text(content, encoding="utf-8")

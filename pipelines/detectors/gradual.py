@@ -10,6 +10,7 @@ N: pixels of a thumbnail; M: frames between A and B that are looked at.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -31,6 +32,9 @@ MAX_RESIDUAL = 0.04  # share of the change that the blend leaves unexplained
 MAX_STEP = 0.2  # more weight than this in one frame is a cut or a flash
 # A camera that turns to something else switches pixels too, if less cleanly than a wipe.
 MAX_WIPE_RESIDUAL = 0.03
+# Where nearly every pixel switches once, for good, the pictures may move more beneath the wipe.
+MAX_CLEAN_WIPE_RESIDUAL = 0.045
+CLEAN = 0.9
 MIN_WIPE_STRUCTURE = 0.6
 MIN_WIPE_AREA = 0.7
 MAX_HASTE = 2.5  # fastest step of a transition, as a multiple of its mean step
@@ -38,13 +42,15 @@ FLAT_STD = 6.0
 JOIN_S = 0.6
 EDGE_S = 0.4  # a picture seen for no longer than this at the end of the file is no shot
 RETURN_STRUCTURE = 0.15  # two frames closer than this show the same view
-LOOK_EVERY = 4
+LOOK_EVERY = 2
 
 
 @dataclass(frozen=True)
 class _Thumbnail:
     index: int
     luma: Floats  # [N]
+    centred: Floats  # [N], its mean taken off
+    power: float  # sum of squares of `centred`
     is_flat: bool
 
 
@@ -52,11 +58,13 @@ class _Thumbnail:
 class Blend:
     """How well the frames between A and B are a blend of the two.
 
-    `weights` [M] is how much of B each frame holds; `residual` the unexplained share of change.
+    `weights` [M] is how much of B each frame holds; `residual` the unexplained share of change;
+    `clean`, of a wipe, the share of change in pixels that switch no more than once.
     """
 
     weights: Floats
     residual: float
+    clean: float = 1.0
 
 
 def fit_dissolve(first: Floats, last: Floats, between: Floats) -> Blend:
@@ -77,7 +85,9 @@ def fit_wipe(first: Floats, last: Floats, between: Floats) -> Blend:
     switched = to_last < to_first
     weights = (switched * change**2).sum(1) / energy  # [M]
     rest = np.minimum(to_first, to_last)
-    return Blend(weights.astype(np.float32), float(rest.sum(1).mean()) / energy)
+    once = (switched[1:] != switched[:-1]).sum(0) <= 1  # [N]
+    clean = float((once * change**2).sum()) / energy
+    return Blend(weights.astype(np.float32), float(rest.sum(1).mean()) / energy, clean)
 
 
 class GradualFinder:
@@ -101,9 +111,7 @@ class GradualFinder:
 
     def update(self, frame: SmallFrame, cuts: list[Transition]) -> list[Transition]:
         """Take a frame and the cuts that a detector has just found."""
-        luma = _thumbnail(frame.planes[0])
-        is_flat = float(cv2.meanStdDev(luma)[1][0, 0]) < FLAT_STD
-        self._recent.append(_Thumbnail(frame.index, luma, is_flat))
+        self._recent.append(_thumbnail(frame))
         self._history.append(self._recent[-1])
         self._next_index = frame.index + 1
         self._cuts += cuts
@@ -175,8 +183,8 @@ class GradualFinder:
         reach = self._lengths[-1]
         before = range(found.start_frame - reach, found.start_frame)
         after = range(found.end_frame, found.end_frame + reach)
-        left = [t.luma for t in self._history if t.index in before and not t.is_flat][::3]
-        right = [t.luma for t in self._history if t.index in after and not t.is_flat][::3]
+        left = [t for t in self._history if t.index in before and not t.is_flat][::3]
+        right = [t for t in self._history if t.index in after and not t.is_flat][::3]
         return any(_structure(a, b) < RETURN_STRUCTURE for a in left for b in right)
 
     def _at_start(self, found: Transition) -> Transition:
@@ -205,10 +213,12 @@ def _is_cut_inside(window: list[_Thumbnail], frame: int) -> bool:
 
 def _judge(window: list[_Thumbnail]) -> Transition | None:
     """Return the gradual transition that the frames of `window` are, None if they are none."""
+    structure = _structure(window[0], window[-1])
+    if structure < MIN_STRUCTURE:
+        return None
     first, last = window[0].luma, window[-1].luma
-    structure = _structure(first, last)
     area = float((np.abs(last - first) > SAME_LUMA).mean())
-    if structure < MIN_STRUCTURE or area < MIN_AREA:
+    if area < MIN_AREA:
         return None
     change = _median_block(last - first)
     if change < MIN_BLOCK_CHANGE:
@@ -219,7 +229,9 @@ def _judge(window: list[_Thumbnail]) -> Transition | None:
         blend = fit_wipe(first, last, between)
         if structure < MIN_WIPE_STRUCTURE or area < MIN_WIPE_AREA:
             return None
-        if blend.residual > MAX_WIPE_RESIDUAL:
+        if blend.residual > (
+            MAX_CLEAN_WIPE_RESIDUAL if blend.clean >= CLEAN else MAX_WIPE_RESIDUAL
+        ):
             return None
     inside = np.flatnonzero((blend.weights > 0.04) & (blend.weights < 0.96))
     if len(inside) < 3 or not _rises(blend.weights, len(inside)):
@@ -243,16 +255,20 @@ def _rises(weights: Floats, num_inside: int) -> bool:
     return bool(steps.min() > -0.06 and steps.max() < min(MAX_STEP, MAX_HASTE / num_inside))
 
 
-def _structure(first: Floats, last: Floats) -> float:
-    a, b = first - first.mean(), last - last.mean()
-    floor = 4.0 * a.size
-    return 1.0 - float((a @ b + floor) / np.sqrt((a @ a + floor) * (b @ b + floor)))
+def _structure(first: _Thumbnail, last: _Thumbnail) -> float:
+    floor = 4.0 * first.luma.size
+    power = (first.power + floor) * (last.power + floor)
+    return 1.0 - (float(first.centred @ last.centred) + floor) / math.sqrt(power)
 
 
-def _thumbnail(luma: NDArray[np.uint8]) -> Floats:
+def _thumbnail(frame: SmallFrame) -> _Thumbnail:
     size = (GRID_WIDTH // 2, GRID_HEIGHT // 2)
-    halved = cv2.resize(luma.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    return halved.ravel()
+    halved = cv2.resize(frame.planes[0].astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    mean, deviation = (float(value[0, 0]) for value in cv2.meanStdDev(halved))
+    luma = halved.ravel()
+    centred = luma - np.float32(mean)
+    power = deviation**2 * luma.size
+    return _Thumbnail(frame.index, luma, centred, power, is_flat=deviation < FLAT_STD)
 
 
 def _start(transition: Transition) -> int:
