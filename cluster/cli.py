@@ -21,6 +21,7 @@ from cluster.options import (
     Overrides,
     Profile,
     folder,
+    is_suite_file,
     load,
     local_path,
     path_or_uri,
@@ -104,9 +105,7 @@ def export(
 @app.command()
 def encode(
     curated: Annotated[str, typer.Argument(help="OUTPUT of `filmweaver curate`.")],
-    output: Annotated[
-        str, typer.Argument(help="Where the encoded dataset goes: a folder or a URI.")
-    ],
+    output: Annotated[str, typer.Argument(help="Where the dataset goes: a folder or a URI.")],
     profile: Profile = "tiny",
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -258,7 +257,7 @@ def evaluate(
     words += ["--checkpoint", checkpoint] if checkpoint else []
     chosen = list(overrides or [])
     chosen += [f"evaluation.seeds='{seeds}'"] if seeds else []
-    if suite and _is_suite_file(suite):
+    if suite and is_suite_file(suite):
         words += ["--suite", path_or_uri(suite)]
         chosen += ["evaluation.suite=file", f"evaluation.suite_path={json.dumps(suite)}"]
     elif suite:
@@ -281,11 +280,6 @@ def evaluate(
         scorecard = run_evaluate(evaluation, settings.model, settings.generation, output)
     out.print(table_text(scorecard), markup=False)
     out.print(f"Scorecard: {output / 'scorecard.json'}, with films: {output / 'scorecard.html'}")
-
-
-def _is_suite_file(suite: str) -> bool:
-    """Whether `suite` means a file; one that is lost but looks like one shall be named as such."""
-    return Path(suite).is_file() or Path(suite).suffix in (".json", ".txt")
 
 
 @app.command("write-scenes")

@@ -51,6 +51,11 @@ def path_or_uri(text: str) -> str | Path:
     return text if "://" in text else Path(text)
 
 
+def is_suite_file(suite: str) -> bool:
+    """Whether `suite` means a file; one that is lost but looks like one shall be named as such."""
+    return Path(suite).is_file() or Path(suite).suffix in (".json", ".txt")
+
+
 def load(
     profile: str, config: Path | None, overrides: list[str] | None, address: str | None
 ) -> FilmWeaverConfig:

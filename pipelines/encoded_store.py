@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from fw_model.errors import DataError
 from fw_model.training.dataset import META_FILE, SCHEMAS, EncodedMeta, parse_meta
@@ -60,7 +61,7 @@ class EncodedStore:
 
     def write_part(self, tables: Mapping[str, pa.Table]) -> str:
         """Add the rows of a batch of videos and return the part's name, later than all before."""
-        part = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.parquet"
+        part = _new_part_name()
         for name in TABLE_SCHEMAS:
             self.store.write_table(f"{name}/{part}", tables[name], rows_per_group=_ROWS_PER_GROUP)
         return part
@@ -71,11 +72,15 @@ class EncodedStore:
         Videos that are not in `current` ({video_id: captions_hash}) are dropped. Doing it again,
         after it was cut short or not, changes nothing.
         """
+        ledgers = {part: self._ledger(part) for part in self._parts()}
         kept: dict[str, set[str]] = {}
-        for video, part in self._owners(current).items():
+        for video, part in _owners(ledgers, current).items():
             kept.setdefault(part, set()).add(video)
-        files = sorted(self._only(part, videos) for part, videos in kept.items())
-        self._write_meta(self.meta().model_copy(update={"files": tuple(files)}))
+        files = {
+            part if {video for video, _, _ in ledgers[part]} == videos else self._only(part, videos)
+            for part, videos in kept.items()
+        }
+        self._write_meta(self.meta().model_copy(update={"files": tuple(sorted(files))}))
         for name in reversed(TABLE_SCHEMAS):
             for key in self.store.keys(name, ".parquet"):
                 if key.removeprefix(f"{name}/") not in files:
@@ -94,29 +99,22 @@ class EncodedStore:
             for row in self.store.read_table(f"sources/{file}", columns).to_pylist()
         ]
 
-    def _owners(self, current: Mapping[str, str]) -> dict[str, str]:
-        """Return the one part that each current video is read from.
-
-        A video that failed and was tried again stands in two: what succeeded wins, then the newer.
-        """
-        ranked = [
-            (status != "failed", part, video)
-            for part in self._parts()
-            for video, captions, status in self._ledger(part)
-            if current.get(video) == captions
-        ]
-        return {video: part for _, part, video in sorted(ranked)}
-
     def _only(self, part: str, videos: set[str]) -> str:
-        """Return a part with the rows of `videos` alone: `part` itself if it has no others."""
-        if {video for video, _, _ in self._ledger(part)} == videos:
-            return part
-        tables = {name: self.store.read_table(f"{name}/{part}") for name in TABLE_SCHEMAS}
-        for name in ("sources", "shots"):
-            tables[name] = _where(tables[name], "video_id", videos)
-        shots = set(tables["shots"]["shot_id"].to_pylist())
-        tables["keyframes"] = _where(tables["keyframes"], "shot_id", shots)
-        return self.write_part(tables)
+        """Write a part with the rows of `videos` alone, a row group in memory; return its name."""
+        shots = self.store.read_table(f"shots/{part}", ["shot_id", "video_id"])
+        shot_ids = set(_where(shots, "video_id", videos)["shot_id"].to_pylist())
+        wanted = {"shots": ("shot_id", shot_ids), "keyframes": ("shot_id", shot_ids),
+                  "texts": None, "sources": ("video_id", videos)}  # fmt: skip
+        own = _new_part_name()
+        for name in TABLE_SCHEMAS:
+            with (
+                local_copy(self.store.address(f"{name}/{part}")) as path,
+                tempfile.TemporaryDirectory() as scratch,
+            ):
+                filtered = Path(scratch) / own
+                _filter_file(path, filtered, wanted[name])
+                self.store.write_file(f"{name}/{own}", filtered)
+        return own
 
     def _parts(self) -> list[str]:
         """Return the names of whole parts, the oldest first."""
@@ -153,6 +151,38 @@ def local_dataset(uri: str | Path) -> Path:
 
 def _as_bytes(meta: EncodedMeta) -> bytes:
     return json.dumps(meta.model_dump(), indent=1).encode() + b"\n"
+
+
+def _new_part_name() -> str:
+    """Return a name never used before; later ones sort later."""
+    return f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.parquet"
+
+
+def _owners(
+    ledgers: Mapping[str, list[tuple[str, str, str]]], current: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the one part that each current video is read from.
+
+    A video that failed and was tried again stands in two: what succeeded wins, then the newer.
+    """
+    ranked = [
+        (status != "failed", part, video)
+        for part, rows in ledgers.items()
+        for video, captions, status in rows
+        if current.get(video) == captions
+    ]
+    return {video: part for _, part, video in sorted(ranked)}
+
+
+def _filter_file(source: str, target: Path, wanted: tuple[str, set[str]] | None) -> None:
+    """Copy a Parquet file's rows whose column holds a wanted value (None: all rows)."""
+    with (
+        pq.ParquetFile(source) as file,
+        pq.ParquetWriter(target, file.schema_arrow, compression="zstd") as writer,
+    ):
+        for number in range(file.num_row_groups):
+            group = file.read_row_group(number)
+            writer.write_table(_where(group, *wanted) if wanted else group)
 
 
 def _where(table: pa.Table, column: str, kept: set[str]) -> pa.Table:

@@ -32,9 +32,6 @@ MAX_RESIDUAL = 0.04  # share of the change that the blend leaves unexplained
 MAX_STEP = 0.2  # more weight than this in one frame is a cut or a flash
 # A camera that turns to something else switches pixels too, if less cleanly than a wipe.
 MAX_WIPE_RESIDUAL = 0.03
-# Where nearly every pixel switches once, for good, the pictures may move more beneath the wipe.
-MAX_CLEAN_WIPE_RESIDUAL = 0.045
-CLEAN = 0.9
 MIN_WIPE_STRUCTURE = 0.6
 MIN_WIPE_AREA = 0.7
 MAX_HASTE = 2.5  # fastest step of a transition, as a multiple of its mean step
@@ -42,7 +39,7 @@ FLAT_STD = 6.0
 JOIN_S = 0.6
 EDGE_S = 0.4  # a picture seen for no longer than this at the end of the file is no shot
 RETURN_STRUCTURE = 0.15  # two frames closer than this show the same view
-LOOK_EVERY = 2
+LOOK_EVERY = 4
 
 
 @dataclass(frozen=True)
@@ -58,13 +55,11 @@ class _Thumbnail:
 class Blend:
     """How well the frames between A and B are a blend of the two.
 
-    `weights` [M] is how much of B each frame holds; `residual` the unexplained share of change;
-    `clean`, of a wipe, the share of change in pixels that switch no more than once.
+    `weights` [M] is how much of B each frame holds; `residual` the unexplained share of change.
     """
 
     weights: Floats
     residual: float
-    clean: float = 1.0
 
 
 def fit_dissolve(first: Floats, last: Floats, between: Floats) -> Blend:
@@ -85,9 +80,7 @@ def fit_wipe(first: Floats, last: Floats, between: Floats) -> Blend:
     switched = to_last < to_first
     weights = (switched * change**2).sum(1) / energy  # [M]
     rest = np.minimum(to_first, to_last)
-    once = (switched[1:] != switched[:-1]).sum(0) <= 1  # [N]
-    clean = float((once * change**2).sum()) / energy
-    return Blend(weights.astype(np.float32), float(rest.sum(1).mean()) / energy, clean)
+    return Blend(weights.astype(np.float32), float(rest.sum(1).mean()) / energy)
 
 
 class GradualFinder:
@@ -229,9 +222,7 @@ def _judge(window: list[_Thumbnail]) -> Transition | None:
         blend = fit_wipe(first, last, between)
         if structure < MIN_WIPE_STRUCTURE or area < MIN_WIPE_AREA:
             return None
-        if blend.residual > (
-            MAX_CLEAN_WIPE_RESIDUAL if blend.clean >= CLEAN else MAX_WIPE_RESIDUAL
-        ):
+        if blend.residual > MAX_WIPE_RESIDUAL:
             return None
     inside = np.flatnonzero((blend.weights > 0.04) & (blend.weights < 0.96))
     if len(inside) < 3 or not _rises(blend.weights, len(inside)):

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from fw_model.evaluation import landmarks
 from fw_model.evaluation.landmarks import Backdrop, landmark_displacement, window_shifts
+from pipelines.toyfilms import places
 from tests.fw_model.evaluation.made_up import asked, filmed, seen, story
 
 STILL = {"camera": "still"}
@@ -33,6 +35,10 @@ def test_a_backdrop_moved_by_so_many_pixels_is_found_there(pixels):
     shifts = window_shifts(old, new)
     assert shifts
     assert np.median(shifts) == pytest.approx(pixels / 64)
+
+
+def test_a_camera_that_comes_nearer_turns_about_the_same_height_as_in_the_films():
+    assert landmarks._PIVOT_Y == places._PIVOT_Y
 
 
 def test_an_empty_backdrop_has_nothing_to_be_found_by():

@@ -5,8 +5,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from fw_model.model import ModelConfig
+from pipelines import curate as curate_module
 from pipelines.analyze import LONG, analyze_file
-from pipelines.curation_config import DecodeConfig, DetectorConfig, KeyframeConfig
+from pipelines.curation_config import CurationConfig, DecodeConfig, DetectorConfig, KeyframeConfig
 from pipelines.long_videos import analyze_in_ranges
 from pipelines.sandbox import DecodeSandbox
 from pipelines.shot_tracker import AnalyzeSettings
@@ -171,3 +173,19 @@ def test_curation_watches_long_videos_in_ranges(long_video, whole, tmp_path, ray
     ]
     again = curate(source, tmp_path / "out", decode=DecodeConfig(range_s=RANGE_S))
     assert again.videos_analyzed_now == 0
+
+
+@pytest.mark.parametrize(
+    ("nodes", "children"), [([1, 1, 1], 2), ([2, 2], 2), ([3, 1], 4), ([16, 4], 4), ([], 2)]
+)
+def test_the_actor_of_a_long_video_fits_on_one_node_beside_the_one_that_embeds(
+    nodes, children, tmp_path, monkeypatch
+):
+    alive = [{"Alive": True, "Resources": {"CPU": float(cpus)}} for cpus in nodes]
+    dead = {"Alive": False, "Resources": {"CPU": 64.0}}
+    monkeypatch.setattr(curate_module.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(curate_module.ray, "nodes", lambda: [*alive, dead])
+    config = CurationConfig(output=str(tmp_path / "out"))
+    run = curate_module._Curation(config, ModelConfig(device="cpu"), lambda *_: None)
+    assert run._children_of_long_videos() == children
+    assert run._cpus_of(children) + config.resources.embed_cpus <= max([1, *nodes])
