@@ -23,6 +23,7 @@ from pipelines.detectors.base import GRID_HEIGHT, GRID_WIDTH, SmallFrame, Transi
 Floats = NDArray[np.float32]
 
 LENGTHS_S = (0.4, 0.7, 1.2, 2.0)
+FADE_LENGTHS_S = (0.2, 0.3, 0.4, 0.7)  # of one half, into or out of an even picture
 MIN_STRUCTURE = 0.3  # 1 - correlation of A and B
 # A transition changes the whole picture; a figure that comes or goes changes a part of it.
 MIN_BLOCK_CHANGE = 20.0  # root mean square difference of A and B in the median of 3 x 4 blocks
@@ -30,6 +31,7 @@ MIN_AREA = 0.5  # share of pixels that differ by more than SAME_LUMA
 SAME_LUMA = 8.0
 MAX_RESIDUAL = 0.04  # share of the change that the blend leaves unexplained
 MAX_STEP = 0.2  # more weight than this in one frame is a cut or a flash
+MAX_FADE_STEP = 0.35  # two pictures cannot be mistaken for an even one's neighbours
 # A camera that turns to something else switches pixels too, if less cleanly than a wipe.
 MAX_WIPE_RESIDUAL = 0.03
 MIN_WIPE_STRUCTURE = 0.6
@@ -88,6 +90,7 @@ class GradualFinder:
 
     def __init__(self, *, fps: float) -> None:
         self._lengths = sorted({max(6, round(s * fps)) for s in LENGTHS_S})
+        self._fade_lengths = sorted({max(4, round(s * fps)) for s in FADE_LENGTHS_S})
         self._join_frames = round(JOIN_S * fps)
         self._edge_frames = round(EDGE_S * fps)
         longest = self._lengths[-1]
@@ -110,6 +113,7 @@ class GradualFinder:
         self._cuts += cuts
         if frame.index % LOOK_EVERY == 0:
             self._look_back()
+        self._look_for_fades()
         return self._release(frame.index - self.max_delay)
 
     def finish(self, cuts: list[Transition]) -> list[Transition]:
@@ -130,6 +134,20 @@ class GradualFinder:
             found = _judge(window)
             if found is not None:
                 self._add(found)
+
+    def _look_for_fades(self) -> None:
+        """Ask whether a fade ends in the first frame of an even picture, or began in its last."""
+        frames = list(self._recent)
+        for length in self._fade_lengths:
+            if len(frames) <= length:
+                return
+            window = frames[-length - 1 :]
+            fades_out = window[-1].is_flat and not window[-2].is_flat
+            fades_in = window[0].is_flat and not window[1].is_flat
+            if fades_out or fades_in:
+                found = _judge(window, max_step=MAX_FADE_STEP)
+                if found is not None:
+                    self._add(found)
 
     def _add(self, found: Transition) -> None:
         """Keep the best of those that overlap."""
@@ -204,10 +222,15 @@ def _is_cut_inside(window: list[_Thumbnail], frame: int) -> bool:
     return 0 < place < len(window) and not window[place - 1].is_flat
 
 
-def _judge(window: list[_Thumbnail]) -> Transition | None:
-    """Return the gradual transition that the frames of `window` are, None if they are none."""
+def _judge(window: list[_Thumbnail], *, max_step: float = MAX_STEP) -> Transition | None:
+    """Return the gradual transition that the frames of `window` are, None if they are none.
+
+    `max_step` is the most weight that may change from one frame to the next.
+    """
     structure = _structure(window[0], window[-1])
-    if structure < MIN_STRUCTURE:
+    # A picture that has all but faded is still like the one it was.
+    fades = window[0].is_flat != window[-1].is_flat
+    if structure < MIN_STRUCTURE and not fades:
         return None
     first, last = window[0].luma, window[-1].luma
     area = float((np.abs(last - first) > SAME_LUMA).mean())
@@ -225,7 +248,7 @@ def _judge(window: list[_Thumbnail]) -> Transition | None:
         if blend.residual > MAX_WIPE_RESIDUAL:
             return None
     inside = np.flatnonzero((blend.weights > 0.04) & (blend.weights < 0.96))
-    if len(inside) < 3 or not _rises(blend.weights, len(inside)):
+    if len(inside) < 3 or not _rises(blend.weights, len(inside), max_step):
         return None
     start, end = window[int(inside[0])].index, window[int(inside[-1])].index + 1
     # A part of a dissolve is a dissolve too: the larger change is the whole.
@@ -240,10 +263,10 @@ def _median_block(change: Floats) -> float:
     return float(np.sqrt(np.median(blocks)))
 
 
-def _rises(weights: Floats, num_inside: int) -> bool:
+def _rises(weights: Floats, num_inside: int, max_step: float) -> bool:
     """Tell whether weights go from 0 to 1 steadily: no way back, no jump, no sudden haste."""
     steps = np.diff(weights)
-    return bool(steps.min() > -0.06 and steps.max() < min(MAX_STEP, MAX_HASTE / num_inside))
+    return bool(steps.min() > -0.06 and steps.max() < min(max_step, MAX_HASTE / num_inside))
 
 
 def _structure(first: _Thumbnail, last: _Thumbnail) -> float:

@@ -89,6 +89,23 @@ def test_a_fade_through_black_is_one_gradual_transition():
     assert abs(found.start_frame - 40) <= 2 and abs(found.end_frame - 68) <= 2
 
 
+@pytest.mark.parametrize("num_frames", [3, 4, 5, 7, 10])
+@pytest.mark.parametrize("start", [40, 41, 42, 43])
+def test_a_short_fade_is_found_wherever_it_begins(start, num_frames):
+    first, last, black = scenery(1), scenery(2), np.zeros_like(scenery(1))
+    halves = [blend(first, black, num_frames), [black], blend(black, last, num_frames)]
+    (found,) = transitions(np.concatenate([[first] * start, *halves, [last] * 40]))
+    assert found.kind == "gradual"
+    assert abs(found.start_frame - start) <= 2
+    assert abs(found.end_frame - (start + 2 * num_frames + 1)) <= 2
+
+
+def test_a_light_that_goes_out_and_on_again_is_no_transition():
+    view, black = scenery(1), np.zeros_like(scenery(1))
+    frames = [[view] * 40, blend(view, black, 6), [black] * 3, blend(black, view, 6), [view] * 40]
+    assert transitions(np.concatenate(frames)) == []
+
+
 def test_a_fade_in_at_the_start_begins_with_the_file():
     black, picture = np.zeros_like(scenery(1)), scenery(1)
     frames = np.concatenate([[black] * 10, blend(black, picture, 12), [picture] * 60])
