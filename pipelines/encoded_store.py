@@ -9,6 +9,7 @@ a run does beside it or wherever it is killed.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import tempfile
@@ -133,7 +134,8 @@ class EncodedStore:
 def local_dataset(uri: str | Path) -> Path:
     """Return a folder of this machine with the published dataset: itself, or a copy of a bucket's.
 
-    Copies are kept in the temporary folder; parts never change, so only new ones are fetched.
+    Copies are kept in the temporary folder; parts never change, so only new ones are fetched, by
+    one process of a machine while the others wait. Old parts stay: a training may still read them.
     """
     if "://" not in str(uri):
         return Path(uri)
@@ -141,11 +143,14 @@ def local_dataset(uri: str | Path) -> Path:
     meta = remote.meta()
     name = hashlib.sha256(str(uri).encode()).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / "filmweaver-encoded" / name
-    for key in (f"{table}/{file}" for table in SCHEMAS for file in meta.files):
-        if not (folder / key).is_file():
-            with local_copy(remote.store.address(key)) as path:
-                Store(str(folder)).write_file(key, Path(path))
-    Store(str(folder)).write(META_FILE, _as_bytes(meta))
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".fetching.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # falls with the process, however it ends
+        for key in (f"{table}/{file}" for table in SCHEMAS for file in meta.files):
+            if not (folder / key).is_file():
+                with local_copy(remote.store.address(key)) as path:
+                    Store(str(folder)).write_file(key, Path(path))
+        Store(str(folder)).write(META_FILE, _as_bytes(meta))
     return folder
 
 

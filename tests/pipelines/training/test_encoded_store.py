@@ -1,6 +1,7 @@
 """The encoded dataset: committed once, resumed, cleaned, the same in a folder and in a bucket."""
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from fw_model.errors import DataError
-from fw_model.training.dataset import EncodedDataset
-from pipelines.encode import (
-    _summary,
-)
+from fw_model.training.dataset import SCHEMAS, EncodedDataset
+from pipelines import encoded_store
+from pipelines.encode import _summary
 from pipelines.encoded_store import TABLE_SCHEMAS, EncodedStore, local_dataset
-from pipelines.encoding import (
-    VideoSpans,
-)
+from pipelines.encoding import VideoSpans
 from pipelines.storage import Store
 from tests.pipelines.training.stand_ins import META, encode_into, failed, spans
 
@@ -174,6 +172,25 @@ def test_a_dataset_in_a_bucket_is_written_read_and_added_to(
     assert second.shot_ids == ["v-0", "w-0"]
     assert (first.latents(0, 0, 3) == second.latents(0, 0, 3)).all()
     assert bucket.num_refused > 0
+
+
+def test_workers_of_a_machine_fetch_each_part_once(
+    bucket, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    store = EncodedStore("s3://films/shared")
+    store.open(META)
+    encode_into(store, spans(film, (0, 20)))
+    store.publish({"v": "c1"})
+    fetched = []
+    copy = encoded_store.local_copy
+    monkeypatch.setattr(
+        encoded_store, "local_copy", lambda uri: (fetched.append(str(uri)), copy(uri))[1]
+    )
+    with ThreadPoolExecutor(4) as workers:
+        folders = set(workers.map(local_dataset, ["s3://films/shared"] * 4))
+    assert len(folders) == 1 and EncodedDataset(folders.pop()).shot_ids == ["v-0"]
+    assert len(fetched) == len(set(fetched)) == len(SCHEMAS)
 
 
 def test_row_groups_stay_small(film: Path, tmp_path: Path) -> None:
