@@ -30,6 +30,9 @@ class ToyFilmsConfig(StrictModel):
     two_figures_probability: float = Field(
         0.4, ge=0, le=1, description="Chance that a film has a second figure."
     )
+    always_together: bool = Field(
+        False, description="Show two figures in every scene of theirs, but for close shots."
+    )
     pan_probability: float = Field(0.2, ge=0, le=1, description="Chance that a camera pans.")
     dissolve_probability: float = Field(
         0.1, ge=0, le=1, description="Chance of a dissolve into a shot (doubled between scenes)."

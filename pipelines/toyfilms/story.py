@@ -149,7 +149,7 @@ def sample_film(seed: int, config: ToyFilmsConfig) -> FilmSpec:
 
     shots: list[ShotSpec] = []
     for scene, (place, length) in enumerate(zip(scene_places, scene_lengths, strict=True)):
-        cast = _sample_scene_cast(rng, len(figures))
+        cast = _sample_scene_cast(rng, len(figures), config.always_together)
         for number in range(length):
             before = shots[-1] if number > 0 else None
             shots.append(_sample_shot(rng, config, scene, place, cast, before, len(shots)))
@@ -234,10 +234,13 @@ def _sample_place(rng: np.random.Generator, kind: str) -> PlaceSpec:
     )
 
 
-def _sample_scene_cast(rng: np.random.Generator, num_figures: int) -> tuple[int, ...]:
+def _sample_scene_cast(
+    rng: np.random.Generator, num_figures: int, always_together: bool
+) -> tuple[int, ...]:
     if num_figures == 1:
         return (0,)
-    return ((0,), (1,), (0, 1), (0, 1))[int(rng.integers(4))]
+    cast = ((0,), (1,), (0, 1), (0, 1))[int(rng.integers(4))]
+    return (0, 1) if always_together else cast
 
 
 def _sample_shot(

@@ -82,6 +82,19 @@ def test_close_shots_show_one_figure_whose_action_can_be_seen():
                 assert shot.roles[0].action in CLOSE_ACTIONS
 
 
+def test_figures_that_are_always_together_part_only_near_the_camera():
+    alone, together = (
+        ToyFilmsConfig(two_figures_probability=1.0, always_together=always)
+        for always in (False, True)
+    )
+    for seed in range(20):
+        film, parted = sample_film(seed, together), sample_film(seed, alone)
+        assert (film.figures, film.places) == (parted.figures, parted.places)
+        wide = [shot for shot in film.shots if shot.scale == "wide"]
+        assert all(len(shot.roles) == 2 for shot in wide)
+    assert any(len(s.roles) == 1 for s in sample_film(0, alone).shots if s.scale == "wide")
+
+
 def test_transitions_fit_into_their_shots():
     for film in _FILMS:
         assert film.shots[0].transition_frames == 0
