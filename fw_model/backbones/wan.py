@@ -37,15 +37,15 @@ from fw_model.backbones.context_patch import (
     load_context_patch,
 )
 from fw_model.backbones.rope import rotary_table, token_positions
+from fw_model.backbones.wan_scratch import new_transformer
 from fw_model.cache.config import CacheConfig, Kernel
 from fw_model.cache.context import Segment
-from fw_model.errors import CheckpointError, ConfigError, InputError
+from fw_model.errors import CheckpointError, InputError
 from fw_model.weights import check_complete
 
 TextRuns = tuple[tuple[int, int, Tensor], ...]
 
 COORDINATE_CHANNELS = 2
-GATE_AT_START = 0.5
 
 
 @dataclass(frozen=True)
@@ -291,16 +291,7 @@ class WanBackbone(nn.Module):
         cls, architecture: dict[str, Any], cache: CacheConfig, seed: int
     ) -> WanBackbone:
         """Return a new transformer with Wan's own initialisation, the same for the same seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            try:
-                transformer = WanTransformer3DModel(**architecture)
-            except (TypeError, ValueError) as error:
-                raise ConfigError(
-                    f"model.backbone.scratch is no Wan transformer: {error}"
-                ) from error
-            _initialise(transformer)
-        return cls(transformer, cache)
+        return cls(new_transformer(architecture, seed), cache)
 
     # ---- on disk -----------------------------------------------------------------------------
 
@@ -355,22 +346,6 @@ def _normed(block: Any, hidden: Tensor, modulation: Tensor) -> Tensor:
         shift, scale = shift[:, None], scale[:, None]
     normed: Tensor = block.norm1(hidden.float()) * (1 + scale) + shift
     return normed.type_as(hidden)
-
-
-def _initialise(transformer: WanTransformer3DModel) -> None:
-    """Initialise as Wan does: Xavier, small embedders, an output that begins at zero."""
-    for name, module in transformer.named_modules():
-        if isinstance(module, nn.Linear):
-            if "text_embedder" in name or "time_embedder" in name:
-                nn.init.normal_(module.weight, std=0.02)
-            else:
-                nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    nn.init.xavier_uniform_(transformer.patch_embedding.weight.flatten(1))
-    nn.init.zeros_(transformer.proj_out.weight)
-    for block in transformer.blocks:  # open gates: a new small model must not wait for them
-        block.scale_shift_table.data[:, [2, 5]] = GATE_AT_START
 
 
 def _coordinates(latents: Tensor) -> Tensor:

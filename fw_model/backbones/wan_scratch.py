@@ -1,0 +1,44 @@
+"""How a Wan transformer begins that is trained from scratch. Knows nothing of caches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel
+from torch import nn
+
+from fw_model.errors import ConfigError
+
+GATE_AT_START = 0.5
+
+
+def new_transformer(architecture: dict[str, Any], seed: int) -> WanTransformer3DModel:
+    """Return a transformer with Wan's own initialisation, the same for the same seed.
+
+    Raises ConfigError where `architecture` is none that diffusers' class takes.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            transformer = WanTransformer3DModel(**architecture)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"model.backbone.scratch is no Wan transformer: {error}") from error
+        _initialise(transformer)
+    return transformer
+
+
+def _initialise(transformer: WanTransformer3DModel) -> None:
+    """Initialise as Wan does: Xavier, small embedders, an output that begins at zero."""
+    for name, module in transformer.named_modules():
+        if isinstance(module, nn.Linear):
+            if "text_embedder" in name or "time_embedder" in name:
+                nn.init.normal_(module.weight, std=0.02)
+            else:
+                nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    nn.init.xavier_uniform_(transformer.patch_embedding.weight.flatten(1))
+    nn.init.zeros_(transformer.proj_out.weight)
+    for block in transformer.blocks:  # open gates: a new small model must not wait for them
+        block.scale_shift_table.data[:, [2, 5]] = GATE_AT_START
