@@ -21,13 +21,18 @@ from fw_model.cache.context import (
     target_segment,
     temporal_segments,
 )
+from fw_model.diffusion.guidance import guided
 from fw_model.diffusion.objective import add_noise
-from fw_model.diffusion.sampler import Predict, guided
+from fw_model.diffusion.sampler import Predict
 from fw_model.diffusion.schedule import keyed_generator, sigma_of_step
+from fw_model.errors import ConfigError
 from fw_model.generation import ChunkRequest, GenerationConfig, HistoryChunk
 from fw_model.model import FilmModel
 
 TEXTS_KEPT = 256
+
+Run = Callable[[Segment, TextKV, tuple[int, ...]], Tensor]
+"""(target, keys and values of its text, layers to skip) -> velocity."""
 
 
 class Conditioner:
@@ -36,55 +41,79 @@ class Conditioner:
     def __init__(self, model: FilmModel, config: GenerationConfig) -> None:
         self._model = model
         self._config = config
+        chosen = config.skip_layer_guidance
+        self._skip_layer_guidance = model.record.skip_layer_guidance if chosen is None else chosen
+        _check_layers(self._skip_layer_guidance.layers, model.backbone.num_layers)
         self._texts: OrderedDict[str, Tensor] = OrderedDict()
         self._shot_context: tuple[str, ContextKV] | None = None
 
     def predictor(self, request: ChunkRequest, guidance_scale: float) -> Predict:
         """Return predict(latents [1, C, F, h, w], sigma [1]) -> guided velocity."""
         run = self._runner(request, *self._context(request))
-        prompts = [request.prompt]
-        if guidance_scale > 1.0:
-            prompts.append(request.negative_prompt or self._config.negative_prompt)
-        texts = [self._text(p) for p in prompts]
-        text_kvs: list[TextKV] = [{} for _ in texts]
-        pair_kv: TextKV = {}
+        text = self._text(request.prompt)
+        text_kv: TextKV = {}
+        pair = self._pair(request, run) if guidance_scale > 1.0 else None
         above = self._config.guidance_above
         above = self._model.record.guidance_above if above is None else above
+        skip = self._skip_layer_guidance
 
         def predict(latents: Tensor, sigma: Tensor) -> Tensor:
-            if len(texts) == 1 or float(sigma) < above:
-                return run(target_segment(latents, sigma, texts[0]), text_kvs[0])
-            if self._config.guidance == "two_pass":
-                both = [
-                    run(target_segment(latents, sigma, text), kv)
-                    for text, kv in zip(texts, text_kvs, strict=True)
-                ]
-                return guided(both[0], both[1], guidance_scale)
-            pair = target_segment(
-                latents.expand(2, *latents.shape[1:]), sigma.expand(2), torch.cat(texts)
-            )
-            conditional, unconditional = run(pair, pair_kv).chunk(2)
-            return guided(conditional, unconditional, guidance_scale)
+            target, level = target_segment(latents, sigma, text), float(sigma)
+            if pair is None or level < above:
+                velocity = conditional = run(target, text_kv, ())
+            else:
+                conditional, unconditional = pair(latents, sigma)
+                velocity = guided(conditional, unconditional, guidance_scale)
+            if skip.acts_at(level):
+                weaker = run(target, text_kv, skip.layers)
+                velocity = velocity + skip.scale * (conditional - weaker)
+            return velocity
 
         return predict
 
+    def _pair(
+        self, request: ChunkRequest, run: Run
+    ) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Return a call that predicts velocity with the prompt and with the negative prompt."""
+        negative = request.negative_prompt or self._config.negative_prompt
+        texts = [self._text(prompt) for prompt in (request.prompt, negative)]
+        kvs: list[TextKV] = [{}, {}]
+
+        def two_passes(latents: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+            first, second = (
+                run(target_segment(latents, sigma, text), kv, ())
+                for text, kv in zip(texts, kvs, strict=True)
+            )
+            return first, second
+
+        def one_batch(latents: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+            both = target_segment(
+                latents.expand(2, *latents.shape[1:]), sigma.expand(2), torch.cat(texts)
+            )
+            first, second = run(both, kvs[0], ()).chunk(2)
+            return first, second
+
+        return two_passes if self._config.guidance == "two_pass" else one_batch
+
     def _runner(
         self, request: ChunkRequest, keyframes: list[Segment], history: list[Segment]
-    ) -> Callable[[Segment, TextKV], Tensor]:
+    ) -> Run:
         """Return a call that predicts velocity, reusing context where that is exact."""
         backbone = self._model.backbone
         if not self._config.reuse_context or self._model.record.cache.visibility != "prefix":
 
-            def recompute(target: Segment, text_kv: TextKV) -> Tensor:
+            def recompute(target: Segment, text_kv: TextKV, skip: tuple[int, ...]) -> Tensor:
                 batch = target.latents.shape[0]
                 context = [_expanded(s, batch) for s in (*keyframes, *history)]
-                return backbone.forward([*context, target])
+                return backbone.forward([*context, target], skip_layers=skip)
 
             return recompute
         context = self._shot_kv(request, keyframes) if keyframes else None
         if history:
             context = backbone.encode_context(history, past=context)
-        return lambda target, text_kv: backbone.predict(target, context, text_kv)
+        return lambda target, text_kv, skip: backbone.predict(
+            target, context, text_kv, skip_layers=skip
+        )
 
     def _shot_kv(self, request: ChunkRequest, keyframes: list[Segment]) -> ContextKV:
         """Return the keyframes' keys and values: computed once a shot, reused by all its chunks."""
@@ -158,6 +187,15 @@ class Conditioner:
 def joined_history(history: Sequence[HistoryChunk]) -> Tensor | None:
     """Return all latents of the shot so far, [C, F, h, w]; None before its first chunk."""
     return torch.cat([chunk.latents for chunk in history], dim=1).float() if history else None
+
+
+def _check_layers(layers: tuple[int, ...], num_layers: int) -> None:
+    wrong = [layer for layer in layers if not 0 <= layer < num_layers]
+    if wrong:
+        raise ConfigError(
+            f"generation.skip_layer_guidance.layers names {wrong}, but the transformer has layers "
+            f"0 to {num_layers - 1}."
+        )
 
 
 def _expanded(segment: Segment, batch: int) -> Segment:

@@ -16,6 +16,7 @@ from torch import Tensor
 from fw_model.cache.context import Mode, mode_of
 from fw_model.cache.shot import DUPLICATE_COSINE, Keyframe, RetrievalConfig, ScoredKeyframe
 from fw_model.config import StrictModel
+from fw_model.diffusion.guidance import SkipLayerGuidance
 from fw_model.diffusion.sampler import SchedulerKind
 
 Pixels = NDArray[np.uint8]
@@ -43,6 +44,10 @@ class GenerationConfig(StrictModel):
         le=1,
         description="Noise level below which guidance is left out: what a shot shows is settled by "
         "then, and a step costs half. Default: what suits the model.",
+    )
+    skip_layer_guidance: SkipLayerGuidance | None = Field(
+        default=None,
+        description="Guidance away from what fewer layers predict; default: what suits the model.",
     )
     scheduler: SchedulerKind = Field(
         default="auto", description="auto: the model's saved scheduler; euler; unipc."

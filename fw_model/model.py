@@ -22,6 +22,7 @@ from fw_model.cache.augment import AugmentConfig
 from fw_model.cache.config import CacheConfig
 from fw_model.codecs.base import Codec
 from fw_model.config import StrictModel, validate
+from fw_model.diffusion.guidance import SkipLayerGuidance
 from fw_model.embedders.base import Embedder
 from fw_model.errors import CheckpointError, ConfigError
 from fw_model.fingerprint import fingerprint_folders
@@ -56,6 +57,9 @@ class ModelRecord(StrictModel):
     guidance_scale: float = Field(default=5.0, ge=0, description="Guidance that suits it.")
     guidance_above: float = Field(
         default=0.0, ge=0, le=1, description="Noise level below which it needs none."
+    )
+    skip_layer_guidance: SkipLayerGuidance = Field(
+        default=SkipLayerGuidance(), description="Guidance by fewer layers that suits it."
     )
 
 

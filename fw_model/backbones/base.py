@@ -68,9 +68,13 @@ class Backbone(Protocol):
     latent_channels: int
     text_width: int
     spatial_multiple: int
+    num_layers: int
 
-    def forward(self, segments: Sequence[Segment]) -> Tensor:
-        """Return the target's velocity [B, C, F, h, w], context and target in one pass."""
+    def forward(self, segments: Sequence[Segment], *, skip_layers: tuple[int, ...] = ()) -> Tensor:
+        """Return the target's velocity [B, C, F, h, w], context and target in one pass.
+
+        The target's tokens pass by `skip_layers`; context never does.
+        """
 
     def encode_context(
         self, segments: Sequence[Segment], past: ContextKV | None = None
@@ -82,10 +86,13 @@ class Backbone(Protocol):
         target: Segment,
         context: ContextKV | None,
         text_kv: TextKV | None = None,
+        *,
+        skip_layers: tuple[int, ...] = (),
     ) -> Tensor:
         """Return the target's velocity [B, C, F, h, w] with context already encoded.
 
-        `text_kv`, an empty dict at first, keeps the text's keys and values from step to step.
+        `text_kv`, an empty dict at first, keeps the text's keys and values from step to step. The
+        target's tokens pass by `skip_layers`.
         """
 
     def save(self, folder: Path, *, dtype: torch.dtype | None = None) -> None:

@@ -95,6 +95,7 @@ class WanBackbone(nn.Module):
             )
         self.text_width: int = config.text_dim
         self.spatial_multiple: int = self.patch[1]
+        self.num_layers = len(transformer.blocks)
         self.context_patch = inflated_patches(
             transformer.patch_embedding, (k for k in cache.kernels if k != self.patch)
         )
@@ -103,11 +104,16 @@ class WanBackbone(nn.Module):
 
     # ---- the three ways to run it ------------------------------------------------------------
 
-    def forward(self, segments: Sequence[Segment]) -> Tensor:
-        """Return the target's velocity [B, C, F, h, w]; `segments` is context, then the target."""
+    def forward(self, segments: Sequence[Segment], *, skip_layers: tuple[int, ...] = ()) -> Tensor:
+        """Return the target's velocity [B, C, F, h, w]; `segments` is context, then the target.
+
+        The target's tokens pass by `skip_layers`; context never does.
+        """
         _check_order(segments)
         packed = self._pack(segments, self._spans(segments))
-        return self._project(self._run(packed), packed.temb, segments[-1].latents)
+        num_context = packed.hidden.shape[1] - self._num_tokens(segments[-1])
+        hidden = self._run(packed, None, skip_layers, num_context)
+        return self._project(hidden, packed.temb, segments[-1].latents)
 
     def encode_context(
         self, segments: Sequence[Segment], past: ContextKV | None = None
@@ -137,15 +143,19 @@ class WanBackbone(nn.Module):
         target: Segment,
         context: ContextKV | None,
         text_kv: TextKV | None = None,
+        *,
+        skip_layers: tuple[int, ...] = (),
     ) -> Tensor:
         """Return the target's velocity [B, C, F, h, w] with context already encoded.
 
-        `text_kv`, an empty dict at first, keeps the text's keys and values from step to step.
+        `text_kv`, an empty dict at first, keeps the text's keys and values from step to step. The
+        target's tokens pass by `skip_layers`.
         """
         if context is not None and context.layers[0][0].shape[0] != target.latents.shape[0]:
             context = context.expand(target.latents.shape[0])
         packed = self._pack([target], self._spans([target]), context)
-        return self._project(self._run(packed, text_kv), packed.temb, target.latents)
+        hidden = self._run(packed, text_kv, skip_layers)
+        return self._project(hidden, packed.temb, target.latents)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -165,12 +175,24 @@ class WanBackbone(nn.Module):
         cos, sin = self._rotary_of(segments, hidden.device)
         return _Packed(hidden, temb, modulation, texts, cos, sin, spans, past)
 
-    def _run(self, packed: _Packed, text_kv: TextKV | None = None) -> Tensor:
-        """Return the last block's tokens [B, L, D]."""
+    def _run(
+        self,
+        packed: _Packed,
+        text_kv: TextKV | None = None,
+        skip_layers: tuple[int, ...] = (),
+        num_context: int = 0,
+    ) -> Tensor:
+        """Return the last block's tokens [B, L, D]; those after `num_context` skip some layers."""
         hidden = packed.hidden
         for layer, block in enumerate(self.transformer.blocks):
+            skipping = layer in skip_layers
+            if skipping and num_context == 0:
+                continue
             kv = None if text_kv is None else text_kv.setdefault(layer, {})
-            hidden = self._block(block, hidden, packed, packed.plan(layer), kv)
+            out = self._block(block, hidden, packed, packed.plan(layer), kv)
+            if skipping:
+                out = torch.cat([out[:, :num_context], hidden[:, num_context:]], dim=1)
+            hidden = out
         return hidden
 
     def _block(

@@ -71,8 +71,3 @@ def sample(
         if on_step is not None:
             on_step(index + 1, num_inference_steps)
     return latents
-
-
-def guided(conditional: Tensor, unconditional: Tensor, guidance_scale: float) -> Tensor:
-    """Return the classifier-free guided velocity (Ho and Salimans 2022)."""
-    return unconditional + guidance_scale * (conditional - unconditional)

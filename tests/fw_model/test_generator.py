@@ -7,14 +7,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
+from fw_model.cache.context import target_segment
 from fw_model.conditioning import Conditioner
-from fw_model.errors import InputError
+from fw_model.diffusion.guidance import SkipLayerGuidance
+from fw_model.diffusion.schedule import keyed_generator
+from fw_model.errors import ConfigError, InputError
 from fw_model.generation import ChunkRequest, GenerationConfig, HistoryChunk
 from fw_model.generator import Cancelled, StoryChunk, StoryGenerator
 from fw_model.model import FilmModel
 from fw_model.story import StoryFile
 from tests.fw_model.small_model import small_film_model
+
+SKIP = SkipLayerGuidance(scale=1.5, layers=(1,), above=0.3, below=0.8)
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +100,12 @@ def test_frames_chunk_by_chunk_equal_the_shot_decoded_at_once(
 def test_reused_context_equals_recomputed_context(
     model: FilmModel, film: list[StoryChunk], guidance_scale: float, guidance: str
 ) -> None:
+    config = GenerationConfig(guidance=guidance, skip_layer_guidance=SKIP)
+    without = config.model_copy(update={"reuse_context": False})
     for chunk in film:
         request = replace(chunk.request, guidance_scale=guidance_scale)
-        reused = StoryGenerator(model, GenerationConfig(guidance=guidance)).generate_chunk(request)
-        recomputed = StoryGenerator(
-            model, GenerationConfig(guidance=guidance, reuse_context=False)
-        ).generate_chunk(request)
+        reused = StoryGenerator(model, config).generate_chunk(request)
+        recomputed = StoryGenerator(model, without).generate_chunk(request)
         assert (reused.latents - recomputed.latents).abs().max() < 1e-5
 
 
@@ -118,6 +124,43 @@ def test_guidance_is_left_out_below_its_noise_level(
         torch.testing.assert_close(ending(latents, sigma), expected(latents, sigma))
     high = torch.tensor([0.9])
     assert not torch.allclose(always(latents, high), never(latents, high))
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
+def test_skip_layer_guidance_leads_away_from_fewer_layers_between_two_noise_levels(
+    model: FilmModel, film: list[StoryChunk], guidance_scale: float
+) -> None:
+    request = film[3].request
+    latents = torch.randn(1, *film[3].result.latents.shape, generator=keyed_generator(0, "skip"))
+    conditioner = Conditioner(model, GenerationConfig())
+    plain = conditioner.predictor(request, guidance_scale)
+    conditional = conditioner.predictor(request, 1.0)
+    skipping = Conditioner(model, GenerationConfig(skip_layer_guidance=SKIP))
+    sharpened = skipping.predictor(request, guidance_scale)
+    keyframes, history = conditioner._context(request)
+    for level in (0.9, 0.75, 0.5, 0.35, 0.2):
+        sigma = torch.tensor([level])
+        expected = plain(latents, sigma)
+        if 0.3 <= level <= 0.8:
+            target = target_segment(latents, sigma, conditioner._text(request.prompt))
+            weaker = model.backbone.forward([*keyframes, *history, target], skip_layers=(1,))
+            expected = expected + 1.5 * (conditional(latents, sigma) - weaker)
+        torch.testing.assert_close(sharpened(latents, sigma), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_layers_to_skip_must_be_there(model: FilmModel) -> None:
+    wrong = SkipLayerGuidance(scale=1, layers=(1, 2))
+    with pytest.raises(ConfigError, match=r"names \[2\], but the transformer has layers 0 to 1"):
+        Conditioner(model, GenerationConfig(skip_layer_guidance=wrong))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"scale": 1}, "layers"), ({"scale": 1, "layers": [0], "above": 0.5, "below": 0.5}, "less")],
+)
+def test_skip_layer_guidance_that_means_nothing_is_refused(settings: dict, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        SkipLayerGuidance(**settings)
 
 
 def test_full_visibility_generates_too() -> None:

@@ -107,6 +107,28 @@ def test_cached_context_equals_recomputed_context(
             assert (cached - recomputed).abs().max() < TOLERANCE
 
 
+@pytest.mark.parametrize("skipped", [(0,), (1,), (0, 1)])
+def test_only_the_targets_tokens_skip_layers(
+    backbone: WanBackbone, skipped: tuple[int, ...]
+) -> None:
+    context, target = make_context(2, 3), make_target()
+    with torch.no_grad():
+        recomputed = backbone([*context, target], skip_layers=skipped)
+        cached = backbone.predict(target, backbone.encode_context(context), skip_layers=skipped)
+        assert (cached - recomputed).abs().max() < TOLERANCE
+        assert (backbone([*context, target]) - recomputed).abs().max() > 100 * TOLERANCE
+
+
+def test_skipping_a_layer_is_a_transformer_without_it(backbone: WanBackbone) -> None:
+    stock = WanTransformer3DModel(**dict(backbone.transformer.config))
+    stock.load_state_dict(backbone.transformer.state_dict())
+    del stock.blocks[1]
+    target = make_target()
+    with torch.no_grad():
+        expected = stock(target.latents, target.sigma * 1000, target.text, return_dict=False)[0]
+        assert (backbone([target], skip_layers=(1,)) - expected).abs().max() < TOLERANCE
+
+
 def test_one_context_serves_a_batch_of_targets(backbone: WanBackbone) -> None:
     context, target = make_context(2, 3, batch=1), make_target(batch=2)
     with torch.no_grad():

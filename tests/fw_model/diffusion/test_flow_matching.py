@@ -8,13 +8,14 @@ import torch
 from diffusers import UniPCMultistepScheduler
 
 from fw_model.cache.augment import AugmentConfig, draw_context_sigma
+from fw_model.diffusion.guidance import guided
 from fw_model.diffusion.objective import (
     add_noise,
     predicted_latents,
     velocity_loss,
     velocity_target,
 )
-from fw_model.diffusion.sampler import Cancelled, guided, make_scheduler, sample
+from fw_model.diffusion.sampler import Cancelled, make_scheduler, sample
 from fw_model.diffusion.schedule import (
     keyed_generator,
     sample_sigma,
