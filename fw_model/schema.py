@@ -120,6 +120,7 @@ MEASURED_SHOT_FIELDS: list[pa.Field] = [
     pa.field("contrast", pa.float32()),  # mean spread of luma inside a frame, 0..255
     pa.field("text_area", pa.float32()),  # share of the middle keyframe that looks like text
     pa.field("fingerprint", pa.list_(pa.binary())),  # 256-bit difference hash of each keyframe
+    pa.field("colours", pa.list_(pa.float32())),  # unit row: how much of each colour it shows
     pa.field("keyframes", pa.list_(KEYFRAME)),
     pa.field("embedding", pa.list_(pa.float32())),  # unit mean of the keyframes' CLIP embeddings
 ]

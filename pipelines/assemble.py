@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fw_model.schema import MEASURED_SHOT_FIELDS, VIDEO_FIELDS, ShotReason
 from pipelines.curation_config import FilterConfig, SceneConfig
@@ -90,11 +91,23 @@ def shot_prints(videos: Iterable[Row], filters: FilterConfig) -> Iterable[ShotPr
 
 def _clustered(kept: list[Row], config: SceneConfig) -> list[Scene]:
     """Cluster the kept shots; one without an embedding is like no other."""
-    width = next((len(s["embedding"]) for s in kept if s["embedding"] is not None), 1)
-    blank = [0.0] * width
-    rows = [s["embedding"] if s["embedding"] is not None else blank for s in kept]
-    embeddings = np.asarray(rows, np.float32).reshape(len(kept), width)
-    return cluster_shots(embeddings, [duration_s(s) for s in kept], config)
+    weight = config.colour_weight
+    # One row for both: its product with another is the weighted mean of the two similarities.
+    rows = np.concatenate(
+        [
+            np.sqrt(1 - weight) * _matrix(kept, "embedding"),
+            np.sqrt(weight) * _matrix(kept, "colours"),
+        ],
+        axis=1,
+    ).astype(np.float32)
+    return cluster_shots(rows, [duration_s(s) for s in kept], config)
+
+
+def _matrix(shots: list[Row], name: str) -> NDArray[np.float32]:
+    """Return the rows of a column, zeros where a shot has none."""
+    width = next((len(s[name]) for s in shots if s[name] is not None), 1)
+    rows = [s[name] if s[name] is not None else [0.0] * width for s in shots]
+    return np.asarray(rows, np.float32).reshape(len(shots), width)
 
 
 def _scene_row(video: Row, members: list[Row], scene: Scene) -> dict[str, Any]:

@@ -70,8 +70,13 @@ class SceneConfig(StrictModel):
     """Which shots belong together."""
 
     similarity_threshold: float = Field(
-        0.75, ge=-1, le=1, description="Cosine that lets a shot join the open scene."
+        0.75, ge=-1, le=1, description="Similarity that lets a shot join the open scene."
     )
+    colour_weight: float = Field(
+        0.0, ge=0, le=1,
+        description="Weight of the overlap of colours in that similarity, beside CLIP's: helps a "
+        "CLIP that does not know the footage.",
+    )  # fmt: skip
     window: int = Field(6, ge=1, le=100, description="Shots of the open scene it is compared with.")
     max_shots: int = Field(32, ge=1, le=1000, description="Most shots in a scene.")
     max_duration_s: float = Field(180.0, gt=0, description="Longest scene, seconds.")

@@ -103,6 +103,18 @@ def fingerprint(picture: Picture) -> bytes:
     return np.packbits(small[:, 1:] > small[:, :-1]).tobytes()
 
 
+def colour_histogram(picture: Picture) -> NDArray[np.float32]:
+    """Return which colours a picture holds: a unit row [128], 8 hues x 4 saturations x 4 values.
+
+    It holds square roots of shares, so that a product of two is the overlap of their colours.
+    """
+    small = cv2.resize(picture, (64, 36), interpolation=cv2.INTER_AREA)
+    hsv = cv2.cvtColor(small, cv2.COLOR_RGB2HSV)
+    counts = cv2.calcHist([hsv], [0, 1, 2], None, [8, 4, 4], [0, 180, 0, 256, 0, 256]).ravel()
+    shares: NDArray[np.float32] = np.sqrt(counts / counts.sum(), dtype=np.float32)
+    return shares
+
+
 def text_area(picture: Picture) -> float:
     """Return the share of a picture that looks like lines of text, 0..1.
 

@@ -63,11 +63,11 @@ def write_report(output: str) -> str:
 
 
 def _rows(store: Store, name: str) -> Iterator[Row]:
-    """Yield the rows of a table without its embeddings and fingerprints, up to a bound."""
+    """Yield the rows of a table without its embeddings and the like, up to a bound."""
     count = 0
     for key in published_files(store, name):
         content = store.read_table(key)
-        kept = [c for c in content.column_names if c not in ("embedding", "fingerprint")]
+        kept = [c for c in content.column_names if c not in ("embedding", "fingerprint", "colours")]
         for row in content.select(kept).to_pylist():
             yield row
             count += 1

@@ -1,4 +1,4 @@
-"""Shots to scenes, by their embeddings alone.
+"""Shots to scenes, by their embeddings and colours alone.
 
 A shot joins the open scene if it is like *any* of that scene's last few shots, so a dialogue that
 cuts back and forth (A-B-A-B) stays one scene although A and B are unlike. Pure numpy: no shuffle,

@@ -24,6 +24,7 @@ from pipelines.detectors.base import SmallFrame, Transition, make_detector
 from pipelines.harvest import (
     Candidate,
     KeyframeHarvest,
+    colour_histogram,
     encode_jpeg,
     fingerprint,
     spread_evenly,
@@ -57,6 +58,7 @@ class KeptPicture:
     width: int
     height: int
     fingerprint: bytes
+    colours: NDArray[np.float32]
     text_area: float | None
     """None where only another picture of the shot is asked for it."""
 
@@ -199,7 +201,8 @@ class ShotTracker:
             self.watched.pictures.append(
                 KeptPicture(
                     candidate.frame, candidate.time_s, sha256, width, height,
-                    fingerprint(picture), text_area(picture) if asked else None,
+                    fingerprint(picture), colour_histogram(picture),
+                    text_area(picture) if asked else None,
                 )
             )  # fmt: skip
 
@@ -253,6 +256,7 @@ def _shot(
         "contrast": _mean(watched.contrast[content]),
         "text_area": middle.text_area if middle is not None else 0.0,
         "fingerprint": [picture.fingerprint for picture in pictures],
+        "colours": _unit_mean([picture.colours for picture in pictures]),
         "keyframes": [
             {
                 "frame": picture.frame,
@@ -266,6 +270,14 @@ def _shot(
         ],
         "embedding": None,
     }
+
+
+def _unit_mean(rows: list[NDArray[np.float32]]) -> list[float] | None:
+    if not rows:
+        return None
+    mean = np.mean(rows, axis=0)
+    unit: list[float] = (mean / np.linalg.norm(mean)).tolist()
+    return unit
 
 
 def _mean(values: array[float]) -> float:

@@ -13,7 +13,7 @@ from fw_model.schema import CLIP_FIELDS, ENTITY, KEYFRAME, MEASURED_SHOT_FIELDS
 from pipelines.exports.snapshot import CuratedScene
 from pipelines.storage import Store
 
-_LEFT_OUT = ("index", "transition_in", "fingerprint", "keyframes", "embedding")
+_LEFT_OUT = ("index", "transition_in", "fingerprint", "colours", "keyframes", "embedding")
 
 SHOT_ROWS = pa.schema(
     [

@@ -80,7 +80,7 @@ def test_every_hash_within_the_distance_is_found_by_its_bands():
 
 
 def test_every_shot_stays_in_the_table_and_only_kept_ones_are_in_scenes():
-    extra = {"transition_in": None, "fingerprint": [], "keyframes": []}
+    extra = {"transition_in": None, "fingerprint": [], "colours": None, "keyframes": []}
     shots = [
         GOOD | extra | {"shot_id": "s0", "index": 0, "embedding": [1.0, 0.0]},
         GOOD | extra | {"shot_id": "s1", "index": 1, "embedding": [1.0, 0.0], "luma": 1.0},

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from pipelines.assemble import _clustered
 from pipelines.curation_config import SceneConfig
+from pipelines.harvest import colour_histogram
 from pipelines.scenes import cluster_shots, mean_similarity, scene_id
 
 A, B, C = np.eye(3, dtype=np.float32)
@@ -55,3 +57,37 @@ def test_mean_similarity_counts_each_pair_of_different_shots():
 def test_a_scene_is_identified_by_its_shots_in_order():
     assert scene_id(["x", "y"]) == scene_id(["x", "y"])
     assert scene_id(["x", "y"]) != scene_id(["y", "x"])
+
+
+@pytest.mark.parametrize(
+    ("weight", "expected"),
+    [
+        (0.0, [(0, 1), (2,)]),  # by CLIP alone: 1.0, then 0.6
+        (1.0, [(0,), (1, 2)]),  # by colours alone: 0.0, then 0.8
+        (0.5, [(0,), (1, 2)]),  # 0.5, then 0.7
+        (0.8, [(0,), (1, 2)]),  # 0.2, then 0.76
+        (0.3, [(0, 1), (2,)]),  # 0.7, then 0.66
+    ],
+)
+def test_colours_count_beside_clip_by_their_weight(weight, expected):
+    second = {"start_frame": 0, "end_frame": 24, "start_s": 0.0, "end_s": 1.0}
+    second |= {"content_start_frame": 0, "content_end_frame": 24}
+    shots = [
+        second | {"embedding": [1.0, 0.0], "colours": [1.0, 0.0, 0.0]},
+        second | {"embedding": [1.0, 0.0], "colours": [0.0, 1.0, 0.0]},
+        second | {"embedding": [0.6, 0.8], "colours": [0.0, 0.8, 0.6]},
+    ]
+    config = SceneConfig(similarity_threshold=0.68, colour_weight=weight)
+    assert [scene.shots for scene in _clustered(shots, config)] == expected
+
+
+def test_a_histogram_tells_how_much_colour_two_pictures_share():
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[:, :30] = (255, 0, 0)
+    picture[:, 30:] = (0, 0, 255)
+    other = picture[:, ::-1].copy()
+    other[20:] = (0, 255, 0)
+    first, second = colour_histogram(picture), colour_histogram(other)
+    assert first @ first == pytest.approx(1.0, abs=1e-5)
+    # Red and blue fill a half each, then a quarter each: 2 * sqrt(1/2 * 1/4).
+    assert first @ second == pytest.approx(2 * np.sqrt(1 / 8), abs=0.03)

@@ -93,7 +93,7 @@ def test_ranges_merge_into_the_row_of_the_whole_video(long_video, whole):
     assert len(row["shots"]) == len(whole["shots"])
     num_within = 0
     for found, expected in zip(row["shots"], whole["shots"], strict=True):
-        pictures = ("keyframes", "fingerprint", "text_area")
+        pictures = ("keyframes", "fingerprint", "colours", "text_area")
         within = any(
             part.own.start <= expected["start_frame"] and expected["end_frame"] <= part.own.stop
             for part in ranges
