@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from diffusers import WanTransformer3DModel
 from einops import rearrange
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -37,11 +36,10 @@ from fw_model.backbones.context_patch import (
     load_context_patch,
 )
 from fw_model.backbones.rope import rotary_table, token_positions
-from fw_model.backbones.wan_scratch import new_transformer
+from fw_model.backbones.wan_weights import new_transformer, saved_transformer
 from fw_model.cache.config import CacheConfig, Kernel
 from fw_model.cache.context import Segment
 from fw_model.errors import CheckpointError, InputError
-from fw_model.weights import check_complete
 
 TextRuns = tuple[tuple[int, int, Tensor], ...]
 
@@ -320,24 +318,7 @@ class WanBackbone(nn.Module):
     @classmethod
     def load(cls, folder: Path, cache: CacheConfig, dtype: torch.dtype) -> WanBackbone:
         """Load `folder`/transformer; coarse patch embeddings are inflated where none are saved."""
-        where = folder / "transformer"
-        if not (where / "config.json").is_file():
-            raise CheckpointError(
-                f"{folder} holds no transformer/config.json; give a diffusers-layout Wan folder."
-            )
-        if (folder / "transformer_2").is_dir():
-            raise CheckpointError(
-                f"{folder} holds two transformers (transformer_2/: Wan 2.2 A14B's experts for high "
-                "and low noise), and only models of one are run; use Wan 2.1 text-to-video or "
-                "Wan 2.2 TI2V-5B."
-            )
-        try:
-            transformer, loaded = WanTransformer3DModel.from_pretrained(
-                str(where), torch_dtype=dtype, output_loading_info=True
-            )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(f"Cannot load the transformer in {where}: {error}") from error
-        check_complete(where, loaded["missing_keys"])
+        where, transformer = folder / "transformer", saved_transformer(folder, dtype)
         backbone = cls(transformer, cache)
         if (where / CONTEXT_PATCH_FILE).is_file():
             load_context_patch(backbone.context_patch, where / CONTEXT_PATCH_FILE)

@@ -1,14 +1,17 @@
-"""How a Wan transformer begins that is trained from scratch. Knows nothing of caches."""
+"""Where the stock Wan transformer comes from: new weights or a folder. Knows nothing of caches."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import WanTransformer3DModel
+from safetensors import SafetensorError
 from torch import nn
 
-from fw_model.errors import ConfigError
+from fw_model.errors import CheckpointError, ConfigError
+from fw_model.weights import check_complete
 
 GATE_AT_START = 0.5
 
@@ -25,6 +28,29 @@ def new_transformer(architecture: dict[str, Any], seed: int) -> WanTransformer3D
         except (TypeError, ValueError) as error:
             raise ConfigError(f"model.backbone.scratch is no Wan transformer: {error}") from error
         _initialise(transformer)
+    return transformer
+
+
+def saved_transformer(folder: Path, dtype: torch.dtype) -> WanTransformer3DModel:
+    """Load `folder`/transformer; CheckpointError where it is missing, broken, or one of two."""
+    where = folder / "transformer"
+    if not (where / "config.json").is_file():
+        raise CheckpointError(
+            f"{folder} holds no transformer/config.json; give a diffusers-layout Wan folder."
+        )
+    if (folder / "transformer_2").is_dir():
+        raise CheckpointError(
+            f"{folder} holds two transformers (transformer_2/: Wan 2.2 A14B's experts for high "
+            "and low noise), and only models of one are run; use Wan 2.1 text-to-video or "
+            "Wan 2.2 TI2V-5B."
+        )
+    try:
+        transformer, loaded = WanTransformer3DModel.from_pretrained(
+            str(where), torch_dtype=dtype, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"Cannot load the transformer in {where}: {error}") from error
+    check_complete(where, loaded["missing_keys"])
     return transformer
 
 
