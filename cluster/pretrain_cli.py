@@ -54,6 +54,24 @@ def pretrain_embedder(
     out.print(f"CLIP: {output}")
 
 
+@pretrain_app.command("text-encoder")
+def pretrain_text_encoder(
+    output: Annotated[Path, folder("Where the text encoder and its metrics go.")],
+    profile: Profile = "tiny",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    address: Address = None,
+) -> None:
+    """Train a UMT5 text encoder on the prompts of toy films; none is rendered."""
+    if is_job_server(address):
+        return submit(address, ["pretrain", "text-encoder", output], profile, config, overrides)
+    settings = load(profile, config, overrides, address)
+    from pipelines.pretrain_text import run_pretrain_text
+
+    accuracy = run_pretrain_text(settings.pretrain, settings.toyfilms, output)
+    out.print(f"Text encoder: {output}; answers right: {min(accuracy.values()):.3f} at least")
+
+
 @pretrain_app.command("oracle")
 def pretrain_oracle(
     films: Annotated[Path, folder("Folder of toy films, their truth beside them.")],

@@ -20,6 +20,7 @@ from fw_model.training.codec_pretraining import CodecPretrainConfig, pretrain_co
 from fw_model.training.embedder_pretraining import EmbedderPretrainConfig, pretrain_embedder
 from fw_model.training.oracle_pretraining import OraclePretrainConfig
 from fw_model.training.shot_library import ShotLibrary, ShotSource, open_library
+from fw_model.training.text_pretraining import TextPretrainConfig
 from pipelines.toyfilms.write import read_truth, truth_path
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ _VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
 
 
 class PretrainConfig(StrictModel):
-    """Settings of `filmweaver pretrain codec`, `embedder` and `oracle`."""
+    """Settings of `filmweaver pretrain`."""
 
     width: int = Field(64, ge=16, description="Width in pixels that frames are scaled to.")
     height: int = Field(64, ge=16, description="Height in pixels that frames are scaled to.")
@@ -51,6 +52,7 @@ class PretrainConfig(StrictModel):
     embedder: EmbedderPretrainConfig = Field(
         EmbedderPretrainConfig(), description="The small CLIP."
     )
+    text_encoder: TextPretrainConfig = Field(TextPretrainConfig(), description="The small UMT5.")
     oracle: OraclePretrainConfig = Field(
         OraclePretrainConfig(), description="The oracle that judges toy films."
     )

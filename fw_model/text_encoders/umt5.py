@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, UMT5EncoderModel
 from fw_model.errors import CheckpointError
 from fw_model.weights import check_complete
 
-MAX_TOKENS: Final = 512  # what the Wan transformers were trained with
+MAX_TOKENS: Final = 512  # what the Wan transformers were trained with; a small tokenizer says less
 
 
 class Umt5TextEncoder:
@@ -66,7 +66,8 @@ class Umt5TextEncoder:
         check_complete(folder / "text_encoder", loaded["missing_keys"])
         config = (folder / "text_encoder" / "config.json").read_bytes()
         name = f"umt5-{hashlib.sha256(config).hexdigest()[:12]}"
-        return cls(model.to(device), tokenizer, model_id=name)
+        num_tokens = min(MAX_TOKENS, tokenizer.model_max_length)
+        return cls(model.to(device), tokenizer, model_id=name, num_tokens=num_tokens)
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> torch.Tensor:

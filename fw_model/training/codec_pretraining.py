@@ -27,6 +27,7 @@ from fw_model.codecs.wan_whole import decode_frames
 from fw_model.config import StrictModel
 from fw_model.diffusion.schedule import derive_seed
 from fw_model.errors import CheckpointError, DataError
+from fw_model.training.curriculum import warm_cosine
 from fw_model.training.linear_encoder import fit_linear_encoder, latent_mode
 from fw_model.training.muon import Muon, split_weights
 from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState
@@ -183,7 +184,12 @@ def pretrain_codec(
         started = time.perf_counter()
         frames, generator = draw_clips(config, library, step)
         losses = decoder_losses(config, vae, frames, generator)
-        factor = rate_factor(config, step)
+        factor = warm_cosine(
+            step,
+            config.num_steps,
+            warmup_steps=config.warmup_steps,
+            final_fraction=config.final_fraction,
+        )
         vae.zero_grad(set_to_none=True)
         losses["loss"].backward()
         for optimizer, peak in ((muon, config.learning_rate), (adam, config.adam_learning_rate)):
@@ -208,13 +214,6 @@ def pretrain_codec(
         save_vae(vae, output / "vae")
     metrics.append(config.num_steps, result)
     return result
-
-
-def rate_factor(config: CodecPretrainConfig, step: int) -> float:
-    """Return the fraction of the peak learning rate: linear warm-up, then a cosine."""
-    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    cosine = 0.5 * (1 + math.cos(math.pi * step / max(1, config.num_steps)))
-    return warm * (config.final_fraction + (1 - config.final_fraction) * cosine)
 
 
 def draw_clips(

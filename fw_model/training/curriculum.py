@@ -20,3 +20,10 @@ def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:
     done = min(1.0, (step - start) / max(1.0, num_steps - start))
     left = 1 - done if config.decay == "linear" else 0.5 * (1 + math.cos(math.pi * done))
     return config.learning_rate * (config.final_fraction + (1 - config.final_fraction) * left)
+
+
+def warm_cosine(step: int, num_steps: int, *, warmup_steps: int, final_fraction: float) -> float:
+    """Return the fraction of the peak learning rate: linear warm-up, and a cosine over all."""
+    warm = min(1.0, (step + 1) / max(1, warmup_steps))
+    cosine = 0.5 * (1 + math.cos(math.pi * step / max(1, num_steps)))
+    return warm * (final_fraction + (1 - final_fraction) * cosine)

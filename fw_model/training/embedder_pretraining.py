@@ -35,6 +35,7 @@ from fw_model.embedders.open_clip_folder import (
     load_tokenizer,
 )
 from fw_model.errors import DataError
+from fw_model.training.curriculum import warm_cosine
 from fw_model.training.muon import Muon, split_weights
 from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState
 from fw_model.training.shot_library import ShotLibrary, ShotSource
@@ -142,7 +143,12 @@ def pretrain_embedder(
         loss = matching_loss(model, pixels, tokens, truth)
         model.zero_grad(set_to_none=True)
         loss.backward()
-        factor = _rate_factor(config, step)
+        factor = warm_cosine(
+            step,
+            config.steps,
+            warmup_steps=config.warmup_steps,
+            final_fraction=config.final_fraction,
+        )
         for optimizer, peak in ((muon, config.learning_rate), (adam, config.adam_learning_rate)):
             for group in optimizer.param_groups:
                 group["lr"] = peak * factor
@@ -303,12 +309,6 @@ def _augmented(
     if rng.random() < config.hue_augmentation:
         picture = picture[..., rng.permutation(3)]
     return picture
-
-
-def _rate_factor(config: EmbedderPretrainConfig, step: int) -> float:
-    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    cosine = 0.5 * (1 + math.cos(math.pi * step / max(1, config.steps)))
-    return warm * (config.final_fraction + (1 - config.final_fraction) * cosine)
 
 
 GENERAL_ENGLISH = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from fw_model.diffusion.schedule import derive_seed
 from fw_model.errors import DataError
 from fw_model.evaluation.oracle import Oracle, fitting_weights, hue_gap_deg
 from fw_model.evaluation.oracle_net import MAP_SIZE, OracleNet, OracleOutput, cell_centres
+from fw_model.training.curriculum import warm_cosine
 from fw_model.training.oracle_data import LabelledShot, OracleBatch, draw_batch, vocabulary_of
 from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState
 from fw_model.training.shot_library import ShotLibrary
@@ -86,7 +86,9 @@ def pretrain_oracle(
         )
         losses = oracle_losses(net(batch.frames, _jittered(batch.boxes, rng)), batch)
         for group in optimizer.param_groups:
-            group["lr"] = _learning_rate(config, step)
+            group["lr"] = config.learning_rate * warm_cosine(
+                step, config.steps, warmup_steps=config.warmup_steps, final_fraction=0.02
+            )
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -213,15 +215,6 @@ def measure_oracle(
         accuracy["hue_error_deg"] = float(np.mean(hue_errors))
         accuracy["hue_error_median_deg"] = float(np.median(hue_errors))
     return {**{k: round(v, 4) for k, v in accuracy.items()}, "num_shots": float(len(labels))}
-
-
-def _learning_rate(config: OraclePretrainConfig, step: int) -> float:
-    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    return (
-        config.learning_rate
-        * warm
-        * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
-    )
 
 
 def _check(

@@ -103,6 +103,7 @@ def test_umt5_equals_the_diffusers_pipeline(wan_folder: Path) -> None:
         )
     torch.testing.assert_close(encoder.encode(PROMPTS), expected)
     assert encoder.lengths(PROMPTS) == [3, 9]
+    assert encoder.num_tokens == 512  # as Wan was trained, whatever the tokenizer could take
 
 
 def test_prompts_lose_escapes_and_odd_white_space() -> None:

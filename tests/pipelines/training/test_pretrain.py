@@ -9,15 +9,19 @@ import pytest
 from fw_model.codecs.wan import WanCodec
 from fw_model.embedders.clip import OpenClipEmbedder
 from fw_model.errors import DataError
+from fw_model.text_encoders.umt5 import Umt5TextEncoder
 from fw_model.training.codec_pretraining import CodecPretrainConfig, CodecStage
 from fw_model.training.embedder_pretraining import EmbedderPretrainConfig
+from fw_model.training.text_pretraining import TextPretrainConfig
 from pipelines.pretrain import (
     PretrainConfig,
     list_shots,
     run_pretrain_codec,
     run_pretrain_embedder,
 )
+from pipelines.pretrain_text import QUESTIONS, draw_prompts, run_pretrain_text
 from pipelines.toyfilms.config import ToyFilmsConfig
+from pipelines.toyfilms.story import FIGURE_KINDS
 from pipelines.toyfilms.write import read_truth, write_films
 
 SMALL = PretrainConfig(
@@ -83,3 +87,29 @@ def test_too_few_films_are_refused(films: Path, tmp_path: Path) -> None:
     config = SMALL.model_copy(update={"num_validation_films": 3})
     with pytest.raises(DataError, match="holds 3 videos"):
         run_pretrain_codec(config, films, tmp_path)
+
+
+def test_what_is_asked_of_a_prompt_is_what_it_says() -> None:
+    films = ToyFilmsConfig(two_figures_probability=1.0, always_together=True)
+    for prompt in draw_prompts(range(40), (ToyFilmsConfig(), films)):
+        text, facts = prompt.text.lower(), prompt.answers
+        assert facts.keys() == QUESTIONS.keys()
+        assert all(facts[question] in answers for question, answers in QUESTIONS.items())
+        named = [kind for kind in FIGURE_KINDS if f"a {kind}" in text]
+        named.sort(key=text.index)
+        said = [facts["first figure"], facts["second figure"]]
+        assert [kind for kind in said if kind != "-"] == named
+        for kind in FIGURE_KINDS:
+            assert (facts[f"{kind}: action"] != "-") == (kind in named)
+            assert facts[f"{kind}: hat"] == "-" or f"{kind} in a {facts[f'{kind}: hat']}" in text
+            prop = facts[f"{kind}: prop"]
+            assert prop == "-" or any(f"{kind} with {a} {prop}" in text for a in ("a", "an"))
+
+
+def test_a_text_encoder_comes_out_in_its_layout(tmp_path: Path) -> None:
+    small = TextPretrainConfig(
+        width=32, layers=1, head_width=16, ffn_width=32, vocab_size=300, batch_size=4, steps=2
+    )
+    config = PretrainConfig(text_encoder=small)
+    run_pretrain_text(config, ToyFilmsConfig(), tmp_path)
+    assert Umt5TextEncoder.load(tmp_path).width == 32

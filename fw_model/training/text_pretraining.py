@@ -1,0 +1,209 @@
+"""Training of a small UMT5 encoder on prompts whose facts are known.
+
+A text tower that was trained against still pictures does not say who does what: that is not in
+them. So this encoder learns to be read: from its tokens one cross-attention, like that of the
+transformer that will read them, answers for each prompt questions such as "what does the bear do?".
+
+B prompts in a batch, T tokens, D width, Q questions, A most answers of one question.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+from fw_model.config import StrictModel
+from fw_model.diffusion.schedule import derive_seed
+from fw_model.training.curriculum import warm_cosine
+from fw_model.training.embedder_pretraining import GENERAL_ENGLISH
+from fw_model.training.muon import Muon, split_weights
+from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState
+from fw_model.training.tokenizer_training import PAD, START, save_tokenizer, train_tokenizer
+
+logger = logging.getLogger(__name__)
+
+_NUM_TOKENIZER_BATCHES = 20
+_NUM_MEASURED_BATCHES = 8
+
+
+class TextPretrainConfig(StrictModel):
+    """The small UMT5 encoder and how it is trained."""
+
+    width: int = Field(192, ge=16, description="Width of a token.")
+    layers: int = Field(3, ge=1, description="Layers.")
+    head_width: int = Field(32, ge=8, description="Width of an attention head.")
+    ffn_width: int = Field(384, ge=16, description="Width inside a layer's feed-forward part.")
+    num_tokens: int = Field(36, ge=8, description="Most tokens of a prompt; more are cut off.")
+    vocab_size: int = Field(1024, ge=300, description="Entries of the tokenizer.")
+    batch_size: int = Field(128, ge=2, description="Prompts in a step.")
+    steps: int = Field(2000, ge=1, description="Optimizer steps.")
+    learning_rate: float = Field(0.02, gt=0, description="Peak rate of Muon, for matrices.")
+    adam_learning_rate: float = Field(1.5e-3, gt=0, description="Peak rate of Adam, for the rest.")
+    warmup_steps: int = Field(30, ge=0, description="Steps of linear warm-up.")
+    final_fraction: float = Field(0.02, ge=0, le=1, description="Last learning rate / peak.")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the averaged weights.")
+    seed: int = Field(0, ge=0, description="Seed of weights and prompts.")
+    log_every: int = Field(50, ge=1, description="Steps between lines of metrics.")
+    save_every: int = Field(250, ge=1, description="Steps between saves of the state.")
+
+
+@dataclass(frozen=True)
+class KnownPrompt:
+    """A prompt and its facts: the answer to every question."""
+
+    text: str
+    answers: Mapping[str, str]
+
+
+DrawPrompts = Callable[[int, int], Sequence[KnownPrompt]]
+"""(number, count) -> `count` prompts, always the same for the same `number` from 0 on; those of
+negative numbers are held out."""
+
+
+class PromptReader(nn.Module):
+    """One cross-attention with a learned query for each question; only training needs it."""
+
+    def __init__(self, questions: Mapping[str, Sequence[str]], width: int, head_width: int) -> None:
+        super().__init__()
+        most = max(len(answers) for answers in questions.values())
+        self.queries = nn.Parameter(torch.randn(len(questions), width))
+        self.attention = nn.MultiheadAttention(width, width // head_width, batch_first=True)
+        self.answers = nn.Parameter(torch.randn(len(questions), width, most) / width**0.5)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return logits [B, Q, A] read from `tokens` [B, T, D] where `mask` [B, T] holds."""
+        queries = self.queries.expand(len(tokens), -1, -1)  # [B, Q, D]
+        read, _ = self.attention(queries, tokens, tokens, ~mask, need_weights=False)
+        return torch.einsum("bqd,qda->bqa", functional.gelu(read), self.answers)
+
+
+def pretrain_text_encoder(
+    config: TextPretrainConfig,
+    questions: Mapping[str, Sequence[str]],
+    draw: DrawPrompts,
+    output: Path,
+) -> dict[str, float]:
+    """Train until the last step, from where `output` stands; return the held-out accuracy.
+
+    Leaves `text_encoder/` and `tokenizer/` (the layout of the Wan models, half precision),
+    `metrics.jsonl` and `state.pt`.
+    """
+    tokenizer = _tokenizer(config, draw)
+    torch.manual_seed(derive_seed(config.seed, "text-weights"))
+    encoder = UMT5EncoderModel(_umt5_config(config, tokenizer))
+    reader = PromptReader(questions, config.width, config.head_width)
+    both = nn.ModuleDict({"encoder": encoder, "reader": reader})
+    matrices, others = split_weights(both)
+    optimizers: list[tuple[torch.optim.Optimizer, float]] = [
+        (Muon(matrices, lr=config.learning_rate), config.learning_rate),
+        (torch.optim.AdamW(others, lr=config.adam_learning_rate), config.adam_learning_rate),
+    ]
+    average = MovingAverage(both, config.ema_decay)
+    parts: dict[str, Any] = {"both": both, "ema": average}
+    parts |= {"muon": optimizers[0][0], "adam": optimizers[1][0]}
+    state = RunState(output / "state.pt", parts)
+    metrics = MetricsFile(output / "metrics.jsonl")
+    first = state.load(config.model_dump_json())
+    metrics.truncate(first)
+    for step in range(first, config.steps):
+        started = time.perf_counter()
+        logits, truth = _answer(both, tokenizer, questions, draw(step, config.batch_size), config)
+        loss = functional.cross_entropy(logits.flatten(0, 1), truth.flatten())
+        both.zero_grad(set_to_none=True)
+        loss.backward()
+        factor = warm_cosine(
+            step,
+            config.steps,
+            warmup_steps=config.warmup_steps,
+            final_fraction=config.final_fraction,
+        )
+        for optimizer, peak in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = peak * factor
+            optimizer.step()
+        average.update(both)
+        if (step + 1) % config.log_every == 0:
+            row = {"loss": float(loss.detach()), "step_s": time.perf_counter() - started}
+            metrics.append(step + 1, row)
+        if (step + 1) % config.save_every == 0:
+            state.save(step + 1)
+    state.save(config.steps)
+    with average.applied_to(both):
+        result = measure_reading(both.eval(), tokenizer, questions, draw, config)
+        encoder.half().save_pretrained(output / "text_encoder")
+        save_tokenizer(tokenizer, output / "tokenizer")
+    metrics.append(config.steps, result)
+    return result
+
+
+@torch.no_grad()
+def measure_reading(
+    both: nn.ModuleDict,
+    tokenizer: PreTrainedTokenizerFast,
+    questions: Mapping[str, Sequence[str]],
+    draw: DrawPrompts,
+    config: TextPretrainConfig,
+) -> dict[str, float]:
+    """Return the share of right answers to each question on held-out prompts."""
+    right = []
+    for number in range(-_NUM_MEASURED_BATCHES, 0):
+        logits, truth = _answer(both, tokenizer, questions, draw(number, config.batch_size), config)
+        right.append(logits.argmax(-1) == truth)  # [B, Q]
+    shares = torch.cat(right).float().mean(0).tolist()
+    return dict(zip(questions, shares, strict=True))
+
+
+def _answer(
+    both: nn.ModuleDict,
+    tokenizer: PreTrainedTokenizerFast,
+    questions: Mapping[str, Sequence[str]],
+    prompts: Sequence[KnownPrompt],
+    config: TextPretrainConfig,
+) -> tuple[Tensor, Tensor]:
+    """Return logits [B, Q, A] of the answers, -inf where there is none, and the truth [B, Q]."""
+    inputs = tokenizer(
+        [prompt.text for prompt in prompts],
+        padding=True,
+        max_length=config.num_tokens,
+        truncation=True,
+        return_tensors="pt",
+    )
+    mask = inputs.attention_mask.bool()  # [B, T]
+    tokens = both["encoder"](inputs.input_ids, mask).last_hidden_state  # [B, T, D]
+    logits = both["reader"](tokens, mask)  # [B, Q, A]
+    counts = torch.tensor([len(answers) for answers in questions.values()])
+    none = torch.arange(logits.shape[-1]) >= counts[:, None]  # [Q, A]
+    truth = [[a.index(p.answers[q]) for q, a in questions.items()] for p in prompts]
+    return logits.masked_fill(none, -torch.inf), torch.tensor(truth)
+
+
+def _tokenizer(config: TextPretrainConfig, draw: DrawPrompts) -> PreTrainedTokenizerFast:
+    drawn = [p.text for n in range(_NUM_TOKENIZER_BATCHES) for p in draw(n, config.batch_size)]
+    tokenizer = train_tokenizer([*drawn, *GENERAL_ENGLISH], vocab_size=config.vocab_size)
+    tokenizer.model_max_length = config.num_tokens
+    return tokenizer
+
+
+def _umt5_config(config: TextPretrainConfig, tokenizer: PreTrainedTokenizerFast) -> UMT5Config:
+    return UMT5Config(
+        vocab_size=len(tokenizer),
+        d_model=config.width,
+        d_kv=config.head_width,
+        d_ff=config.ffn_width,
+        num_layers=config.layers,
+        num_heads=config.width // config.head_width,
+        dropout_rate=0.0,
+        pad_token_id=tokenizer.convert_tokens_to_ids(PAD),
+        decoder_start_token_id=tokenizer.convert_tokens_to_ids(START),
+        eos_token_id=tokenizer.eos_token_id,
+    )

@@ -1,0 +1,89 @@
+"""`filmweaver pretrain text-encoder`: prompts of toy films, their facts, no picture drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fw_model.training.text_pretraining import KnownPrompt, pretrain_text_encoder
+from pipelines.pretrain import PretrainConfig
+from pipelines.toyfilms.config import ToyFilmsConfig
+from pipelines.toyfilms.prompts import shot_prompt
+from pipelines.toyfilms.story import (
+    ACTIONS,
+    CAMERA_MOVES,
+    FIGURE_KINDS,
+    HATS,
+    LIGHTS,
+    PLACE_KINDS,
+    PROPS,
+    SCALES,
+    FilmSpec,
+    ShotSpec,
+    sample_film,
+)
+
+_NONE = "-"
+_FIRST_SEED = 20_000_000  # far from the films that are rendered, for training or for judging
+_HELD_OUT_SEED = 30_000_000
+QUESTIONS: dict[str, tuple[str, ...]] = {
+    "place": PLACE_KINDS,
+    "light": LIGHTS,
+    "scale": SCALES,
+    "camera": CAMERA_MOVES,
+    "first figure": FIGURE_KINDS,
+    "second figure": (_NONE, *FIGURE_KINDS),
+    **{f"{kind}: action": (_NONE, *ACTIONS) for kind in FIGURE_KINDS},
+    **{f"{kind}: hat": (_NONE, *HATS) for kind in FIGURE_KINDS},
+    **{f"{kind}: prop": (_NONE, *PROPS) for kind in FIGURE_KINDS},
+}
+"""What can be asked of a prompt, and the answers; "-" where it says nothing of it."""
+
+
+def run_pretrain_text(
+    config: PretrainConfig, films: ToyFilmsConfig, output: Path
+) -> dict[str, float]:
+    """Train the small UMT5; `output/text_encoder` and `output/tokenizer` hold it.
+
+    Goes on where it was stopped. `films` says how films are drawn; half are always of two figures
+    together, since who does what can be mistaken there alone.
+    """
+    if config.num_threads is not None:
+        import torch
+
+        torch.set_num_threads(config.num_threads)
+    pairs = films.model_copy(update={"two_figures_probability": 1.0, "always_together": True})
+
+    def draw(number: int, count: int) -> list[KnownPrompt]:
+        first = _FIRST_SEED + number * count if number >= 0 else _HELD_OUT_SEED - number * count
+        return draw_prompts(range(first, first + count), (films, pairs))
+
+    return pretrain_text_encoder(config.text_encoder, QUESTIONS, draw, output)
+
+
+def draw_prompts(seeds: range, kinds_of_films: Sequence[ToyFilmsConfig]) -> list[KnownPrompt]:
+    """Return one prompt of a film of each seed, with its facts."""
+    drawn = []
+    for seed in seeds:
+        film = sample_film(seed, kinds_of_films[seed % len(kinds_of_films)])
+        index = seed // len(kinds_of_films) % len(film.shots)
+        text = shot_prompt(film, index)
+        drawn.append(KnownPrompt(text, prompt_facts(text, film, film.shots[index])))
+    return drawn
+
+
+def prompt_facts(text: str, film: FilmSpec, shot: ShotSpec) -> dict[str, str]:
+    """Return what the prompt `text` of `shot` says: the answer to each of QUESTIONS."""
+    place = film.places[shot.place]
+    facts = dict.fromkeys(QUESTIONS, _NONE)
+    facts |= {"place": place.kind, "light": place.light, "scale": shot.scale, "camera": shot.camera}
+    for rank, role in zip(("first", "second"), shot.roles, strict=False):
+        figure = film.figures[role.figure]
+        facts[f"{rank} figure"] = figure.kind
+        facts[f"{figure.kind}: action"] = role.action
+        if f"a {figure.kind} in a {figure.hat}" in text.lower():
+            facts[f"{figure.kind}: hat"] = figure.hat
+        for article in ("a", "an"):
+            if f"a {figure.kind} with {article} {figure.prop}" in text.lower():
+                facts[f"{figure.kind}: prop"] = str(figure.prop)
+    return facts
