@@ -30,12 +30,18 @@ MIN_BLOCK_CHANGE = 20.0  # root mean square difference of A and B in the median 
 MIN_AREA = 0.5  # share of pixels that differ by more than SAME_LUMA
 SAME_LUMA = 8.0
 MAX_RESIDUAL = 0.04  # share of the change that the blend leaves unexplained
+# Two pictures one over the other have less contrast than either, however they move.
+MAX_RESIDUAL_OF_DIP = 0.08
+MIN_DIP = 0.3  # of the contrast's power half-way
+MAX_ROUGH_RESIDUAL = 0.15  # of a window that may hold a transition and more
 MAX_STEP = 0.2  # more weight than this in one frame is a cut or a flash
 MAX_FADE_STEP = 0.35  # two pictures cannot be mistaken for an even one's neighbours
 # A camera that turns to something else switches pixels too, if less cleanly than a wipe.
 MAX_WIPE_RESIDUAL = 0.03
 MIN_WIPE_STRUCTURE = 0.6
 MIN_WIPE_AREA = 0.7
+MAX_CLEAN_RESIDUAL = 0.01  # no camera switches pixels as cleanly
+MIN_CLEAN_STRUCTURE = 0.5
 MAX_HASTE = 2.5  # fastest step of a transition, as a multiple of its mean step
 FLAT_STD = 6.0
 JOIN_S = 0.6
@@ -223,16 +229,16 @@ def _is_cut_inside(window: list[_Thumbnail], frame: int) -> bool:
 
 
 def _judge(window: list[_Thumbnail], *, max_step: float = MAX_STEP) -> Transition | None:
-    """Return the gradual transition that the frames of `window` are, None if they are none.
+    """Return the gradual transition that the frames of `window` hold, None if there is none.
 
     `max_step` is the most weight that may change from one frame to the next.
     """
+    first, last = window[0].luma, window[-1].luma
     structure = _structure(window[0], window[-1])
     # A picture that has all but faded is still like the one it was.
     fades = window[0].is_flat != window[-1].is_flat
     if structure < MIN_STRUCTURE and not fades:
         return None
-    first, last = window[0].luma, window[-1].luma
     area = float((np.abs(last - first) > SAME_LUMA).mean())
     if area < MIN_AREA:
         return None
@@ -241,11 +247,16 @@ def _judge(window: list[_Thumbnail], *, max_step: float = MAX_STEP) -> Transitio
         return None
     between = np.stack([thumbnail.luma for thumbnail in window])  # [M, N]
     blend = fit_dissolve(first, last, between)
-    if blend.residual > MAX_RESIDUAL:
+    if blend.residual > (MAX_RESIDUAL_OF_DIP if _dips(window, blend) else MAX_RESIDUAL):
+        core = _core(window, blend)
+        found = None if core is None else _judge(core, max_step=max_step)
+        if found is not None:
+            return found
         blend = fit_wipe(first, last, between)
-        if structure < MIN_WIPE_STRUCTURE or area < MIN_WIPE_AREA:
+        if blend.residual > MAX_WIPE_RESIDUAL or area < MIN_WIPE_AREA:
             return None
-        if blend.residual > MAX_WIPE_RESIDUAL:
+        is_clean = blend.residual < MAX_CLEAN_RESIDUAL
+        if structure < (MIN_CLEAN_STRUCTURE if is_clean else MIN_WIPE_STRUCTURE):
             return None
     inside = np.flatnonzero((blend.weights > 0.04) & (blend.weights < 0.96))
     if len(inside) < 3 or not _rises(blend.weights, len(inside), max_step):
@@ -254,6 +265,26 @@ def _judge(window: list[_Thumbnail], *, max_step: float = MAX_STEP) -> Transitio
     # A part of a dissolve is a dissolve too: the larger change is the whole.
     score = (1.0 - blend.residual) * change / (change + MIN_BLOCK_CHANGE)
     return Transition("gradual", start, end, score)
+
+
+def _dips(window: list[_Thumbnail], blend: Blend) -> bool:
+    """Tell whether contrast sinks half-way, as it does where two pictures lie over each other."""
+    middle = window[int(np.abs(blend.weights - 0.5).argmin())].power
+    return 2.0 * middle < (1.0 - MIN_DIP) * (window[0].power + window[-1].power)
+
+
+def _core(window: list[_Thumbnail], blend: Blend) -> list[_Thumbnail] | None:
+    """Return the frames in which a roughly fitted dissolve goes from 0 to 1, if they are fewer.
+
+    What moves before and after a dissolve is no part of it.
+    """
+    if blend.residual > MAX_ROUGH_RESIDUAL:
+        return None
+    inside = np.flatnonzero((blend.weights > 0.08) & (blend.weights < 0.92))
+    if len(inside) < 3:
+        return None
+    core = window[max(0, int(inside[0]) - 1) : int(inside[-1]) + 2]
+    return core if len(core) < len(window) and _dips(window, blend) else None
 
 
 def _median_block(change: Floats) -> float:

@@ -163,3 +163,15 @@ def test_a_detector_that_works_passes_the_check(kind):
 def test_a_detector_that_cannot_work_is_told_before_any_video(kind, options, named):
     with pytest.raises(ConfigError, match=named):
         check_detector(kind, options)
+
+
+def test_a_dissolve_between_pictures_that_move_is_found():
+    first, last = scenery(1, size=(260, 72)), scenery(2, size=(260, 72))
+    left = np.stack([first[:, x // 2 : x // 2 + 128] for x in range(78)])
+    right = np.stack([last[:, x // 2 : x // 2 + 128] for x in range(78)])
+    mixed = np.stack(
+        [blend(a, b, 22)[i] for i, (a, b) in enumerate(zip(left[-22:], right[:22], strict=True))]
+    )
+    (found,) = transitions(np.concatenate([left[:-22], mixed, right[22:]]))
+    assert found.kind == "gradual"
+    assert abs(found.start_frame - 56) <= 3 and abs(found.end_frame - 78) <= 3
