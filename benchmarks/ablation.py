@@ -1,12 +1,13 @@
 """What do noise on the caches and strange keyframes bring? The paper's Table 2, trained anew.
 
-    python benchmarks/ablation.py ENCODED OUT [--seeds 1000000:1000100]
+    python benchmarks/ablation.py ENCODED OUT [--seeds 1000000:1000100] [--start MODEL --steps N]
 
 ENCODED is what `filmweaver encode` made of toy films by the tiny-scratch profile. Trains a common
 base on still pictures without caches, then three arms from it on one short schedule, alike but for
-what each goes without, and films the same held-out stories with all of them. Every step is an
-ordinary `filmweaver` command, printed before it runs; one that was stopped goes on where it was.
-Trained far shorter than the packaged model, the arms are compared among themselves alone.
+what each goes without, and films the same held-out stories with all of them. With --start the arms
+go on from a trained model instead, N steps of all modes each. Every step is an ordinary
+`filmweaver` command, printed before it runs; one that was stopped goes on where it was. The arms
+are compared among themselves alone.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ STAGES = (
     " {name: all_modes, steps: 750, mode_weights: {first_shot: 0.2, extend_first_shot: 0.2,"
     " new_shot: 0.35, extend_new_shot: 0.25}}]"
 )
+FURTHER = (
+    "[{{name: all_modes, steps: {steps}, mode_weights: {{first_shot: 0.2, extend_first_shot: 0.2,"
+    " new_shot: 0.35, extend_new_shot: 0.25}}}}]"
+)
 ARMS = {
     "full": (),
     "without_augmentation": ("training.augment.enabled=false",),
@@ -35,12 +40,15 @@ def main() -> None:
     """Train the base and the arms, then film and score."""
     arguments = _arguments()
     out: Path = arguments.out
-    base = ("training.optimizer.decay=constant", "training.seed=11")
-    _train(arguments.encoded, out / "base", (f"training.stages={BASE}", *base))
+    start, stages = arguments.start, FURTHER.format(steps=arguments.steps)
+    if start is None:
+        start, stages = out / "base" / "checkpoint", STAGES
+        base = ("training.optimizer.decay=constant", "training.seed=11")
+        _train(arguments.encoded, out / "base", (f"training.stages={BASE}", *base))
     for name, settings in ARMS.items():
         common = (
-            f"model.checkpoint={out / 'base' / 'checkpoint'}",
-            f"training.stages={STAGES}",
+            f"model.checkpoint={start}",
+            f"training.stages={stages}",
             "training.optimizer.decay_start=0.6",
             "training.seed=12",
         )
@@ -74,6 +82,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("encoded", type=Path, help="folder of `filmweaver encode`")
     parser.add_argument("out", type=Path, help="folder for models and the scorecard")
     parser.add_argument("--seeds", default="1000000:1000100", help="of the held-out stories")
+    parser.add_argument("--start", type=Path, help="model folder that the arms go on from")
+    parser.add_argument("--steps", type=int, default=600, help="of each arm, with --start")
     return parser.parse_args()
 
 
