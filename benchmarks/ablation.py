@@ -63,8 +63,8 @@ def main() -> None:
 
 
 def _train(encoded: Path, output: Path, settings: tuple[str, ...]) -> None:
-    if not (output / "checkpoint").exists():
-        _run("train", str(encoded), str(output), "--profile", "tiny-scratch", *_settings(settings))
+    # A finished run has nothing left to do, and one of other settings is refused.
+    _run("train", str(encoded), str(output), "--profile", "tiny-scratch", *_settings(settings))
 
 
 def _settings(settings: tuple[str, ...]) -> list[str]:

@@ -5,7 +5,8 @@
 Extension (FilmWeaver, Figure 8): a shot under one action goes on under another; the oracle reads
 each part by itself. References (multi-concept injection): one figure of each of two true films is
 injected, and one prompt asks for both; the oracle says whether both are there, and how far their
-hues are from the injected ones. A story of all four modes is drawn as well. Pictures go to FOLDER.
+hues are from the injected ones; and the same filmed without them, which shows what the prompt alone
+brings. A story of all four modes is drawn as well. Pictures go to FOLDER.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ def main() -> None:
     settings = [Setting.of(FIRST_SEED + n) for n in range(arguments.stories)]
     found = {
         "extension": _extensions(generator, oracle, settings, arguments.out),
-        "references": _references(generator, oracle, settings, arguments.out),
+        "references": _references(generator, oracle, settings, arguments.out, injected=True),
+        "no references": _references(generator, oracle, settings, arguments.out, injected=False),
     }
     _four_modes(generator, settings[0], arguments.out)
     for name, figures in found.items():
@@ -123,9 +125,11 @@ def _extensions(
 
 
 def _references(
-    generator: StoryGenerator, oracle: Oracle, settings: list[Setting], out: Path
+    generator: StoryGenerator, oracle: Oracle, settings: list[Setting], out: Path, *, injected: bool
 ) -> dict[str, float]:
-    """Inject two figures and ask for both; return how often they are seen, and their hues' gaps."""
+    """Ask for two figures; return how often they are seen, and how far their hues are from those
+    of two pictures, which are injected, or, to compare with, are not.
+    """
     both: list[bool] = []
     gaps: list[float] = []
     rows = []
@@ -141,7 +145,9 @@ def _references(
             references.append(ReferenceSpec(image=path.name, name=f"a {kind}"))
         first, second = setting.kinds
         prompt = f"Wide shot: a {first} and a {second} are standing {setting.where}."
-        shot = ShotSpec(prompt=prompt, num_chunks=2, references=tuple(references))
+        shot = ShotSpec(
+            prompt=prompt, num_chunks=2, references=tuple(references) if injected else ()
+        )
         (frames,) = _segments(generator, StoryFile(seed=setting.seed, shots=(shot,)), out)
         seen = oracle.read(frames).figures_in()
         both.append(set(seen) == set(setting.kinds))
@@ -152,7 +158,7 @@ def _references(
             for hue, asked in _hue_pairs(seen[figure.kind], figure)
         ]
         rows.append([*(p[None] for p in pictures), frames])
-    _save(out / "references.png", rows[:6])
+    _save(out / ("references.png" if injected else "no_references.png"), rows[:6])
     return {
         "both_appear": float(np.mean(both)),
         "hue_error_median_deg": float(np.median(gaps)) if gaps else float("nan"),

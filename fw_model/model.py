@@ -178,6 +178,22 @@ def load_model(config: ModelConfig) -> FilmModel:
     )
 
 
+def with_whole_paths(config: ModelConfig) -> ModelConfig:
+    """Return `config` with its local folders named in full: other processes run elsewhere."""
+
+    def whole(path: str | None) -> str | None:
+        if path is None or path == "tiny" or not Path(path).expanduser().exists():
+            return path  # a hub id, or what its loader will name as missing
+        return str(Path(path).expanduser().absolute())
+
+    parts = {name: getattr(config, name) for name in ("codec", "embedder", "text_encoder")}
+    update: dict[str, Any] = {
+        name: part.model_copy(update={"path": whole(part.path)}) for name, part in parts.items()
+    }
+    update |= {"path": whole(config.path), "checkpoint": whole(config.checkpoint)}
+    return config.model_copy(update=update)
+
+
 def load_record(config: ModelConfig) -> ModelRecord:
     """Return what the model records of itself, with the config's own settings laid over it."""
     found = next((f for f in _folders(config) if (f / RECORD_FILE).is_file()), None)

@@ -20,10 +20,17 @@ from fw_model.evaluation.oracle import PACKAGED_ORACLE, Oracle
 from fw_model.evaluation.report import render_report
 from fw_model.evaluation.scorecard import build_scorecard
 from fw_model.generation import GenerationConfig
-from fw_model.model import ModelConfig, load_record
+from fw_model.model import ModelConfig, load_record, with_whole_paths
 from pipelines.evaluation_films import story_films
 from pipelines.storage import Store
-from pipelines.story_filming import TRUTH, StoryFilmer, StoryJob, fingerprint, read_result
+from pipelines.story_filming import (
+    TRUTH,
+    StoryFilmer,
+    StoryJob,
+    fingerprint,
+    read_result,
+    with_story,
+)
 from pipelines.story_judges import checked_judges
 from pipelines.story_suites import settled, suite_story
 
@@ -43,15 +50,15 @@ def run_evaluate(
     """
     # Actors run in another folder, so a local path must be whole.
     store = Store(str(output) if "://" in str(output) else str(Path(output).absolute()))
-    config = settled(config)
+    config, model = settled(config), with_whole_paths(model)
     oracle_folder = Path(config.oracle) if config.oracle else PACKAGED_ORACLE
     oracle = Oracle.load(oracle_folder)  # a missing oracle is told before hours of filming
-    judges = checked_judges(config, store)  # and so are weights that do not load
+    judges = checked_judges(config, model, store)  # and so are weights that do not load
     jobs = plan_jobs(config, model, generation, oracle_folder, judges)
     todo = [job for job in jobs if read_result(store, job) is None]
     logger.info("%d films, %d of them made before", len(jobs), len(jobs) - len(todo))
     started = time.perf_counter()
-    filmed = _filmed(config, generation, oracle_folder, store, todo)
+    filmed = _filmed(config, model, generation, oracle_folder, store, todo)
     for done, job in enumerate(filmed, start=1):
         elapsed_s = time.perf_counter() - started
         left_s = elapsed_s / done * (len(todo) - done)
@@ -78,7 +85,8 @@ def plan_jobs(
 
     `judges` is what `checked_judges` returned.
     """
-    has_truth = suite_story(config.story_seeds[0], config).render_truth is not None
+    stories = {seed: suite_story(seed, config) for seed in config.story_seeds}
+    has_truth = stories[config.story_seeds[0]].render_truth is not None
     models = {
         name: model.model_copy(
             update={"checkpoint": config.checkpoints.get(name, model.checkpoint)}
@@ -90,14 +98,15 @@ def plan_jobs(
         name: fingerprint(config, models[name], generation, oracle, name, judges) for name in names
     }
     return [
-        StoryJob(name, seed, models[name], prints[name])
+        StoryJob(name, seed, models[name], with_story(prints[name], story))
         for name in names
-        for seed in config.story_seeds
+        for seed, story in stories.items()
     ]
 
 
 def _filmed(
     config: EvaluationConfig,
+    model: ModelConfig,
     generation: GenerationConfig,
     oracle: Path,
     store: Store,
@@ -111,12 +120,9 @@ def _filmed(
         max_task_retries=3,
     )
     count = min(config.num_actors, len(jobs))
-    whole = {
-        "aesthetic": config.aesthetic.with_whole_paths(),
-        "inception": config.inception.with_whole_paths(),
-    }
-    config = config.model_copy(update=whole)
-    actors = [remote.remote(config, generation, oracle.absolute(), store.uri) for _ in range(count)]
+    actors = [
+        remote.remote(config, model, generation, oracle.absolute(), store.uri) for _ in range(count)
+    ]
     waiting = iter(jobs)
     running = {actor.film.remote(job): actor for actor, job in zip(actors, waiting, strict=False)}
     try:

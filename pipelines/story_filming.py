@@ -32,14 +32,14 @@ from fw_model.media.video import write_video
 from fw_model.model import ModelConfig, load_model, model_fingerprint
 from pipelines.storage import Store
 from pipelines.story_judges import OutsideJudges
-from pipelines.story_suites import suite_digest, suite_story
+from pipelines.story_suites import SuiteStory, suite_story
 
 logger = logging.getLogger(__name__)
 
 TRUTH = "truth"
 """Stands beside the variants: the true films, scored like any other."""
 
-_SCORING_VERSION = 2  # raise it when a measure changes: results of before are made again
+_SCORING_VERSION = 3  # raise it when a measure changes: results of before are made again
 
 
 @dataclass(frozen=True)
@@ -79,20 +79,28 @@ def fingerprint(
     variant: str,
     judges: str,
 ) -> str:
-    """Return a hash of all that a story's result depends on, beside its seed.
+    """Return a hash of all that a variant's results depend on, beside the stories.
 
-    `judges` tells of those beside the oracle and CLIP, see story_judges.py.
+    `judges` tells of those beside the oracle, see story_judges.py.
     """
     digest = hashlib.sha256()
-    facts = [_SCORING_VERSION, variant, config.suite, config.shots_per_story, config.num_chunks]
+    facts = [_SCORING_VERSION, variant, config.num_chunks]
     digest.update(json.dumps(facts).encode())
     digest.update(generation.model_dump_json().encode())
     digest.update(model.model_dump_json().encode())
     digest.update(model_fingerprint(model).encode())
     for name in (CARD_FILE, WEIGHTS_FILE):
         digest.update((oracle / name).read_bytes())
-    digest.update((suite_digest(config) + judges).encode())
+    digest.update(judges.encode())
     return digest.hexdigest()[:20]
+
+
+def with_story(fingerprint: str, story: SuiteStory) -> str:
+    """Return a hash of a variant's fingerprint and of what is filmed: all that a result rests on.
+
+    What a suite's story is may change under the same seed, where its code or its file does.
+    """
+    return hashlib.sha256(f"{fingerprint}\n{story.identity}".encode()).hexdigest()[:20]
 
 
 def read_result(store: Store, job: StoryJob) -> dict[str, Any] | None:
@@ -112,9 +120,16 @@ class StoryFilmer:
     """Holds one loaded model at a time, the oracle and where results go."""
 
     def __init__(
-        self, config: EvaluationConfig, generation: GenerationConfig, oracle: Path, output: str
+        self,
+        config: EvaluationConfig,
+        model: ModelConfig,
+        generation: GenerationConfig,
+        oracle: Path,
+        output: str,
     ) -> None:
+        """`model` is the one that is evaluated, whatever those of the jobs: its CLIP judges."""
         self._config = config
+        self._model = model
         self._generation = generation
         self._oracle = Oracle.load(oracle)
         self._store = Store(output)
@@ -128,7 +143,7 @@ class StoryFilmer:
         story = suite_story(job.seed, self._config)
         shots, truth = self._shots(generator, job, story.truth, story.render_truth)
         filmed_s = time.perf_counter() - started
-        score = score_story(shots, story.truth, truth, self._judges_beside(generator))
+        score = score_story(shots, story.truth, truth, self._all_judges())
         self._store.write(job.film_key, self._video(generator, shots))
         self._store.write(job.strip_key, film_strip([shot.frames for shot in shots]))
         for shot, jpeg in return_strips(shots, story.truth).items():
@@ -174,11 +189,11 @@ class StoryFilmer:
             self._loaded = (key, StoryGenerator(load_model(model), self._generation))
         return self._loaded[1]
 
-    def _judges_beside(self, generator: StoryGenerator) -> Judges:
+    def _all_judges(self) -> Judges:
         if self._judges is None:
-            device = generator.model.config.torch_device()
-            self._judges = OutsideJudges.load(self._config, self._store, device)
-        return self._judges.joined(self._oracle, generator.model.embedder)
+            device = self._model.torch_device()
+            self._judges = OutsideJudges.load(self._config, self._model, self._store, device)
+        return self._judges.joined(self._oracle)
 
     def _video(self, generator: StoryGenerator, shots: list[FilmedShot]) -> bytes:
         frames = np.concatenate([shot.frames for shot in shots])

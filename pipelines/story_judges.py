@@ -21,43 +21,57 @@ from fw_model.evaluation.oracle import Oracle
 from fw_model.evaluation.story_score import Judges
 from fw_model.evaluation.weights import weights_digest
 from fw_model.fingerprint import fingerprint_folders
+from fw_model.model import ModelConfig, PartConfig, load_embedder, part_fingerprint
 from pipelines.character_finders import FinderContext, make_finder
 from pipelines.storage import Store
 
 
 @dataclass(frozen=True)
 class OutsideJudges:
-    """Those that the config names, loaded; None for each that it does not."""
+    """The CLIP that judges, and those that the config names, loaded; None where it does not."""
 
+    embedder: Embedder
     finder: CharacterFinder | None
     aesthetic: AestheticPredictor | None
     inception: InceptionJudge | None
 
     @classmethod
     def load(
-        cls, config: EvaluationConfig, store: Store, device: torch.device | str
+        cls, config: EvaluationConfig, model: ModelConfig, store: Store, device: torch.device | str
     ) -> OutsideJudges:
-        """Load them; CheckpointError or ConfigError says which cannot be had."""
+        """Load them; CheckpointError or ConfigError says which cannot be had.
+
+        `model` is the one that is evaluated, not the variants trained otherwise: all films are
+        judged by one CLIP.
+        """
         context = FinderContext(config.characters, store, share=1 / config.num_actors)
         return cls(
+            load_embedder(judging_clip(config, model)),
             make_finder(context),
             AestheticPredictor.load(config.aesthetic, device=device),
             InceptionJudge.load(config.inception, device=device),
         )
 
-    def joined(self, oracle: Oracle, embedder: Embedder) -> Judges:
+    def joined(self, oracle: Oracle) -> Judges:
         """Return all who judge a film."""
-        return Judges(oracle, embedder, self.finder, self.aesthetic, self.inception)
+        return Judges(oracle, self.embedder, self.finder, self.aesthetic, self.inception)
 
 
-def checked_judges(config: EvaluationConfig, store: Store) -> str:
+def judging_clip(config: EvaluationConfig, model: ModelConfig) -> ModelConfig:
+    """Return `model` with the CLIP that judges as its own."""
+    if config.clip is None:
+        return model
+    return model.model_copy(update={"embedder": PartConfig(kind="open_clip", path=config.clip)})
+
+
+def checked_judges(config: EvaluationConfig, model: ModelConfig, store: Store) -> str:
     """Load every judge once and return what they are: contents of weights, and settings.
 
     Hours of filming must not end at a file that does not load. Where a result rests on it goes in;
     where files lie and how an endpoint is reached does not.
     """
-    judges = OutsideJudges.load(config, store, "cpu")
-    facts: dict[str, Any] = {}
+    judges = OutsideJudges.load(config, model, store, "cpu")
+    facts: dict[str, Any] = {"clip": part_fingerprint(judging_clip(config, model), ("clip",))}
     aesthetic, inception = config.aesthetic, config.inception
     if aesthetic.head is not None and aesthetic.clip is not None:
         clip = fingerprint_folders("", [Path(aesthetic.clip).expanduser()])
@@ -66,4 +80,4 @@ def checked_judges(config: EvaluationConfig, store: Store) -> str:
         facts["inception"] = [weights_digest(inception.weights), inception.frames_per_shot]
     if judges.finder is not None:
         facts["characters"] = [config.characters.kind, judges.finder.version]
-    return json.dumps(facts) if facts else ""
+    return json.dumps(facts)

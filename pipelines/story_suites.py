@@ -10,9 +10,11 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fw_model.errors import ConfigError
 from fw_model.evaluation.config import EvaluationConfig
+from fw_model.evaluation.judges_config import whole_path
 from fw_model.evaluation.scenes import packaged_scenes
 from fw_model.evaluation.truth import FigureTruth, Pixels, ShotTruth, StoryTruth
 from fw_model.registry import resolve
@@ -39,6 +41,13 @@ class SuiteStory:
 
     truth: StoryTruth
     render_truth: Callable[[Sequence[int], int, int, float], list[Pixels]] | None = None
+    facts: str = ""
+    """What its true frames follow from, beside `truth`."""
+
+    @property
+    def identity(self) -> str:
+        """Tells stories apart: a hash of all that is asked for and drawn."""
+        return hashlib.sha256(f"{self.truth!r}\n{self.facts}".encode()).hexdigest()
 
 
 def suite_story(seed: int, config: EvaluationConfig) -> SuiteStory:
@@ -51,7 +60,12 @@ def settled(config: EvaluationConfig) -> EvaluationConfig:
     """Return `config` with its seeds said and its file named in full, so that every process, in
     whatever folder, films the same; ConfigError for seeds that the suite has not.
     """
-    update: dict[str, str] = {}
+    update: dict[str, Any] = {
+        "aesthetic": config.aesthetic.with_whole_paths(),
+        "inception": config.inception.with_whole_paths(),
+        "clip": whole_path(config.clip),
+        "checkpoints": {name: whole_path(path) for name, path in config.checkpoints.items()},
+    }
     if config.suite_path is not None and "://" not in config.suite_path:
         update["suite_path"] = str(Path(config.suite_path).absolute())
     stories = written_stories(config)
@@ -62,12 +76,6 @@ def settled(config: EvaluationConfig) -> EvaluationConfig:
     if stories is not None and seeds.stop > len(stories):
         raise _no_such_story(f"{seeds.start}:{seeds.stop}", done, len(stories))
     return done.model_copy(update={"seeds": f"{seeds.start}:{seeds.stop}"})
-
-
-def suite_digest(config: EvaluationConfig) -> str:
-    """Return a hash of all stories that are written down, "" where stories are made from seeds."""
-    stories = written_stories(config)
-    return "" if stories is None else hashlib.sha256(repr(stories).encode()).hexdigest()
 
 
 def written_stories(config: EvaluationConfig) -> tuple[StoryTruth, ...] | None:
@@ -107,7 +115,7 @@ def toy_story(seed: int, config: EvaluationConfig) -> SuiteStory:
             fade_probability=0.0,
         ),
     )
-    return SuiteStory(toy_truth(film), _ToyRenderer(film))
+    return SuiteStory(toy_truth(film), _ToyRenderer(film), facts=repr(film))
 
 
 def toy_truth(film: FilmSpec) -> StoryTruth:

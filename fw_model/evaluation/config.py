@@ -57,6 +57,11 @@ class EvaluationConfig(StrictModel):
     oracle: str | None = Field(
         default=None, description="Folder of a toy-film oracle; default: the packaged one."
     )
+    clip: str | None = Field(
+        default=None,
+        description="open_clip folder of the CLIP that judges consistency and alignment; default: "
+        "the model's own, for every variant the same.",
+    )
     aesthetic: AestheticConfig = Field(
         default=AestheticConfig(), description="Weights of the aesthetic score."
     )

@@ -17,10 +17,24 @@ _NOISE_FLOOR_LEVELS = 0.5  # below what can be seen: a still shot must not divid
 def border_jump_ratio(shots: Sequence[FilmedShot]) -> float | None:
     """Return the jump across chunk borders over the usual jump between frames of a chunk.
 
-    About 1 where borders cannot be told; mean over shots, None where no shot has two chunks.
+    Half a level is added to both, which counts in shots that hardly move. About 1 where borders
+    cannot be told; mean over shots, None where no shot has two chunks.
     """
-    ratios = [ratio for shot in shots if (ratio := _shot_ratio(shot)) is not None]
+    pairs = [pair for shot in shots if (pair := _usual_and_border(shot)) is not None]
+    ratios = [(b + _NOISE_FLOOR_LEVELS) / (u + _NOISE_FLOOR_LEVELS) for u, b in pairs]
     return float(np.mean(ratios)) if ratios else None
+
+
+def usual_and_border_jump(shots: Sequence[FilmedShot]) -> tuple[float, float] | None:
+    """Return the mean over shots of the median jump inside chunks, and of the jump at borders.
+
+    In levels; None where no shot has two chunks.
+    """
+    pairs = [pair for shot in shots if (pair := _usual_and_border(shot)) is not None]
+    if not pairs:
+        return None
+    usual, border = np.mean(pairs, axis=0).tolist()
+    return usual, border
 
 
 def flicker(shots: Sequence[FilmedShot], truth: Sequence[Pixels]) -> float | None:
@@ -38,15 +52,13 @@ def flicker(shots: Sequence[FilmedShot], truth: Sequence[Pixels]) -> float | Non
     return float(np.mean(excess)) if excess else None
 
 
-def _shot_ratio(shot: FilmedShot) -> float | None:
+def _usual_and_border(shot: FilmedShot) -> tuple[float, float] | None:
     borders = [start for start in shot.chunk_starts if start > 0]
     jumps = frame_jumps(shot.frames)
     inside = np.delete(jumps, [border - 1 for border in borders])
     if not borders or not len(inside):
         return None
-    at_borders = float(np.mean([jumps[border - 1] for border in borders]))
-    usual = float(np.median(inside))
-    return (at_borders + _NOISE_FLOOR_LEVELS) / (usual + _NOISE_FLOOR_LEVELS)
+    return float(np.median(inside)), float(np.mean([jumps[border - 1] for border in borders]))
 
 
 def frame_jumps(frames: Pixels) -> np.ndarray:

@@ -29,13 +29,21 @@ def accuracy_by_chunk(
     return [float(np.mean(rights[chunk])) for chunk in sorted(rights)]
 
 
-def drift_ratio(by_chunk: Sequence[float]) -> float | None:
-    """Return the accuracy of the last chunks over that of the first: ten, or half of them.
+def first_and_last(by_chunk: Sequence[float]) -> tuple[float, float] | None:
+    """Return the accuracy of the first chunks and of the last: ten, or half of them.
 
-    1 where nothing drifts; None for one chunk, or where the first are all wrong.
+    None for one chunk.
     """
     window = min(_WINDOW, len(by_chunk) // 2)
     if window == 0:
         return None
-    first, last = float(np.mean(by_chunk[:window])), float(np.mean(by_chunk[-window:]))
-    return last / first if first > 0 else None
+    return float(np.mean(by_chunk[:window])), float(np.mean(by_chunk[-window:]))
+
+
+def drift_ratio(by_chunk: Sequence[float]) -> float | None:
+    """Return the accuracy of the last chunks over that of the first.
+
+    1 where nothing drifts; None for one chunk, or where the first are all wrong.
+    """
+    ends = first_and_last(by_chunk)
+    return None if ends is None or ends[0] == 0 else ends[1] / ends[0]

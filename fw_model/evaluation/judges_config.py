@@ -33,7 +33,9 @@ class AestheticConfig(StrictModel):
 
     def with_whole_paths(self) -> Self:
         """Return the same with absolute paths: actors run in other folders."""
-        return self.model_copy(update={"head": _whole(self.head), "clip": _whole(self.clip)})
+        return self.model_copy(
+            update={"head": whole_path(self.head), "clip": whole_path(self.clip)}
+        )
 
 
 class InceptionConfig(StrictModel):
@@ -48,7 +50,7 @@ class InceptionConfig(StrictModel):
 
     def with_whole_paths(self) -> Self:
         """Return the same with an absolute path: actors run in other folders."""
-        return self.model_copy(update={"weights": _whole(self.weights)})
+        return self.model_copy(update={"weights": whole_path(self.weights)})
 
 
 class CharactersConfig(StrictModel):
@@ -99,5 +101,6 @@ class CharactersConfig(StrictModel):
     )
 
 
-def _whole(path: str | None) -> str | None:
+def whole_path(path: str | None) -> str | None:
+    """Return the absolute path of `path`, None for None."""
     return None if path is None else str(Path(path).expanduser().absolute())

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from fw_model.evaluation.drift import first_and_last
 from fw_model.evaluation.inception import INCEPTION_SCORE
-from fw_model.evaluation.statistic import MEAN, Floats, Statistic
+from fw_model.evaluation.statistic import MEAN, RATIO, Floats, Statistic
 from fw_model.evaluation.story_score import METRICS
 from fw_model.evaluation.variants import VARIANTS
 
@@ -37,7 +38,8 @@ def build_scorecard(
 
     `variants`: each variant's metrics as {mean, low, high} with a 95 % interval, null where not
     measured. `full_minus`: the same for differences to the full method, on the stories of both.
-    `truth`: what the metrics say of the true films. `details`: what has no column.
+    `truth`: what the metrics say of the true films. `details`: what has no column, of all stories
+    together.
     """
     full = scores.get("full", {})
     judged = {**scores, "truth": truth}
@@ -52,7 +54,9 @@ def build_scorecard(
             if name != "full" and full
         },
         "truth": {m: _over_stories(truth, m, num_bootstrap) for m in METRICS},
-        "details": {name: _details(stories) for name, stories in judged.items() if stories},
+        "details": {
+            name: _details(stories, num_bootstrap) for name, stories in judged.items() if stories
+        },
         **about,
     }
 
@@ -86,13 +90,36 @@ def difference_interval(
     )
 
 
+def median_interval(values: Sequence[Sequence[float]], num_bootstrap: int) -> Interval | None:
+    """Return the median of all values of all stories, stories drawn anew; None of no value."""
+    flat = np.array([value for story in values for value in story])
+    if not len(flat):
+        return None
+    stories = np.repeat(np.arange(len(values)), [len(story) for story in values])
+    order = np.argsort(flat, kind="stable")
+    flat, stories = flat[order], stories[order]
+
+    def median(counts: Floats) -> Floats:
+        before = np.cumsum(counts[..., stories], axis=-1)  # [..., values]
+        half = before[..., -1:] / 2
+        low, high = (before >= half).argmax(-1), (before > half).argmax(-1)
+        return np.asarray(np.where(before[..., -1] > 0, (flat[low] + flat[high]) / 2, np.nan))
+
+    return _interval(median, len(values), num_bootstrap)
+
+
 def _interval(
     value_of: Callable[[Floats], Floats], num_stories: int, num_bootstrap: int
-) -> Interval:
-    """Return the interval of `value_of`: how often each story counts, [..., S], to values [...]."""
+) -> Interval | None:
+    """Return the interval of `value_of`: how often each story counts, [..., S], to values [...].
+
+    None where all stories together have no value (NaN).
+    """
     value = value_of(np.ones(num_stories))
+    if np.isnan(value):
+        return None
     drawn = np.concatenate([value_of(c) for c in _resamplings(num_stories, num_bootstrap)])
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])  # a drawn set may have no value
     return {"mean": _rounded(value), "low": _rounded(low), "high": _rounded(high)}
 
 
@@ -124,19 +151,22 @@ def _difference(
     return difference_interval(known, num_bootstrap, STATISTICS.get(metric, MEAN))
 
 
-def _details(stories: StoryScores) -> dict[str, Any]:
+def _details(stories: StoryScores, num_bootstrap: int) -> dict[str, Any]:
     """Return what a reader asks next: medians, light, flicker, accuracy chunk by chunk."""
     details = [story["details"] for _, story in sorted(stories.items())]
-    hue_errors = [error for d in details for error in d.get("hue_errors_deg", [])]
+    hue_errors = [d.get("hue_errors_deg", []) for d in details]
     by_chunk = [d.get("accuracy_by_chunk", []) for d in details]
+    ends = [pair for chunks in by_chunk if (pair := first_and_last(chunks)) is not None]
+    jumps = [d["usual_and_border_jump"] for d in details if d.get("usual_and_border_jump")]
     return {
         "num_stories": len(details),
-        "hue_error_median_deg": _rounded(np.median(hue_errors)) if hue_errors else None,
-        "num_hue_comparisons": len(hue_errors),
+        "hue_error_median_deg": median_interval(hue_errors, num_bootstrap),
+        "num_hue_comparisons": sum(map(len, hue_errors)),
+        "border_over_usual_jump": bootstrap_interval(jumps, num_bootstrap, RATIO),
         "light_accuracy": _mean([d.get("light_accuracy") for d in details]),
         "flicker": _mean([d.get("flicker") for d in details]),
         "landmark_displacement": _mean([d.get("landmark_displacement") for d in details]),
-        "drift_ratio": _mean([d.get("drift_ratio") for d in details]),
+        "drift_ratio": bootstrap_interval(ends, num_bootstrap, RATIO),
         "characters_found": _mean([d.get("characters_found") for d in details]),
         "accuracy_by_chunk": [
             _mean([chunks[i] for chunks in by_chunk if i < len(chunks)])

@@ -38,3 +38,19 @@ def _mean_of_sum(sums: Floats) -> Floats:
 
 MEAN = Statistic(_mean_row, _mean_of_sum)
 """The mean over stories, each a number."""
+
+
+def _ratio_row(parts: Sequence[float]) -> Floats:
+    return np.asarray(parts, dtype=np.float64)
+
+
+def _ratio_of_sum(sums: Floats) -> Floats:
+    below, above = sums[..., 0], sums[..., 1]
+    return np.asarray(np.where(below > 0, above / np.where(below > 0, below, 1.0), np.nan))
+
+
+RATIO = Statistic(_ratio_row, _ratio_of_sum)
+"""The sum of second numbers over the sum of first ones, each story a pair; NaN over zero.
+
+A mean of ratios would let one story with next to nothing below the line speak for all.
+"""

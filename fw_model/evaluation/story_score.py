@@ -80,6 +80,7 @@ def score_story(
         characters = found_by(judges.finder, shots, story)
     metrics |= _clip_metrics(shots, story, characters.boxes, judges.embedder)
     details["characters_found"] = characters.share_found
+    details["usual_and_border_jump"] = continuity.usual_and_border_jump(shots)
     details["shots"] = [
         {**seen, **_shot_details(filmed, shot.prompt), "characters": characters.told_of(index)}
         for index, (seen, filmed, shot) in enumerate(
@@ -130,7 +131,6 @@ def _oracle_details(
         "light_accuracy": accuracy.light_accuracy(readings, story),
         "landmark_displacement": landmark_displacement(shots, readings, story),
         "flicker": continuity.flicker(shots, truth),
-        "drift_ratio": drift.drift_ratio(by_chunk),
         "accuracy_by_chunk": by_chunk,
         "hue_errors_deg": hue.hue_errors_deg(readings, story),
         "shots": [{"seen": _seen(reading)} for reading in readings],

@@ -178,7 +178,7 @@ def pretrain_codec(
     average = MovingAverage(vae, config.ema_decay)
     parts = {"vae": vae, "muon": muon, "adam": adam, "ema": average}
     state = RunState(output / "state.pt", parts)
-    first = state.load(config.model_dump_json())
+    first = state.load(config.model_dump_json(), library.identity)
     metrics.truncate(first)
     for step in range(first, config.num_steps):
         started = time.perf_counter()

@@ -134,7 +134,7 @@ def pretrain_embedder(
     parts: dict[str, Any] = {"clip": model, "muon": muon, "adam": adam, "ema": average}
     state = RunState(output / "state.pt", parts)
     metrics = MetricsFile(output / "metrics.jsonl")
-    first = state.load(config.model_dump_json())
+    first = state.load(config.model_dump_json(), library.identity)
     metrics.truncate(first)
     for step in range(first, config.steps):
         started = time.perf_counter()

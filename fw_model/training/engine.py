@@ -91,15 +91,22 @@ class PlainEngine:
     def step(self, learning_rate: float) -> float:
         """Average gradients over ranks, clip, update; return their norm before clipping."""
         if self.world_size > 1:
-            for parameter in self._parameters.values():
-                assert parameter.grad is not None, "every parameter has a gradient at every step"
-                parameter.grad = mean_over_ranks(parameter.grad)
+            self._average_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._max_grad_norm)
         set_learning_rate(self._optimizers, learning_rate, self._muon_rate)
         for optimizer in self._optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return float(norm)
+
+    def _average_gradients(self) -> None:
+        """Average all gradients over ranks in one exchange: many small ones would wait in turn."""
+        gradients = [p.grad for p in self._parameters.values()]
+        assert all(g is not None for g in gradients), "every parameter has a gradient at every step"
+        flat = mean_over_ranks(torch.cat([g.flatten() for g in gradients if g is not None]))
+        parts = flat.split([p.numel() for p in self._parameters.values()])
+        for parameter, part in zip(self._parameters.values(), parts, strict=True):
+            parameter.grad = part.view_as(parameter)
 
     def parameter_names(self) -> list[str]:
         """Return the names of all trained parameters."""

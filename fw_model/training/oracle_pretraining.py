@@ -74,11 +74,12 @@ def pretrain_oracle(
     average = MovingAverage(net, config.ema_decay)
     state = RunState(output / "state.pt", {"net": net, "optimizer": optimizer, "ema": average})
     metrics = MetricsFile(output / "metrics.jsonl")
-    first = state.load(config.model_dump_json())
+    first = state.load(config.model_dump_json(), library.identity)
     metrics.truncate(first)
     for step in range(first, config.steps):
         started = time.perf_counter()
         rng = np.random.default_rng(derive_seed(config.seed, "oracle-clips", step))
+        torch.manual_seed(derive_seed(config.seed, "oracle-dropout", step))
         num_frames = config.clip_frames[int(rng.integers(len(config.clip_frames)))]
         batch_size = max(1, config.frames_per_step // num_frames)
         batch = draw_batch(

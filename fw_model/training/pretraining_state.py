@@ -82,18 +82,20 @@ class RunState:
         self._parts = parts
         self._config = ""
 
-    def load(self, config: str) -> int:
+    def load(self, config: str, data: str) -> int:
         """Restore all parts and return the step to go on with; 0 if there is no state.
 
-        `config` describes the run; CheckpointError if the state is of another run.
+        `config` and `data` say what the run is and what it learns from; CheckpointError if the
+        state is of another run.
         """
-        self._config = config
+        self._config = config = f"{config}\n{data}"
         if not self._path.is_file():
             return 0
         saved = torch.load(self._path, map_location="cpu", weights_only=True)
         if saved["config"] != config:
             raise CheckpointError(
-                f"{self._path} belongs to a run with other settings; use another output folder."
+                f"{self._path} belongs to a run with other settings or other data; use another "
+                "output folder."
             )
         for name, part in self._parts.items():
             part.load_state_dict(saved[name])

@@ -5,11 +5,12 @@ Knows nothing of where shots come from. N frames in all, H x W pixels, uint8 [N,
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,12 @@ class ShotLibrary:
     def size(self) -> tuple[int, int]:
         """Height and width of every frame, in pixels."""
         return int(self.frames.shape[1]), int(self.frames.shape[2])
+
+    @property
+    def identity(self) -> str:
+        """A hash of which shots it holds and what is known of them, wherever their files lie."""
+        known = [replace(shot, video=Path(shot.video).name) for shot in self.shots]
+        return hashlib.sha256(repr((self.frames.shape, known)).encode()).hexdigest()[:16]
 
     def clip(self, shot: int, start: int, num_frames: int) -> np.ndarray:
         """Return frames [start, start + num_frames) of a shot, uint8 [F, H, W, 3]."""

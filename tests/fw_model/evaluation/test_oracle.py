@@ -1,5 +1,6 @@
 """The oracle: a network that learns, loads as saved, and is fed spoiled clips of known truth."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from fw_model.evaluation.oracle import Oracle, fitting_weights
 from fw_model.evaluation.oracle_net import OracleNet
 from fw_model.training.oracle_data import draw_batch, spoiled, vocabulary_of
 from fw_model.training.oracle_pretraining import OraclePretrainConfig, pretrain_oracle
+from fw_model.training.shot_library import ShotLibrary
 from pipelines.pretrain_oracle import open_labelled
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.write import write_films
@@ -94,6 +96,43 @@ def test_training_lowers_the_loss_and_a_stopped_one_goes_on(labelled, tmp_path: 
     assert float(lines[7].split('"loss": ')[1].split(",")[0]) < float(
         lines[0].split('"loss": ')[1].split(",")[0]
     )
-    again = pretrain_oracle(config, labelled, labelled, tmp_path / "whole")
-    assert again == whole  # nothing left to do but to measure
     assert Oracle.load(tmp_path / "whole" / "oracle").card["held_out"] == whole
+
+
+def test_an_oracle_that_was_stopped_goes_on_to_the_same_losses(
+    labelled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings = {"frames_per_step": 18, "clip_frames": (6,), "width": 16, "warmup_steps": 2}
+    config = OraclePretrainConfig(steps=6, log_every=1, save_every=2, **settings)
+    pretrain_oracle(config, labelled, labelled, tmp_path / "whole")
+    drawn = []
+
+    def stops(*args, **kwargs):
+        drawn.append(1)
+        if len(drawn) == 4:  # a step after the one that was saved
+            raise InterruptedError
+        return draw_batch(*args, **kwargs)
+
+    monkeypatch.setattr("fw_model.training.oracle_pretraining.draw_batch", stops)
+    with pytest.raises(InterruptedError):
+        pretrain_oracle(config, labelled, labelled, tmp_path / "twice")
+    pretrain_oracle(config, labelled, labelled, tmp_path / "twice")
+    assert len(drawn) == 4 + 4  # steps 0 to 3, of which 2 is done again with 3 to 5
+    whole, twice = (
+        [
+            {name: value for name, value in json.loads(line).items() if name != "step_s"}
+            for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        ]
+        for name in ("whole", "twice")
+    )
+    assert twice == whole
+
+
+def test_an_oracle_is_not_continued_on_other_shots(labelled, tmp_path: Path):
+    library, labels = labelled
+    settings = {"frames_per_step": 18, "clip_frames": (6,), "width": 16}
+    config = OraclePretrainConfig(steps=1, **settings)
+    pretrain_oracle(config, labelled, labelled, tmp_path)
+    fewer = ShotLibrary(library.frames, library.shots[:-1], library._starts[:-1])
+    with pytest.raises(CheckpointError, match="other data"):
+        pretrain_oracle(config, (fewer, labels[:-1]), labelled, tmp_path)

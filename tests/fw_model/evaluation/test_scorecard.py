@@ -13,20 +13,21 @@ from fw_model.evaluation.scorecard import (
     bootstrap_interval,
     build_scorecard,
     difference_interval,
+    median_interval,
     table_rows,
 )
 from fw_model.evaluation.story_score import METRICS
 from fw_model.evaluation.variants import VARIANTS
 
 
-def scored(value, **metrics):
+def scored(value, ends=None, jumps=None, **metrics):
     return {
         "metrics": {**dict.fromkeys(METRICS), "figure_accuracy": value, **metrics},
         "details": {
             "light_accuracy": 1.0,
             "flicker": 0.1,
-            "drift_ratio": None,
-            "accuracy_by_chunk": [1.0, value],
+            "accuracy_by_chunk": [1.0, value] if ends is None else ends,
+            "usual_and_border_jump": jumps,
             "hue_errors_deg": [10.0, 30.0],
         },
     }
@@ -74,7 +75,13 @@ def test_every_variant_and_metric_is_there_and_null_where_not_measured(card):
     assert not any(card["variants"]["without_augmentation"].values())
 
 
-def test_differences_are_taken_story_by_story(card):
+def test_differences_are_taken_story_by_story():
+    full = {seed: scored(1.0, hue_error_deg=float(seed)) for seed in range(20)}
+    other = {seed: scored(1.0, hue_error_deg=seed + 48.0) for seed in range(5, 30)}
+    other[7] = scored(1.0, hue_error_deg=None)  # not measured: left out of both
+    card = build_scorecard(
+        {"full": full, "without_shot_cache": other}, {}, num_bootstrap=200, about={}
+    )
     gap = card["full_minus"]["without_shot_cache"]["hue_error_deg"]
     assert gap == {"mean": -48.0, "low": -48.0, "high": -48.0}
 
@@ -114,8 +121,36 @@ def test_stories_that_were_not_measured_leave_the_inception_score_of_the_others(
 
 
 def test_medians_are_over_all_comparisons(card):
-    assert card["details"]["full"]["hue_error_median_deg"] == 20.0
+    found = card["details"]["full"]["hue_error_median_deg"]
+    assert found == {"mean": 20.0, "low": 20.0, "high": 20.0}  # each story has 10 and 30
     assert card["details"]["full"]["num_hue_comparisons"] == 60
+
+
+def test_a_median_is_of_all_values_of_the_stories_that_are_drawn():
+    values = [[1.0, 2.0], [3.0, 4.0, 5.0], []]
+    assert median_interval(values, 300)["mean"] == 3.0
+    assert median_interval([[2.0], [4.0]], 300) == {"mean": 3.0, "low": 2.0, "high": 4.0}
+    assert median_interval([[], []], 300) is None
+
+
+def test_drift_and_border_jumps_are_ratios_of_all_stories_together():
+    # A mean of ratios would say 1.2 here: one poor story with a lucky end.
+    ends = [[1 / 3, 1.0], [1.0, 0.6], [1.0, 0.6], [1.0, 0.6]]
+    jumps = [(0.1, 1.0), (4.0, 4.0), (4.0, 4.0), None]
+    full = {
+        seed: scored(1.0, ends=e, jumps=j)
+        for seed, (e, j) in enumerate(zip(ends, jumps, strict=True))
+    }
+    details = build_scorecard({"full": full}, {}, num_bootstrap=200, about={})["details"]["full"]
+    assert details["drift_ratio"]["mean"] == pytest.approx(2.8 / (10 / 3), abs=1e-4)
+    assert details["border_over_usual_jump"]["mean"] == pytest.approx(9.0 / 8.1, abs=1e-4)
+
+
+def test_what_no_story_shows_at_first_has_no_drift():
+    full = {seed: scored(1.0, ends=[0.0, 1.0]) for seed in range(3)}
+    details = build_scorecard({"full": full}, {}, num_bootstrap=200, about={})["details"]["full"]
+    assert details["drift_ratio"] is None
+    assert details["border_over_usual_jump"] is None
 
 
 def test_the_table_says_what_was_not_measured(card):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fw_model.evaluation.variants import VARIANTS, film_story
+from fw_model.generation import ChunkRequest
 from fw_model.generator import StoryGenerator
 from fw_model.story import StoryFile
 from tests.fw_model.small_model import small_film_model
@@ -55,6 +56,14 @@ def test_where_both_caches_are_empty_all_variants_agree(films):
         assert np.array_equal(films[name][0].frames[:5], opening), name
     alone = films["independent"][1].frames[:5]
     assert np.array_equal(films["without_shot_cache"][1].frames[:5], alone)
+
+
+def test_without_the_temporal_cache_a_later_chunk_is_drawn_as_a_first_one(films):
+    generator = StoryGenerator(small_film_model())
+    size = {"width": generator.model.record.width, "height": generator.model.record.height}
+    request = ChunkRequest(story_seed=11, shot=0, chunk=1, prompt=PROMPTS[0], **size)
+    alone = generator.generate_chunk(request).frames
+    assert np.array_equal(films["without_temporal_cache"][0].frames[5:10], alone)
 
 
 def test_a_cache_changes_what_reads_it(films):

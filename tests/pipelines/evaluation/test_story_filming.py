@@ -1,6 +1,7 @@
 """A story is filmed, scored and filed; what is filed is not made again."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,7 +34,9 @@ def filmer(tmp_path, monkeypatch):
     words = Vocabulary(FIGURE_KINDS, PLACE_KINDS, LIGHTS, SCALES, ACTIONS)
     Oracle(OracleNet(words, width=16)).save(tmp_path / "oracle")
     monkeypatch.setattr(story_filming, "load_model", lambda config: small_film_model())
-    return StoryFilmer(CONFIG, GenerationConfig(), tmp_path / "oracle", str(tmp_path / "out"))
+    return StoryFilmer(
+        CONFIG, ModelConfig(), GenerationConfig(), tmp_path / "oracle", str(tmp_path / "out")
+    )
 
 
 def job(variant, print_="abc"):
@@ -92,4 +95,24 @@ def test_jobs_of_one_model_stand_together(tiny_path):
         TRUTH, TRUTH, "full", "full", "without_augmentation", "without_augmentation"
     ]  # fmt: skip
     assert [job.seed for job in jobs] == [3, 4] * 3
-    assert len({job.fingerprint for job in jobs}) == 3
+    assert len({job.fingerprint for job in jobs}) == 6
+
+
+def test_a_story_that_changed_under_its_seed_is_filmed_again(monkeypatch):
+    def prints():
+        jobs = plan_jobs(CONFIG, ModelConfig(), GenerationConfig(), PACKAGED_ORACLE, "")
+        return [job.fingerprint for job in jobs if job.variant == "full"]
+
+    before = prints()
+    assert prints() == before
+
+    def changed(seed, config):
+        story = toy_story(seed, config)
+        if seed == 4:
+            shots = (replace(story.truth.shots[0], prompt="a new prompt"), *story.truth.shots[1:])
+            return replace(story, truth=replace(story.truth, shots=shots))
+        return story
+
+    monkeypatch.setattr("pipelines.evaluate.suite_story", changed)
+    after = prints()
+    assert after[0] == before[0] and after[1] != before[1]

@@ -56,14 +56,24 @@ def told(tmp_path):
     """What results rest on, for these judges."""
 
     def of(**judges):
-        return checked_judges(EvaluationConfig(**judges), Store(str(tmp_path / "out")))
+        store = Store(str(tmp_path / "out"))
+        return checked_judges(EvaluationConfig(**judges), ModelConfig(), store)
 
     return of
 
 
-def test_without_judges_from_outside_results_rest_on_nothing_more(told):
-    assert told() == ""
-    assert told(aesthetic=AestheticConfig(frames_per_shot=3)) == ""
+def test_without_judges_from_outside_results_rest_on_the_models_own_clip_alone(told):
+    assert list(json.loads(told())) == ["clip"]
+    assert told(aesthetic=AestheticConfig(frames_per_shot=3)) == told()
+
+
+def test_results_rest_on_the_clip_that_judges(told, tiny_path, tmp_path):
+    same = shutil.copytree(tiny_path / "clip", tmp_path / "same")
+    assert told(clip=str(same)) == told()
+    (same / "note.txt").write_text("another CLIP")
+    assert told(clip=str(same)) != told()
+    with pytest.raises(CheckpointError, match="nowhere"):
+        told(clip=str(tmp_path / "nowhere"))
 
 
 def test_results_rest_on_what_the_files_hold_and_not_on_where_they_lie(told, files, tmp_path):
@@ -91,7 +101,7 @@ def test_results_rest_on_who_finds_characters(told):
         CharactersConfig(kind="openai", model="m"),
         CharactersConfig(kind=OWN_FINDER),
     ]
-    assert len({"", *(told(characters=kind) for kind in kinds)}) == 4
+    assert len({told(), *(told(characters=kind) for kind in kinds)}) == 4
 
 
 def test_a_storys_fingerprint_changes_with_its_judges(oracle):
@@ -140,7 +150,7 @@ def test_a_suite_of_words_is_judged_and_the_scorecard_has_the_numbers(
         inception=InceptionConfig(weights=inception_file, frames_per_shot=1),
         characters=CharactersConfig(kind=OWN_FINDER),
     )
-    filmer = StoryFilmer(config, GenerationConfig(), oracle, str(tmp_path / "out"))
+    filmer = StoryFilmer(config, ModelConfig(), GenerationConfig(), oracle, str(tmp_path / "out"))
     results = {}
     for seed in (0, 1):
         job = filmer.film(StoryJob("full", seed, ModelConfig(device="cpu"), "print"))

@@ -13,7 +13,7 @@ from fw_model.generation import GenerationConfig
 from fw_model.model import ModelConfig
 from pipelines import story_filming
 from pipelines.story_filming import StoryFilmer, StoryJob
-from pipelines.story_suites import settled, suite_digest, suite_story
+from pipelines.story_suites import SuiteStory, settled, suite_story
 from tests.fw_model.evaluation.made_up import VOCABULARY
 from tests.fw_model.small_model import small_film_model
 
@@ -78,15 +78,21 @@ def test_settling_reads_the_file_before_anything_is_filmed(tmp_path):
         settled(lost)
 
 
-def test_the_digest_tells_edited_stories_and_not_their_place(tmp_path, file_suite):
-    first = suite_digest(file_suite())
-    assert suite_digest(file_suite("A hen flies.\n###")) != first
+def test_a_story_is_told_by_what_it_says_and_not_by_where_it_lies(tmp_path, file_suite):
+    first = suite_story(0, file_suite()).identity
+    assert suite_story(0, file_suite("A hen flies.\n###")).identity != first
     again = file_suite()
     (tmp_path / "moved.txt").write_text((tmp_path / "mine.txt").read_text())
     moved = again.model_copy(update={"suite_path": str(tmp_path / "moved.txt")})
-    assert suite_digest(moved) == first
-    assert suite_digest(EvaluationConfig()) == ""
-    assert suite_digest(SCENES) not in ("", first)
+    assert suite_story(0, moved).identity == first
+    assert suite_story(0, SCENES).identity != first
+
+
+def test_a_toy_story_is_told_by_what_its_prompts_leave_unsaid_too():
+    story = suite_story(8, EvaluationConfig())
+    assert story.identity == suite_story(8, EvaluationConfig()).identity
+    other = SuiteStory(story.truth, story.render_truth, facts="other hues")
+    assert other.identity != story.identity
 
 
 def test_a_written_story_is_filmed_and_only_what_needs_no_truth_is_measured(tmp_path, monkeypatch):
@@ -96,7 +102,7 @@ def test_a_written_story_is_filmed_and_only_what_needs_no_truth_is_measured(tmp_
         suite="scenes20x5", shots_per_story=2, num_chunks=1, variants=("full",)
     )
     out = tmp_path / "out"
-    filmer = StoryFilmer(config, GenerationConfig(), tmp_path / "oracle", str(out))
+    filmer = StoryFilmer(config, ModelConfig(), GenerationConfig(), tmp_path / "oracle", str(out))
     done = filmer.film(StoryJob("full", 11, ModelConfig(), "abc"))
     result = json.loads((out / done.result_key).read_text())
     assert result["seed"] == 11
