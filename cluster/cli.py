@@ -25,6 +25,7 @@ from cluster.options import (
     load,
     local_path,
     path_or_uri,
+    retried,
 )
 from cluster.pretrain_cli import pretrain_app
 from cluster.submit import is_job_server, submit
@@ -50,6 +51,15 @@ def curate(
         str | None,
         typer.Option("--cut", help="Clips of the kept shots: none (default), copy or transcode."),
     ] = None,
+    retry_quarantined: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--retry-quarantined",
+            metavar="REASON",
+            help="Try again what was quarantined or rejected for this reason; all: for any. "
+            "Repeatable.",
+        ),
+    ] = None,
     profile: Profile = "tiny",
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -57,6 +67,7 @@ def curate(
 ) -> None:
     """Find shots, scenes and captions in videos."""
     chosen = [*(overrides or []), *([f"curation.cut={json.dumps(cut)}"] if cut else [])]
+    chosen += retried(retry_quarantined or [])
     if is_job_server(address):
         words: list[str | Path] = ["curate", path_or_uri(source), path_or_uri(output)]
         return submit(address, words, profile, config, chosen)

@@ -23,10 +23,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from fw_model.errors import FilmWeaverError
 
@@ -68,6 +71,7 @@ class _Lines:
     def __init__(self, title: str, total: float | None) -> None:
         self._title, self._total, self._last = title, total, 0.0
         self._finished = False
+        self._began: tuple[float, float] | None = None  # when, and with how much done
 
     def update(self, done: float, note: str = "") -> None:
         now = time.monotonic()
@@ -77,7 +81,27 @@ class _Lines:
         if finished or now - self._last >= LINE_INTERVAL_S:
             self._last, self._finished = now, finished
             total = f"/{self._total:g}" if self._total is not None else ""
-            log.info("%s: %g%s %s", self._title, done, total, note)
+            words = [f"{self._title}: {done:g}{total}", note, self._pace(done, now)]
+            log.info("%s", " ".join(filter(None, words)))
+
+    def _pace(self, done: float, now: float) -> str:
+        """Return the rate so far and the time that the rest will take at it."""
+        if self._began is None:
+            self._began = (now, done)
+            return ""
+        began, before = self._began
+        if now - began < 1.0 or done <= before:
+            return ""
+        rate = (done - before) / (now - began)
+        left = "" if self._total is None else f", {(self._total - done) / rate:.0f} s to go"
+        return f"({rate:.3g}/s{left})"
+
+
+class _Rate(ProgressColumn):
+    """How many are done in a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.3g}/s")
 
 
 class _Bar:
@@ -103,6 +127,7 @@ def meter(title: str, total: float | None) -> Iterator[Meter]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        _Rate(),
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=err, transient=False) as progress:

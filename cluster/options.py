@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,6 +56,26 @@ def path_or_uri(text: str) -> str | Path:
 def is_suite_file(suite: str) -> bool:
     """Whether `suite` means a file; one that is lost but looks like one shall be named as such."""
     return Path(suite).is_file() or Path(suite).suffix in (".json", ".txt")
+
+
+def retried(reasons: Sequence[str]) -> list[str]:
+    """Return the settings that try again what curation set aside for these reasons.
+
+    ConfigError for a reason that there is not.
+    """
+    if not reasons:
+        return []
+    from fw_model.schema import CaptionReason, VideoReason
+
+    known = {"retry_quarantined": [*VideoReason, "all"], "retry_rejected": [*CaptionReason, "all"]}
+    for reason in reasons:
+        if not any(reason in those for those in known.values()):
+            names = ", ".join(dict.fromkeys(str(r) for those in known.values() for r in those))
+            raise ConfigError(f"There is no reason {reason!r} to retry for; choose from {names}.")
+    return [
+        f"curation.{setting}={json.dumps([r for r in reasons if r in those])}"
+        for setting, those in known.items()
+    ]
 
 
 def load(

@@ -176,7 +176,8 @@ CLIP_FIELDS: list[pa.Field] = [
 SHOT_CLIPS = pa.schema(
     [
         pa.field("shot_id", pa.string()),
-        pa.field("status", pa.string()),  # cut | failed | away (the next run tries again)
+        # cut | failed; the next run tries again: away (no file), unfinished (up to three times)
+        pa.field("status", pa.string()),
         pa.field("attempts", pa.int32()),
         *CLIP_FIELDS,
         *_provenance(),

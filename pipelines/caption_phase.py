@@ -20,7 +20,7 @@ from fw_model.registry import resolve
 from fw_model.schema import CAPTIONS, PASSING_CAPTION_REASONS
 from pipelines.caption_estimate import CaptionEstimate, estimate_captions
 from pipelines.captioners.base import CAPTIONERS, EngineAnswer, Prompts, SceneView, scene_view
-from pipelines.captioners.chat import VERDICT_ATTEMPTS, ChatCaptioner
+from pipelines.captioners.chat import ChatCaptioner
 from pipelines.captioners.questions import ANSWERS, SceneQuestions, load_prompts
 from pipelines.captioners.ray_llm import RayLlmCaptioner
 from pipelines.captioners.sidecar import sidecar_state
@@ -37,10 +37,15 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 
+HOLD_SLACK_S = 120.0  # beyond the longest request: an actor that is busy settles later
 
-def caption_ledger(store: Store, config: CurationConfig, embedder_print: str) -> Ledger:
-    """Return the ledger of captions made under these settings.
 
+def caption_ledger(store: Store, config: CurationConfig, analyzed: str) -> Ledger:
+    """Return the ledger of captions made under these settings; `analyzed` names those that the
+    shots, their keyframes and their embeddings follow from.
+
+    A scene of the same shots may show other keyframes. Answers of an endpoint are kept by what was
+    asked, so the same pictures cost nothing again.
     Speed, price and endpoint decide no text; the rest of the captioner's settings do, and what the
     files that they name hold.
     """
@@ -52,7 +57,7 @@ def caption_ledger(store: Store, config: CurationConfig, embedder_print: str) ->
         worded["prompts"] = asdict(load_prompts(captioner, validation))
         worded["engine"] = captioner.engine.engine_kwargs
     rules = validation.model_dump(exclude={"verdict_prompt"})
-    settings = config_hash(CAPTION_VERSION, worded, rules, embedder_print)
+    settings = config_hash(CAPTION_VERSION, worded, rules, analyzed)
     return Ledger(store, "captioned", settings, CAPTIONS, "scene_id")
 
 
@@ -78,7 +83,9 @@ class CaptionPhase:
         run_id = self.provenance.run_id
         estimate = self._estimate(pending)
         if pending:
-            purse = SharedPurse(self.store, run_id, self.config.captioner.budget_usd)
+            captioner = self.config.captioner
+            hold_s = HOLD_SLACK_S + 2 * captioner.timeout_s
+            purse = SharedPurse(self.store, run_id, captioner.budget_usd, hold_s)
             self._caption(pending, total, purse, self._engine_answers(pending))
         if pending and estimate is not None:
             self._record(total, estimate)
@@ -92,7 +99,6 @@ class CaptionPhase:
         answers: Mapping[str, EngineAnswer],
     ) -> None:
         share = self.config.resources
-        _allow_silence(longest_part_s(self.config))
         rows = ray.data.from_arrow([pa.Table.from_pylist([p], schema=SCENE_PART) for p in pending])
         rows = rows.map_batches(  # 1:N, commits the scenes of a row together
             CaptionScenes,
@@ -174,7 +180,10 @@ class CaptionPhase:
 
     def _lasts(self, caption: Entry, uri: str) -> bool:
         """Tell whether nothing but other settings would change the answer to a scene of `uri`."""
-        if caption.values["reason"] in PASSING_CAPTION_REASONS:
+        reason, again = caption.values["reason"], self.config.retry_rejected
+        if reason in PASSING_CAPTION_REASONS:
+            return False
+        if reason is not None and ("all" in again or reason in again):
             return False
         is_sidecar = self.config.captioner.kind == "sidecar"
         return not is_sidecar or caption.values["cache_key"] == sidecar_state(uri)
@@ -218,25 +227,3 @@ class CaptionPhase:
             for row in scenes_of(part, self.store):
                 view = scene_view(row, self.store)
                 yield view, questions.caption_key(view) in answered
-
-
-def longest_part_s(config: CurationConfig) -> float:
-    """Return how long an actor may be busy with one part before it commits anything, seconds."""
-    captioner, rules = config.captioner, config.validation
-    num_scenes = config.resources.scenes_per_commit
-    requests = (1 + rules.refinements) * (1 + VERDICT_ATTEMPTS * rules.verdict)
-    attempts = requests * captioner.max_attempts
-    turns = -(-num_scenes // captioner.concurrency)  # rounded up
-    waiting_s = turns * attempts * (captioner.timeout_s + captioner.max_retry_wait_s)
-    rate = captioner.requests_per_minute
-    if rate is None:
-        return waiting_s
-    return waiting_s + 60.0 * num_scenes * attempts * config.resources.caption_actors / rate
-
-
-def _allow_silence(longest_s: float) -> None:
-    """Keep Ray Data from taking a slow endpoint for a standstill."""
-    context = ray.data.DataContext.get_current()
-    context.execution_no_progress_timeout_s = max(
-        context.execution_no_progress_timeout_s, longest_s + 600.0
-    )

@@ -11,7 +11,7 @@ Frame numbers count decoded frames in presentation order, as analysis counted th
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -41,7 +41,8 @@ class Span:
 
 @dataclass(frozen=True)
 class Clip:
-    """What became of a span. `mode` is copy, transcode or failed; `detail` says why it is not a
+    """What became of a span. `mode` is copy, transcode, failed or, where whoever cut was stopped
+    before it came to this span, unfinished; `detail` says why it is not a
     copy where one was asked for, or what failed."""
 
     shot_id: str
@@ -50,30 +51,40 @@ class Clip:
     detail: str | None = None
 
 
+OnClip = Callable[[Clip], None]
+
+
 class NotCopyable(Exception):
     """The packets of this span are not exactly its frames."""
 
 
 def cut_video(
-    path: str | Path, spans: Sequence[Span], *, copy: bool, num_frames: int, folder: Path
+    path: str | Path,
+    spans: Sequence[Span],
+    *,
+    copy: bool,
+    num_frames: int,
+    folder: Path,
+    on_clip: OnClip = lambda clip: None,
 ) -> list[Clip]:
     """Write a clip `folder/SHOT_ID.mp4` of each span and return them in order.
 
-    `num_frames` is how many frames the analysis found. A span that cannot be cut is a clip with
+    `num_frames` is how many frames the analysis found; `on_clip` is told of each clip as soon as
+    it is settled. A span that cannot be cut is a clip with
     mode "failed"; nothing is raised for a fault of the video.
     """
     reasons: dict[str, str] = {}
     clips: dict[str, Clip] = {}
     if copy:
-        clips, reasons = _copied(path, spans, num_frames, folder)
+        clips, reasons = _copied(path, spans, num_frames, folder, on_clip)
     left = [span for span in spans if span.shot_id not in clips]
     if left:
-        clips |= _encoded(path, left, reasons, folder)
+        clips |= _encoded(path, left, reasons, folder, on_clip)
     return [clips[span.shot_id] for span in spans]
 
 
 def _copied(
-    path: str | Path, spans: Sequence[Span], num_frames: int, folder: Path
+    path: str | Path, spans: Sequence[Span], num_frames: int, folder: Path, on_clip: OnClip
 ) -> tuple[dict[str, Clip], dict[str, str]]:
     """Return the clips that could be copied, and why the others could not."""
     try:
@@ -91,6 +102,7 @@ def _copied(
         fault = _copy_fault(file, span.end_frame - span.start_frame)
         if fault is None:
             clips[span.shot_id] = Clip(span.shot_id, "copy", file.name)
+            on_clip(clips[span.shot_id])
         else:
             file.unlink(missing_ok=True)
             reasons[span.shot_id] = fault
@@ -177,7 +189,11 @@ def _copy_fault(file: Path, num_frames: int) -> str | None:
 
 
 def _encoded(
-    path: str | Path, spans: Sequence[Span], reasons: Mapping[str, str], folder: Path
+    path: str | Path,
+    spans: Sequence[Span],
+    reasons: Mapping[str, str],
+    folder: Path,
+    on_clip: OnClip,
 ) -> dict[str, Clip]:
     """Decode once and encode the frames of each span, in the order of the video."""
     clips = {}
@@ -194,8 +210,11 @@ def _encoded(
                     if fault is None
                     else Clip(span.shot_id, "failed", None, fault)
                 )
+                on_clip(clips[span.shot_id])
     except (Rejected, av.error.FFmpegError) as fault:
         lost = {s.shot_id: Clip(s.shot_id, "failed", None, str(fault)) for s in spans}
+        for shot_id in lost.keys() - clips.keys():
+            on_clip(lost[shot_id])
         return lost | clips
     return clips
 

@@ -31,6 +31,7 @@ from pipelines.assemble import Assembled, assemble_video, shot_prints
 from pipelines.caption_phase import CaptionPhase, caption_ledger
 from pipelines.captioners.base import check_captioner
 from pipelines.curation_config import CurationConfig
+from pipelines.curation_series import CurationSeries
 from pipelines.cut_phase import CutPhase, cut_ledger
 from pipelines.detectors.base import check_detector
 from pipelines.duplicates import find_duplicates
@@ -68,7 +69,16 @@ def run_curation(
     StorageError if the output cannot be written; a video that cannot be used is a quarantined row,
     not an error.
     """
-    return _Curation(config, model, on_progress or _log_progress).run()
+    tell = on_progress or _log_progress
+    series = CurationSeries()
+
+    def report(phase: str, done: int, total: int) -> None:
+        tell(phase, done, total)
+        series.on_progress(phase, done, total)
+
+    summary = _Curation(config, model, report).run()
+    series.on_summary(summary)
+    return summary
 
 
 class _Curation:
@@ -93,11 +103,11 @@ class _Curation:
         analyzed = config_hash(decoded, embedder)
         self.decoded = Ledger(self.store, "decoded", decoded, ANALYZED_VIDEOS, "source_id")
         self.analyzed = Ledger(self.store, "analyzed", analyzed, ANALYZED_VIDEOS, "source_id")
-        self.captioned = caption_ledger(self.store, config, embedder)
-        self.clips = cut_ledger(self.store, config)
+        self.captioned = caption_ledger(self.store, config, analyzed)
+        self.clips = cut_ledger(self.store, config, decoded)
 
     def run(self) -> CurationSummary:
-        _set_up_ray_data(longest_s=self.config.decode.deadline_s)
+        _set_up_ray_data()
         seconds: dict[str, float] = {}
         with _timed(seconds, "list"):
             sources = list_sources(self.config)
@@ -318,14 +328,12 @@ class _Curation:
         return long
 
 
-def _set_up_ray_data(*, longest_s: float) -> None:
+def _set_up_ray_data() -> None:
     """Set what datasets take over when they are made."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # progress is told by phase, through on_progress
-    # One long video is no standstill; its own deadline ends it.
-    context.execution_no_progress_timeout_s = max(
-        context.execution_no_progress_timeout_s, longest_s + 600.0
-    )
+    # One long video is no standstill: it may be many ranges long, and each has its own deadline.
+    context.execution_no_progress_timeout_s = -1
 
 
 def _blocks(rows: list[dict[str, Any]], schema: pa.Schema) -> ray.data.Dataset:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from fw_model.config import StrictModel
-from fw_model.schema import VideoReason
+from fw_model.schema import CaptionReason, VideoReason
 
 
 class DetectorConfig(StrictModel):
@@ -243,6 +243,10 @@ class CurationConfig(StrictModel):
     limit: int | None = Field(None, ge=1, description="Take only the first videos, in name order.")
     retry_quarantined: list[VideoReason | Literal["all"]] = Field(
         default_factory=list, description="Quarantine reasons to try again; all: any of them."
+    )
+    retry_rejected: list[CaptionReason | Literal["all"]] = Field(
+        default_factory=list,
+        description="Reasons that scenes were rejected for to ask about again; all: any of them.",
     )
     cut: Literal["none", "copy", "transcode"] = Field(
         "none",

@@ -1,6 +1,6 @@
 """Cutting in a child process of its own, with a memory limit and a deadline, so that a crash or a
-hang costs the clips of one video. `python -m pipelines.cut` is the child: it reads a request from
-its input and leaves its clips, and `clips.json`, in the request's folder.
+hang costs one clip. `python -m pipelines.cut` is the child: it reads a request from its input and
+leaves its clips in the request's folder, and a line of `clips.jsonl` for each that is done.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from pipelines.clips import Clip, Span, cut_video
+from pipelines.sandbox import end_with_parent
 
-ANSWER = "clips.json"
+ANSWER = "clips.jsonl"
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -30,7 +32,9 @@ def cut_apart(
     memory_limit_mb: int,
     deadline_s: float,
 ) -> list[Clip]:
-    """Do `cut_video` in a child process; of one that dies or hangs every clip is failed."""
+    """Do `cut_video` in a child process; of one that dies or hangs, what it did counts, and the
+    mode of the clips that it did not come to is "unfinished".
+    """
     request = {
         "path": path,
         "spans": [asdict(span) for span in spans],
@@ -51,16 +55,19 @@ def cut_apart(
             timeout=deadline_s,
         )
     except subprocess.TimeoutExpired:
-        return _all_failed(spans, f"not done after {deadline_s:g} s")
+        return _with_rest(folder, spans, f"not done after {deadline_s:g} s")
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        return _all_failed(spans, f"the child ended with code {done.returncode}: {last}")
-    answer = json.loads((folder / ANSWER).read_text())
-    return [Clip(**clip) for clip in answer]
+        return _with_rest(folder, spans, f"the child ended with code {done.returncode}: {last}")
+    return _with_rest(folder, spans, "the child did not come to it")
 
 
-def _all_failed(spans: Sequence[Span], why: str) -> list[Clip]:
-    return [Clip(span.shot_id, "failed", None, why) for span in spans]
+def _with_rest(folder: Path, spans: Sequence[Span], why: str) -> list[Clip]:
+    """Return the clips that the child told of, and unfinished ones for all other spans."""
+    answer = folder / ANSWER
+    lines = answer.read_text().split("\n")[:-1] if answer.is_file() else []  # the last may be half
+    done = {clip.shot_id: clip for clip in (Clip(**json.loads(line)) for line in lines)}
+    return [done.get(s.shot_id) or Clip(s.shot_id, "unfinished", None, why) for s in spans]
 
 
 def main() -> None:
@@ -68,15 +75,22 @@ def main() -> None:
     request = json.load(sys.stdin)
     limit = request["memory_limit_mb"] * 1024 * 1024
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    threading.Thread(target=end_with_parent, daemon=True).start()
     folder = Path(request["folder"])
-    clips = cut_video(
-        request["path"],
-        [Span(**span) for span in request["spans"]],
-        copy=request["copy"],
-        num_frames=request["num_frames"],
-        folder=folder,
-    )
-    (folder / ANSWER).write_text(json.dumps([asdict(clip) for clip in clips]))
+    with (folder / ANSWER).open("w") as answer:
+
+        def tell(clip: Clip) -> None:
+            answer.write(json.dumps(asdict(clip)) + "\n")
+            answer.flush()
+
+        cut_video(
+            request["path"],
+            [Span(**span) for span in request["spans"]],
+            copy=request["copy"],
+            num_frames=request["num_frames"],
+            folder=folder,
+            on_clip=tell,
+        )
 
 
 if __name__ == "__main__":

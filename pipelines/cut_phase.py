@@ -28,7 +28,8 @@ from pipelines.storage import Store, local_copy
 from pipelines.writer import Part, write_part
 
 # Raise this when the same settings begin to give other clips: they are then cut again.
-CUT_VERSION = 1
+CUT_VERSION = 2
+MAX_ATTEMPTS = 3  # at a clip that the child did not come to, or did not survive
 CLIP_COLUMNS = ("clip_uri", "clip_mode", "clip_detail")
 
 Progress = Callable[[str, int, int], None]
@@ -47,9 +48,12 @@ PENDING_CUT = pa.schema(
 """A video, and those of its shots that wait to be cut."""
 
 
-def cut_ledger(store: Store, config: CurationConfig) -> Ledger:
-    """Return the ledger of shots cut this way."""
-    return Ledger(store, "cut", config_hash(CUT_VERSION, config.cut), SHOT_CLIPS, "shot_id")
+def cut_ledger(store: Store, config: CurationConfig, decoded: str) -> Ledger:
+    """Return the ledger of shots cut this way; `decoded` names the settings that their spans
+    follow from.
+    """
+    settings = config_hash(CUT_VERSION, config.cut, decoded)
+    return Ledger(store, "cut", settings, SHOT_CLIPS, "shot_id")
 
 
 class CutPhase:
@@ -81,6 +85,13 @@ class CutPhase:
 
     def _pending(self, parts: Sequence[Part]) -> list[dict[str, Any]]:
         known = self.ledger.entries(["status"])
+
+        def waits(entry: Entry | None) -> bool:
+            if entry is None or entry.values["status"] == "away":
+                return True
+            is_open = entry.values["status"] == "unfinished"
+            return is_open and entry.values["attempts"] < MAX_ATTEMPTS
+
         pending: list[dict[str, Any]] = []
         videos = [part for part in parts if part.table == "videos"]
         shots = [part for part in parts if part.table == "shots"]
@@ -88,7 +99,7 @@ class CutPhase:
             waiting: dict[str, list[Mapping[str, Any]]] = {}
             for shot in self._kept(shot_part):
                 entry = known.get(shot["shot_id"])
-                if entry is None or entry.values["status"] == "away":
+                if waits(entry):
                     attempts = 1 + (entry.values["attempts"] if entry else 0)
                     waiting.setdefault(shot["video_id"], []).append(shot | {"attempts": attempts})
             columns = ["video_id", "uri", "num_frames", "rotation"]
@@ -216,9 +227,9 @@ class CutShots:
         uri = self._keep(folder / clip.file) if clip.file else None
         return {
             "shot_id": clip.shot_id,
-            "status": status or ("cut" if uri else "failed"),
+            "status": status or ("cut" if uri else clip.mode),
             "clip_uri": uri,
-            "clip_mode": clip.mode,
+            "clip_mode": clip.mode if uri else "failed",
             "clip_detail": clip.detail,
             **self._provenance.stamp(),
         }

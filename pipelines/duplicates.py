@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,5 +71,16 @@ def distance_bits(a: bytes, b: bytes) -> int:
 
 
 def _bands(fingerprint: bytes) -> Sequence[tuple[int, bytes]]:
-    width = len(fingerprint) // NUM_BANDS
-    return [(i, fingerprint[i * width : (i + 1) * width]) for i in range(NUM_BANDS)]
+    """Return the parts that a like fingerprint shares at least one of.
+
+    Each draws its bits from all over the picture: a part that lay in a black bar would be that of
+    every letterboxed shot.
+    """
+    bits = np.unpackbits(np.frombuffer(fingerprint, np.uint8))
+    parts = np.packbits(bits[_order(len(bits))].reshape(NUM_BANDS, -1), axis=1)
+    return [(number, part.tobytes()) for number, part in enumerate(parts)]
+
+
+@cache
+def _order(num_bits: int) -> NDArray[np.int64]:
+    return np.random.default_rng(0).permutation(num_bits)

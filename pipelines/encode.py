@@ -37,6 +37,8 @@ from pipelines.writer import read_published
 logger = logging.getLogger(__name__)
 
 FAILURES_SHOWN = 5
+# Raise this when the same settings begin to give other latents: all is then encoded anew.
+ENCODE_VERSION = 2
 
 
 class EncodeConfig(StrictModel):
@@ -174,7 +176,7 @@ def encoded_meta(config: EncodeConfig, model: ModelConfig) -> EncodedMeta:
     identity = {
         "fingerprint": part_fingerprint(model, ("vae", "clip", "text_encoder")),
         "format": asdict(form),
-        "version": FORMAT_VERSION,
+        "version": [FORMAT_VERSION, ENCODE_VERSION],
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     factor = models.codec.spatial_factor

@@ -21,13 +21,15 @@ from fw_model.codecs.base import Codec
 from fw_model.embedders.base import Embedder
 from fw_model.errors import MediaError, StorageError
 from fw_model.media.keyframes import select_keyframe_indices
-from fw_model.media.video import iter_frames, probe, uint8_to_frames
+from fw_model.media.video import VideoInfo, iter_frames, probe, uint8_to_frames
 from fw_model.text_encoders.base import TextEncoder
 from fw_model.training.dataset import KEYFRAMES, SHOTS, TEXTS, text_id
 from pipelines.storage import local_copy
 
 Pixels = NDArray[np.uint8]
 logger = logging.getLogger(__name__)
+
+TEXTS_AT_ONCE = 16  # of a large text encoder one is 8 MiB
 
 SOURCES = pa.schema(
     [
@@ -148,13 +150,12 @@ def _decode_file(path: str, video: VideoSpans, form: FrameFormat) -> Iterator[De
     if not info.has_video:
         raise MediaError(f"{video.uri} has no video stream; it changed: curate it again.")
     fps = video.fps or float(info.fps) or form.fps
-    scale = max(form.width / info.width, form.height / info.height)
-    size = (round(info.width * scale), round(info.height * scale))
+    size = _covering_size(info, form)
     waiting = [
         (DecodedShot(span), _wanted_frames(span, fps, form), _keyframes_of(span))
         for span in video.shots
     ]
-    for number, frame in enumerate(iter_frames(path, size=size)):
+    for number, frame in enumerate(iter_frames(path, size=size, pass_over_damage=True)):
         cropped: Pixels | None = None
         for shot, wanted, keyframes in waiting:
             if shot.span.start > number:
@@ -175,6 +176,16 @@ def _decode_file(path: str, video: VideoSpans, form: FrameFormat) -> Iterator[De
             f"{video.uri} ended before frame {missing.end} of shot {missing.shot_id}; it changed "
             "since it was curated: curate it again."
         )
+
+
+def _covering_size(info: VideoInfo, form: FrameFormat) -> tuple[int, int]:
+    """Return the size at which a picture, its pixels made square, just covers the format."""
+    ratio = float(info.sample_aspect_ratio)
+    is_turned = info.rotation % 180 != 0
+    width = info.width * (1.0 if is_turned else ratio)
+    height = info.height * (ratio if is_turned else 1.0)
+    scale = max(form.width / width, form.height / height)
+    return max(form.width, round(width * scale)), max(form.height, round(height * scale))
 
 
 def encode_video(
@@ -239,6 +250,11 @@ def _shot_rows(
 def text_rows(texts: Iterable[str], models: Models) -> list[dict[str, Any]]:
     """Return the TEXTS rows of `texts`, each once, and of the empty text that guidance needs."""
     unique = sorted({*texts, ""})
+    parts = [unique[i : i + TEXTS_AT_ONCE] for i in range(0, len(unique), TEXTS_AT_ONCE)]
+    return [row for part in parts for row in _text_rows(part, models)]
+
+
+def _text_rows(unique: Sequence[str], models: Models) -> list[dict[str, Any]]:
     tokens = models.text_encoder.encode(unique).cpu()  # [N, T, D]
     lengths = models.text_encoder.lengths(unique)
     vectors = models.embedder.embed_text(unique).cpu().numpy()  # [N, E]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from pipelines.storage import Store
@@ -106,9 +107,11 @@ class Ledger:
             by_key.setdefault(entry.key, set()).add(row_id)
         rows: dict[str, dict[str, Any]] = {}
         for key, ids in by_key.items():
-            for row in self.store.read_table(key).to_pylist():
+            table = self.store.read_table(key)
+            wanted = pc.is_in(table[self.id_column], pa.array(sorted(ids)))
+            for row in table.filter(wanted).to_pylist():  # a row is costly to make
                 row_id = row[self.id_column]
-                if row_id in ids and (row_id not in rows or _supersedes(row, rows[row_id])):
+                if row_id not in rows or _supersedes(row, rows[row_id]):
                     rows[row_id] = row
         return [rows[row_id] for row_id in chosen]
 

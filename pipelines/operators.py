@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -299,22 +300,33 @@ class CaptionScenes:
 
 def scenes_of(part: Mapping[str, Any], store: Store) -> list[dict[str, Any]]:
     """Return the scenes of a SCENE_PART that are asked for, each with its shots."""
-    wanted = set(part["scene_ids"])
-    shots = {s["shot_id"]: s for s in store.read_table(part["shots_key"]).to_pylist()}
-    scenes = store.read_table(part["scenes_key"]).to_pylist()
+    columns = ["scene_id", "video_id", "uri", "shot_ids"]
+    scenes = _rows_of(store, part["scenes_key"], "scene_id", part["scene_ids"], columns)
+    shot_ids = [shot_id for scene in scenes for shot_id in scene["shot_ids"]]
+    measured = [field.name for field in MEASURED_SHOT_FIELDS]
+    shots = {
+        shot["shot_id"]: shot
+        for shot in _rows_of(store, part["shots_key"], "shot_id", shot_ids, measured)
+    }
     return [
         {
             "scene_id": scene["scene_id"],
             "video_id": scene["video_id"],
             "uri": scene["uri"],
-            "shots": [
-                {f.name: shots[shot_id][f.name] for f in MEASURED_SHOT_FIELDS}
-                for shot_id in scene["shot_ids"]
-            ],
+            "shots": [shots[shot_id] for shot_id in scene["shot_ids"]],
         }
         for scene in scenes
-        if scene["scene_id"] in wanted
     ]
+
+
+def _rows_of(
+    store: Store, key: str, column: str, ids: Sequence[str], columns: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the rows of a part with these ids. Filtered while read: a part holds many scenes and
+    is read once for each few of them.
+    """
+    table = store.read_table(key, list(columns))
+    return table.filter(pc.is_in(table[column], pa.array(sorted(set(ids))))).to_pylist()  # type: ignore[no-any-return]
 
 
 def code_version() -> str:

@@ -8,6 +8,7 @@ are pickles with a length in front. Both ends are this file; nothing else can wr
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import pickle
 import resource
@@ -23,13 +24,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fw_model.errors import ConfigError, FilmWeaverError
+from fw_model.errors import CapacityError, ConfigError, FilmWeaverError
 from fw_model.schema import VideoReason
 from pipelines.analyze import analyze_file
 from pipelines.ids import video_id
 from pipelines.shot_tracker import AnalyzeSettings
 from pipelines.time_ranges import Uncountable, split_video, watch_range
 from pipelines.video_stream import Rejected
+
+logger = logging.getLogger(__name__)
 
 TASKS: Mapping[str, Callable[..., Any]] = {
     "analyze": analyze_file,
@@ -39,10 +42,15 @@ TASKS: Mapping[str, Callable[..., Any]] = {
 _LENGTH = struct.Struct("<Q")
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 STARTUP_S = 120.0
+STARTS = 3  # tries to get a child going, which a crowded machine may fail once
 
 
 class _Quiet(Exception):
     """The child sent nothing in time."""
+
+
+class _Killed(Exception):
+    """Somebody else ended the child: the system for want of memory, or whoever ends processes."""
 
 
 class ChildFailed(Exception):
@@ -96,10 +104,29 @@ class DecodeSandbox:
         """Return what the task of TASKS gives for a file.
 
         Raises ChildFailed if it gives nothing, ConfigError for wrong settings, Uncountable if the
-        file cannot be watched in ranges.
+        file cannot be watched in ranges, CapacityError if no child can be started.
         """
-        started = time.monotonic()
+        ask = partial(self._attempt, task, path, on_keyframe, arguments)
+        try:
+            return ask()
+        except _Killed:
+            # Was it this file, or did memory go to a neighbour? What is too much is so again.
+            logger.warning("the decoding child was killed at %s; trying once more", path)
+        try:
+            return ask()
+        except _Killed as killed:
+            detail = "the decoding child was killed by the system, twice"
+            raise ChildFailed(VideoReason.OUT_OF_MEMORY, detail) from killed
+
+    def _attempt(
+        self,
+        task: str,
+        path: str,
+        on_keyframe: Callable[[str, bytes], None],
+        arguments: Mapping[str, Any],
+    ) -> Any:
         child = self._ready_child()
+        started = time.monotonic()
         try:
             self._send(child, (task, path, arguments, self._settings))
             result = self._receive_result(child, started, on_keyframe)
@@ -114,7 +141,7 @@ class DecodeSandbox:
             )
             raise ChildFailed(VideoReason.TIMEOUT, detail) from quiet
         except (EOFError, BrokenPipeError) as gone:
-            raise ChildFailed(*self._cause_of_death()) from gone
+            raise self._cause_of_death() from gone
         self._num_served += 1
         if self._num_served >= self._settings.decode.videos_per_child:
             self.close()
@@ -135,7 +162,19 @@ class DecodeSandbox:
     def _ready_child(self) -> subprocess.Popen[bytes]:
         if self._child is not None and self._child.poll() is None:
             return self._child
+        for attempt in range(1, STARTS + 1):
+            self.close()
+            try:
+                return self._start_child()
+            except (_Quiet, EOFError) as fault:
+                logger.warning("decoding child did not start, try %d: %r", attempt, fault)
         self.close()
+        raise CapacityError(
+            f"No decoding child came up in {STARTS} tries of {STARTUP_S:g} s; the machine has too "
+            "little memory or its disk is too slow. Nothing is lost: run the same command again."
+        )
+
+    def _start_child(self) -> subprocess.Popen[bytes]:
         environment = dict(os.environ)
         environment["PYTHONPATH"] = os.pathsep.join(
             [str(PROJECT_ROOT), *filter(None, [environment.get("PYTHONPATH")])]
@@ -171,7 +210,11 @@ class DecodeSandbox:
             until = min(started + limits.deadline_s, now + limits.stall_s)
             kind, content = self._receive(child, until)
             if kind == "keyframe":
-                on_keyframe(*content)
+                try:
+                    on_keyframe(*content)
+                except BaseException:
+                    self.close()  # what the child has yet to say belongs to no later video
+                    raise
             elif kind == "done":
                 return content
             elif kind == "rejected":
@@ -187,14 +230,14 @@ class DecodeSandbox:
         kind, content = pickle.loads(_read_exactly(child.stdout, length, until))
         return kind, content
 
-    def _cause_of_death(self) -> tuple[VideoReason, str]:
+    def _cause_of_death(self) -> Exception:
         assert self._child is not None
         code = self._child.wait()
         self.close()
         if code == -signal.SIGKILL:
-            return VideoReason.OUT_OF_MEMORY, "the decoding child was killed by the system"
+            return _Killed()
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return VideoReason.DECODER_CRASH, f"the decoding child ended with {name}"
+        return ChildFailed(VideoReason.DECODER_CRASH, f"the decoding child ended with {name}")
 
 
 def failed_row(uri: str, reason: VideoReason, detail: str) -> dict[str, Any]:
@@ -237,7 +280,7 @@ def _limit_memory(limit_mb: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Leave when the parent is gone: a hanging decoder would never notice the closed pipe."""
     parent = os.getppid()
     while os.getppid() == parent:
@@ -247,7 +290,7 @@ def _end_with_parent() -> None:
 
 def serve_requests() -> None:
     """Answer requests until the parent closes the pipe: the child's whole life."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     # Native code may print; only messages may reach the parent.
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
@@ -283,6 +326,10 @@ def _answer(
         return "uncountable", str(fault)
     except FilmWeaverError as error:
         return "misconfigured", str(error)
+    except MemoryError as error:
+        return "rejected", (VideoReason.OUT_OF_MEMORY, str(error) or "out of memory")
+    except OSError as error:
+        return "rejected", (VideoReason.SOURCE_UNAVAILABLE, str(error))
     except Exception as error:  # noqa: BLE001  the parent reports it with the video
         return "rejected", (VideoReason.ANALYSIS_ERROR, f"{type(error).__name__}: {error}")
     return "done", result

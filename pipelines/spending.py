@@ -56,7 +56,9 @@ def spent_by(store: Store, run_id: str) -> float:
     return _noted(store, _key(run_id)) if store.exists(_key(run_id)) else 0.0
 
 
-def open_budget(store: Store, run_id: str, limit_usd: float | None) -> Budget:
+def open_budget(
+    store: Store, run_id: str, limit_usd: float | None, hold_s: float | None = None
+) -> Budget:
     """Return what is left of a budget to the run `run_id`, noting what it spends."""
     before_usd, own_usd = spent_before(store, run_id), spent_by(store, run_id)
 
@@ -64,14 +66,16 @@ def open_budget(store: Store, run_id: str, limit_usd: float | None) -> Budget:
         told = json.dumps({"run_id": run_id, "usd": own_usd + usd})
         store.write(_key(run_id), told.encode())
 
-    return Budget(limit_usd, before_usd + own_usd, note)
+    return Budget(limit_usd, before_usd + own_usd, note, hold_s=hold_s)
 
 
 class _Till:
     """The budget of a run, in one place. A till that died counts all it had set aside as spent."""
 
-    def __init__(self, store: Store, run_id: str, limit_usd: float | None) -> None:
-        self._budget = open_budget(store, run_id, limit_usd)
+    def __init__(
+        self, store: Store, run_id: str, limit_usd: float | None, hold_s: float | None
+    ) -> None:
+        self._budget = open_budget(store, run_id, limit_usd, hold_s)
 
     def reserve(self, usd: float) -> tuple[bool, str | None]:
         """Return whether the answer is final, and the name of the hold."""
@@ -86,11 +90,17 @@ class _Till:
 
 
 class SharedPurse:
-    """A handle of the run's till, to be sent to every actor that spends."""
+    """A handle of the run's till, to be sent to every actor that spends.
 
-    def __init__(self, store: Store, run_id: str, limit_usd: float | None) -> None:
+    `hold_s` is longer than any request takes: what an actor that died had set aside is then spent,
+    so that the others do not wait for it.
+    """
+
+    def __init__(
+        self, store: Store, run_id: str, limit_usd: float | None, hold_s: float | None = None
+    ) -> None:
         lasting = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
-        self._till: Any = lasting(_Till).remote(store, run_id, limit_usd)
+        self._till: Any = lasting(_Till).remote(store, run_id, limit_usd, hold_s)
 
     async def reserve(self, usd: float) -> str | None:
         while True:

@@ -80,7 +80,11 @@ def split_video(
     """Return the row as far as packets tell it, and the ranges; none if frames are uncountable."""
     row: dict[str, Any] = {"uri": uri}
     ranges: list[TimeRange] = []
-    with whatever_happens(row), identified(row, path), opened(path) as (container, stream):
+    with (
+        whatever_happens(row),
+        identified(row, path, on_progress),
+        opened(path) as (container, stream),
+    ):
         row |= describe(container, stream)
         check_stream(stream, settings.decode)
         seen = StreamSeen()
@@ -104,7 +108,7 @@ def watch_range(
 ) -> RangeWatched:
     """Watch one range; Uncountable if other frames come than its times say."""
     tracker = new_tracker(row, settings, on_keyframe, first=part.decoded.start, own=part.own)
-    faults = 0
+    faults = passed = 0
     with opened(path) as (container, stream):
         check_stream(stream, settings.decode)
         container.seek(part.times[0], stream=stream, backward=True)
@@ -121,7 +125,10 @@ def watch_range(
                 if frame.pts is None:
                     raise Uncountable("a frame has no time")
                 if frame.pts < part.times[0]:
-                    continue  # between the place that decoding can begin at and the range
+                    passed += 1  # between the place that decoding can begin at and the range
+                    if passed % FRAMES_PER_HEARTBEAT == 0:
+                        on_progress(0)
+                    continue
                 if tracker.next_frame == part.decoded.stop:
                     break
                 _check_turn(frame.pts, tracker.next_frame, part)

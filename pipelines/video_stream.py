@@ -121,7 +121,9 @@ def check_decoded(
         _name_what_is_missing(container, stream, seen, limits)
     check_faults(seen.decode_errors, seen.num_packets, limits)
     check_promised(container, stream, seen, limits)
-    if seen.demux_error and num_frames < 2:
+    promised, _ = _promise(container, stream, seen)
+    if seen.demux_error and (num_frames < 2 or not promised):
+        # Where nothing says how long the file should be, nothing says how little is missing.
         raise Rejected(VideoReason.TRUNCATED, seen.demux_error)
 
 

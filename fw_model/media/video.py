@@ -8,6 +8,7 @@ Knows nothing of shots or models.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -26,6 +27,8 @@ from numpy.typing import NDArray
 
 from fw_model.errors import MediaError, StorageError
 from fw_model.media.images import read_image as read_image  # found with the video functions
+
+logger = logging.getLogger(__name__)
 
 Pixels = NDArray[np.uint8]
 VideoSource = str | Path | BinaryIO
@@ -82,16 +85,20 @@ def probe(source: VideoSource) -> VideoInfo:
         )
 
 
-def iter_frames(source: VideoSource, *, size: tuple[int, int] | None = None) -> Iterator[Pixels]:
+def iter_frames(
+    source: VideoSource, *, size: tuple[int, int] | None = None, pass_over_damage: bool = False
+) -> Iterator[Pixels]:
     """Yield upright frames [H, W, 3], scaled to `size` (width, height) if given.
 
-    Frames before a fault are yielded; then MediaError.
+    Frames before a fault are yielded; then MediaError. With `pass_over_damage` what cannot be
+    decoded is left out and the rest goes on, as curation counts frames.
     """
     with _opened(source) as container:
         stream = _video_stream(container)
         if stream is None:
             raise MediaError(f"{_name(source)} has no video stream.")
-        for frame in _decoded(container, stream, source):
+        decoded = _undamaged if pass_over_damage else _decoded
+        for frame in decoded(container, stream, source):
             yield _frame_pixels(frame, size)
 
 
@@ -301,6 +308,17 @@ def _decoded(container: Any, stream: Any, source: VideoSource) -> Iterator[Any]:
         raise MediaError(
             f"{_name(source)} cannot be decoded at frame {number}: {error}."
         ) from error
+
+
+def _undamaged(container: Any, stream: Any, source: VideoSource) -> Iterator[Any]:
+    with contextlib.suppress(FFmpegError):  # the file breaks off
+        for packet in container.demux(stream):
+            try:
+                frames = packet.decode()
+            except FFmpegError as fault:
+                logger.debug("%s: a packet is passed over (%s)", _name(source), fault)
+                continue
+            yield from frames
 
 
 def _frame_pixels(frame: Any, size: tuple[int, int] | None) -> Pixels:

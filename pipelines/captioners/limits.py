@@ -21,7 +21,8 @@ class Budget:
     """Money that is set aside before it is spent. A limit of None is no limit.
 
     `spent_usd` was spent before. `note` is told, before money is set aside, how much may have been
-    spent since: a run that is killed has noted at least what it owes.
+    spent since: a run that is killed has noted at least what it owes. What was set aside more than
+    `hold_s` ago counts as spent: whoever asked for it is gone, and its request may have cost that.
     """
 
     def __init__(
@@ -29,10 +30,14 @@ class Budget:
         limit_usd: float | None,
         spent_usd: float = 0.0,
         note: Callable[[float], None] | None = None,
+        *,
+        hold_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limit_usd = limit_usd
         self._before_usd = self._settled_usd = spent_usd
-        self._held: dict[str, float] = {}
+        self._held: dict[str, tuple[float, float]] = {}  # money, and since when
+        self._hold_s, self._clock = hold_s, clock
         self._note = note
         self._noted_usd = spent_usd
 
@@ -44,14 +49,15 @@ class Budget:
     def reserve(self, usd: float) -> str | None:
         """Set `usd` aside and return the name of the hold, None if the limit forbids it for good;
         NotNow if it depends on requests under way."""
+        self._forget_the_gone()
         if self._exceeds(self._settled_usd + usd):
             return None
-        taken_usd = self._settled_usd + sum(self._held.values()) + usd
+        taken_usd = self._settled_usd + sum(held for held, _ in self._held.values()) + usd
         if self._exceeds(taken_usd):
             raise NotNow
         self._note_ahead(taken_usd, usd)
         hold = uuid.uuid4().hex
-        self._held[hold] = usd
+        self._held[hold] = (usd, self._clock())
         return hold
 
     def settle(self, hold: str, spent_usd: float) -> None:
@@ -61,6 +67,13 @@ class Budget:
         self._settled_usd += spent_usd
         if not self._held and self._note is not None and self._noted_usd != self._settled_usd:
             self._tell(self._settled_usd)
+
+    def _forget_the_gone(self) -> None:
+        if self._hold_s is None:
+            return
+        too_old = self._clock() - self._hold_s
+        for hold in [hold for hold, (_, since) in self._held.items() if since < too_old]:
+            self._settled_usd += self._held.pop(hold)[0]
 
     def _exceeds(self, usd: float) -> bool:
         return self._limit_usd is not None and usd > self._limit_usd

@@ -11,6 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from cluster.cli import app
+from cluster.options import retried
 from fw_model.errors import CapacityError, ConfigError, DataError, FilmWeaverError
 
 COMMANDS = typer.main.get_command(app).commands
@@ -33,12 +34,27 @@ def test_the_commands_of_the_contract_are_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in COMMANDS if name != "pretrain"] + ["codec", "embedder"]
+    "name",
+    [name for name in COMMANDS if name != "pretrain"] + ["codec", "embedder", "text-encoder"],
 )
 def test_every_command_takes_the_common_options(name: str) -> None:
     command = COMMANDS.get(name) or COMMANDS["pretrain"].commands[name]
     options = {option for parameter in command.params for option in parameter.opts}
     assert {"--profile", "--config", "--set", "--address"} <= options
+
+
+def test_reasons_to_try_again_are_videos_or_scenes() -> None:
+    assert retried([]) == []
+    assert retried(["timeout", "caption_refused"]) == [
+        'curation.retry_quarantined=["timeout"]',
+        'curation.retry_rejected=["caption_refused"]',
+    ]
+    assert retried(["all"]) == [
+        'curation.retry_quarantined=["all"]',
+        'curation.retry_rejected=["all"]',
+    ]
+    with pytest.raises(ConfigError, match="'bad luck'"):
+        retried(["bad luck"])
 
 
 def test_help_does_not_load_what_is_heavy() -> None:

@@ -55,3 +55,16 @@ def test_progress_off_a_terminal_is_plain_lines(caplog: pytest.LogCaptureFixture
         "chunks: 1/2 shot 1",
         "chunks: 2/2 shot 2",
     ]
+
+
+def test_lines_tell_the_rate_and_what_is_left(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    now = [100.0]
+    monkeypatch.setattr("cluster.console.time.monotonic", lambda: now[0])
+    with meter("analyze", 50) as progress:
+        progress.update(0)
+        now[0] += 10.0
+        progress.update(20)
+    assert caplog.records[-1].getMessage() == "analyze: 20/50 (2/s, 15 s to go)"

@@ -1,12 +1,13 @@
 import itertools
 import os
 import signal
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from fw_model.errors import ConfigError
+from fw_model.errors import CapacityError, ConfigError, StorageError
 from fw_model.media.video import write_video
 from fw_model.schema import VideoReason
 from pipelines.analyze import analyze_file
@@ -37,6 +38,21 @@ class CrashingDetector(HangingDetector):
 
     def update(self, frame):
         os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class KilledDetector(HangingDetector):
+    """Is killed at its first frame while a file beside the folder of tests says how often yet."""
+
+    def __init__(self, *, fps, tally):
+        super().__init__(fps=fps)
+        self.tally = Path(tally)
+
+    def update(self, frame):
+        left = int(self.tally.read_text())
+        if left:
+            self.tally.write_text(str(left - 1))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return []
 
 
 class PuzzledDetector(HangingDetector):
@@ -174,6 +190,45 @@ def test_a_child_that_fails_costs_one_video(tmp_path, detector, decode, reason):
         assert (row["status"], row["reason"]) == ("quarantined", str(reason))
     finally:
         sandbox.close()
+
+
+@pytest.mark.parametrize(("kills", "status"), [(1, "kept"), (2, "quarantined")])
+def test_a_child_that_somebody_killed_is_given_another_try(tmp_path, kills, status):
+    path = write_film(tmp_path / "film.mp4", [1, 2])
+    tally = tmp_path / "tally"
+    tally.write_text(str(kills))
+    kind = "tests.pipelines.curation.test_analyze:KilledDetector"
+    detector = DetectorConfig(kind=kind, options={"tally": str(tally)})
+    sandbox = DecodeSandbox(AnalyzeSettings(DecodeConfig(), detector, KeyframeConfig(), "d"))
+    try:
+        row = sandbox.analyze(str(path), uri="u", on_keyframe=lambda sha256, jpeg: None)
+    finally:
+        sandbox.close()
+    assert row["status"] == status
+    assert row.get("reason") == (None if status == "kept" else str(VideoReason.OUT_OF_MEMORY))
+
+
+def test_what_a_child_has_yet_to_say_of_a_video_is_not_heard_as_the_next_ones(tmp_path):
+    paths = [write_film(tmp_path / f"film_{i}.mp4", [i, i + 1]) for i in range(2)]
+    sandbox = DecodeSandbox(settings())
+
+    def refuse(sha256, jpeg):
+        raise StorageError("the bucket is full")
+
+    try:
+        with pytest.raises(StorageError):
+            sandbox.analyze(str(paths[0]), uri="first", on_keyframe=refuse)
+        row = sandbox.analyze(str(paths[1]), uri="second", on_keyframe=lambda sha256, jpeg: None)
+    finally:
+        sandbox.close()
+    assert row["uri"] == "second"
+
+
+def test_a_child_that_does_not_come_up_is_no_fault_of_a_video(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.sandbox.sys.executable", "/bin/false")
+    sandbox = DecodeSandbox(settings())
+    with pytest.raises(CapacityError, match="3 tries"):
+        sandbox.analyze(str(tmp_path / "film.mp4"), uri="u", on_keyframe=lambda sha256, jpeg: None)
 
 
 def test_what_is_wrong_with_the_settings_is_not_blamed_on_the_video(tmp_path):

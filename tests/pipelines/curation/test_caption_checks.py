@@ -6,7 +6,6 @@ import pytest
 from fw_model.errors import ConfigError
 from fw_model.schema import CAPTIONS
 from pipelines.caption_estimate import estimate_captions
-from pipelines.caption_phase import longest_part_s
 from pipelines.captioners.base import (
     Entity,
     Prompts,
@@ -20,8 +19,6 @@ from pipelines.captioners.questions import load_prompts
 from pipelines.consistency import Consistency, measure_consistency
 from pipelines.curation_config import (
     CaptionerConfig,
-    CurationConfig,
-    ResourceConfig,
     ValidationConfig,
 )
 from pipelines.storage import Store
@@ -183,22 +180,6 @@ def test_a_verdict_doubles_the_lowest_price(tmp_path):
     judged = estimate_captions([(scene, False)], PRICED, ValidationConfig(verdict=True))
     assert (plain.requests_low, judged.requests_low) == (1, 2)
     assert 1.8 < judged.usd_low / plain.usd_low < 2.2
-
-
-def test_a_part_may_be_silent_as_long_as_its_slowest_requests_take():
-    captioner = CaptionerConfig(
-        kind="openai", concurrency=4, max_attempts=2, timeout_s=10, max_retry_wait_s=5
-    )
-    config = CurationConfig(
-        captioner=captioner,
-        validation=ValidationConfig(refinements=1),
-        resources=ResourceConfig(scenes_per_commit=6, caption_actors=3),
-    )
-    # 6 scenes, 4 at once: 2 turns of 2 requests, each 2 attempts of 15 s.
-    assert longest_part_s(config) == 2 * 2 * 2 * 15
-    slow = captioner.model_copy(update={"requests_per_minute": 30.0})
-    # And 6 * 4 requests of which this actor of three may send 10 a minute.
-    assert longest_part_s(config.model_copy(update={"captioner": slow})) == 120 + 144
 
 
 def test_prompts_of_ones_own_are_read_once_and_a_missing_file_is_named(tmp_path):

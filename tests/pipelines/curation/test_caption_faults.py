@@ -225,6 +225,20 @@ def test_money_comes_back_when_less_was_spent_and_never_when_it_is_gone():
     assert budget.spent_usd == pytest.approx(0.8)
 
 
+def test_what_an_actor_that_died_had_set_aside_counts_as_spent_after_a_while():
+    now = [0.0]
+    budget = Budget(1.0, hold_s=60.0, clock=lambda: now[0])
+    budget.reserve(0.6)  # and nothing more is heard of it
+    late = budget.reserve(0.3)
+    with pytest.raises(NotNow):
+        budget.reserve(0.2)
+    now[0] = 61.0
+    assert budget.reserve(0.2) is None  # .9 spent: told for good, where it would have waited
+    budget.settle(late, 0.0)
+    assert budget.spent_usd == pytest.approx(0.9)
+    assert budget.reserve(0.1) is not None
+
+
 def test_a_run_that_was_killed_has_noted_at_least_what_it_owes(store):
     killed = open_budget(store, "killed", 1.0)
     killed.settle(killed.reserve(0.2), 0.1)

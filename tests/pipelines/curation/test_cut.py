@@ -1,6 +1,8 @@
 """Clips: exactly the frames of their spans, copied only where that is exact."""
 
 import hashlib
+import json
+from dataclasses import asdict
 from fractions import Fraction
 
 import av
@@ -11,7 +13,7 @@ import pytest
 from fw_model.media.video import probe, read_frames
 from pipelines.clips import Clip, Span, cut_video
 from pipelines.curation_config import CurationConfig
-from pipelines.cut import cut_apart
+from pipelines.cut import ANSWER, _with_rest, cut_apart
 from pipelines.cut_phase import CutShots, cut_ledger
 from pipelines.operators import Provenance
 from pipelines.storage import Store
@@ -187,7 +189,7 @@ def test_kept_shots_get_clips_once_and_rows_say_how(films, tmp_path, ray_cluster
 def test_a_video_that_is_away_when_it_is_cut_is_cut_by_the_next_run(tmp_path):
     store = Store(str(tmp_path / "out"))
     config = CurationConfig(cut="transcode")
-    ledger = cut_ledger(store, config)
+    ledger = cut_ledger(store, config, "decoded")
     cutter = CutShots(False, config.decode, store, ledger, Provenance("c", "v", "r"))
     video = tmp_path / "film.mp4"
     work = {"uri": str(video), "num_frames": 12, "rotation": 0}
@@ -211,4 +213,12 @@ def test_a_cut_that_is_not_done_in_time_fails_its_clips(tmp_path):
         memory_limit_mb=4096,
         deadline_s=0.001,
     )
-    assert clips == [Clip("s", "failed", None, "not done after 0.001 s")]
+    assert clips == [Clip("s", "unfinished", None, "not done after 0.001 s")]
+
+
+def test_clips_that_were_done_when_time_ran_out_count(tmp_path):
+    done = Clip("a", "transcode", "a.mp4")
+    half = '{"shot_id": "b", "mo'
+    (tmp_path / ANSWER).write_text(json.dumps(asdict(done)) + "\n" + half)
+    clips = _with_rest(tmp_path, [Span("a", 0, 2), Span("b", 2, 4)], "not done after 5 s")
+    assert clips == [done, Clip("b", "unfinished", None, "not done after 5 s")]

@@ -79,6 +79,18 @@ def test_every_hash_within_the_distance_is_found_by_its_bands():
         }
 
 
+def test_black_bars_do_not_make_candidates_of_all_shots(monkeypatch):
+    rng = np.random.default_rng(1)
+    bars = (1 << 208) - (1 << 48)  # the picture; nothing above and below it
+    shots = [print_of(str(n), int.from_bytes(rng.bytes(32)) & bars) for n in range(300)]
+    compared = []
+    monkeypatch.setattr(
+        "pipelines.duplicates.is_duplicate", lambda *pair: compared.append(pair) or False
+    )
+    assert find_duplicates(shots, FilterConfig()) == set()
+    assert len(compared) < 300 * 299 / 2 / 20
+
+
 def test_every_shot_stays_in_the_table_and_only_kept_ones_are_in_scenes():
     extra = {"transition_in": None, "fingerprint": [], "colours": None, "keyframes": []}
     shots = [

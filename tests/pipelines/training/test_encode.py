@@ -4,15 +4,20 @@ import json
 import shutil
 import tempfile
 import wave
+from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import av
+import numpy as np
 import pytest
 import torch
 from pyarrow import fs
 
 from fw_model.errors import DataError, MediaError
+from fw_model.media.video import VideoInfo, iter_frames
 from fw_model.model import TINY, ModelConfig, PartConfig
 from pipelines import storage
 from pipelines.encode import (
@@ -29,11 +34,15 @@ from pipelines.encoding import (
     FrameFormat,
     Models,
     VideoSpans,
+    _covering_size,
     decode_shots,
     encode_video,
     spans_of_scenes,
+    text_rows,
 )
 from pipelines.storage import filesystem
+from pipelines.video_stream import StreamSeen, first_video
+from pipelines.video_stream import iter_frames as curated_frames
 from tests.pipelines.training.stand_ins import (
     FORM,
     MODELS,
@@ -60,6 +69,56 @@ def test_a_slower_source_repeats_frames(film: Path) -> None:
     (shot,) = decode_shots(slow, FORM)
     levels = [round(float(frame.mean()) / 5) for frame in shot.frames]
     assert len(levels) == 16 and sorted(levels) == levels and set(levels) <= set(range(9))
+
+
+def test_a_damaged_packet_costs_its_frame_and_not_the_video(film: Path, tmp_path: Path) -> None:
+    with av.open(str(film)) as container:
+        (found,) = [p for i, p in enumerate(container.demux(video=0)) if i == 30]
+        position, size = found.pos, found.size
+    data = bytearray(film.read_bytes())
+    data[position + 4 : position + size] = bytes([255]) * (size - 4)
+    path = tmp_path / "damaged.mp4"
+    path.write_bytes(data)
+    with av.open(str(path)) as container:
+        stream, seen = first_video(container), StreamSeen()
+        counted = [f.to_ndarray(format="rgb24") for f in curated_frames(container, stream, seen)]
+    assert seen.decode_errors > 0
+    encoded = list(iter_frames(path, pass_over_damage=True))
+    assert np.array_equal(encoded, counted)  # a number means the same frame to both
+    with pytest.raises(MediaError):
+        list(iter_frames(path))
+    row, shots, _ = encode_video(spans(path, (0, len(counted))), FORM, MODELS, vae_batch=1)
+    assert (row["status"], len(shots)) == ("encoded", 1)
+
+
+def test_pixels_that_are_not_square_are_made_so() -> None:
+    form = FrameFormat(width=100, height=100, fps=12.0, max_frames=9, temporal_factor=1)
+    wide = VideoInfo(True, width=100, height=100, sample_aspect_ratio=Fraction(2))
+    assert _covering_size(wide, form) == (200, 100)
+    turned = replace(wide, rotation=90)  # what was wide as stored is high as seen
+    assert _covering_size(turned, form) == (100, 200)
+    assert _covering_size(VideoInfo(True, width=50, height=100), form) == (100, 200)
+
+
+def test_many_texts_are_encoded_a_few_at_once() -> None:
+    class CountingText(LengthText):
+        held: ClassVar[list[int]] = []
+
+        def encode(self, prompts: Sequence[str]) -> torch.Tensor:
+            self.held.append(len(prompts))
+            return super().encode(prompts)
+
+    texts = [f"{'x' * n}" for n in range(40)]
+    rows = text_rows(texts, Models(MeanCodec(), CountingText(), MeanEmbedder()))
+    assert [row["text"] for row in rows] == sorted(texts)  # the empty one is there already
+    assert max(CountingText.held) <= 16
+    assert _same(rows, text_rows(texts, MODELS))
+
+
+def _same(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> bool:
+    return all(
+        np.array_equal(a[key], b[key]) for a, b in zip(first, second, strict=True) for key in a
+    )
 
 
 def test_a_video_shorter_than_when_it_was_curated_is_a_failed_row(film: Path) -> None:
