@@ -61,6 +61,7 @@ class CaptionReason(enum.StrEnum):
     BUDGET_EXHAUSTED = "budget_exhausted"
     NO_SIDECAR = "no_sidecar"
     MEDIA_MISSING = "media_missing"
+    TOO_MANY_PEOPLE = "too_many_people"
 
 
 PASSING_CAPTION_REASONS = frozenset(
@@ -221,6 +222,7 @@ ENTITY = pa.struct(
         pa.field("id", pa.string()),
         pa.field("name", pa.string()),
         pa.field("attributes", pa.string()),
+        pa.field("kind", pa.string()),  # person, animal, thing; empty where nobody said
     ]
 )
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fw_model.errors import ConfigError
+from fw_model.schema import CaptionReason
 from pipelines.captioners.base import Captioner, Judge, SceneCaption, SceneView, Usage
 from pipelines.consistency import measure_consistency
 from pipelines.curation_config import ValidationConfig
@@ -21,6 +22,7 @@ from pipelines.validation import (
     check_structure,
     check_verdict,
     complaints,
+    crowd,
     rejection,
 )
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from fw_model.embedders.base import Embedder
 
 # Raise this when the same settings begin to give other rows: finished rows are then made again.
-CAPTION_VERSION = 3
+CAPTION_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,10 @@ class CaptionDesk:
         checks = check_structure(answer, scene, self.validation)
         if complaints(checks):
             return answer, checks
+        crowded = crowd(answer, self.validation)
+        if crowded is not None:  # no other words would change that
+            reason = CaptionReason.TOO_MANY_PEOPLE
+            return replace(answer, reason=reason, detail=crowded), checks
         if self.captioner.is_guess:
             checks += check_rank(answer, scene, self.validation, self._embed_text)
         if complaints(checks) or not self.validation.verdict:

@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ import ray
 import ray.data
 
 from fw_model.errors import ConfigError
+from fw_model.lock import only_one
 from fw_model.model import ModelConfig, part_fingerprint
 from fw_model.schema import ANALYZED_VIDEOS
 from pipelines.analyze import ANALYZE_VERSION, LONG
@@ -76,9 +78,23 @@ def run_curation(
         tell(phase, done, total)
         series.on_progress(phase, done, total)
 
-    summary = _Curation(config, model, report).run()
+    with _alone_in(config.output):
+        summary = _Curation(config, model, report).run()
     series.on_summary(summary)
     return summary
+
+
+@contextmanager
+def _alone_in(output: str) -> Iterator[None]:
+    """Keep other curations out of a local output: two would spend one budget twice.
+
+    A bucket has no lock: there it is the scheduler's duty to start one at a time.
+    """
+    if "://" in output or not output:
+        yield
+        return
+    with only_one("curation", Path(output)):
+        yield
 
 
 class _Curation:

@@ -180,6 +180,12 @@ class ValidationConfig(StrictModel):
     min_characters: int = Field(8, ge=1, description="Shortest text of a shot.")
     max_characters: int = Field(2000, ge=16, description="Longest text of a shot.")
     max_entities: int = Field(16, ge=0, description="Most entities in a scene.")
+    max_people: int | None = Field(
+        3,
+        ge=0,
+        description="Most people in a shot, of those that the captioner names (openai, ray_llm); "
+        "the scene is rejected otherwise. Null: not counted.",
+    )
     min_own_rank_margin: float | None = Field(
         0.02,
         ge=0,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,10 +22,11 @@ from fw_model.codecs.base import Codec
 from fw_model.embedders.base import Embedder
 from fw_model.errors import MediaError, StorageError
 from fw_model.media.keyframes import select_keyframe_indices
-from fw_model.media.video import VideoInfo, iter_frames, probe, uint8_to_frames
+from fw_model.media.video import VideoInfo, iter_frames, packet_times, probe, uint8_to_frames
 from fw_model.text_encoders.base import TextEncoder
 from fw_model.training.dataset import KEYFRAMES, SHOTS, TEXTS, text_id
 from pipelines.storage import local_copy
+from pipelines.video_stream import is_variable
 
 Pixels = NDArray[np.uint8]
 logger = logging.getLogger(__name__)
@@ -138,8 +140,8 @@ def decode_shots(video: VideoSpans, form: FrameFormat) -> Iterator[DecodedShot]:
     """Fetch and decode a video once and yield its shots as they end.
 
     The picture is scaled to cover the format and cropped at its centre; frames are taken at the
-    format's rate, nearest in time. StorageError if it cannot be fetched, MediaError if it breaks
-    off.
+    format's rate, by their own times where these are uneven. StorageError if it cannot be fetched,
+    MediaError if it breaks off.
     """
     with local_copy(video.uri) as path:
         yield from _decode_file(path, video, form)
@@ -151,8 +153,11 @@ def _decode_file(path: str, video: VideoSpans, form: FrameFormat) -> Iterator[De
         raise MediaError(f"{video.uri} has no video stream; it changed: curate it again.")
     fps = video.fps or float(info.fps) or form.fps
     size = _covering_size(info, form)
+    times = np.asarray(packet_times(path))
+    if not is_variable(array("d", times)):
+        times = times[:0]
     waiting = [
-        (DecodedShot(span), _wanted_frames(span, fps, form), _keyframes_of(span))
+        (DecodedShot(span), _wanted_frames(span, fps, form, times), _keyframes_of(span))
         for span in video.shots
     ]
     for number, frame in enumerate(iter_frames(path, size=size, pass_over_damage=True)):
@@ -321,8 +326,15 @@ def _encode_frames(
     return [encoded[number] for number in range(len(takes))]
 
 
-def _wanted_frames(span: ShotSpan, fps: float, form: FrameFormat) -> dict[int, int]:
-    """Return how often each source frame of `span` is taken to reach the format's rate."""
+def _wanted_frames(
+    span: ShotSpan, fps: float, form: FrameFormat, times: NDArray[np.float64]
+) -> dict[int, int]:
+    """Return how often each source frame of `span` is taken to reach the format's rate.
+
+    `times` are those of all frames, in seconds, where they do not follow one another evenly.
+    """
+    if len(times) >= span.end:
+        return _wanted_at(times[span.start : span.end], span.start, form)
     step = fps / form.fps
     if abs(step - 1) < 0.02:  # 23.976 is 24: better a slightly other speed than a jump
         step = 1.0
@@ -332,6 +344,16 @@ def _wanted_frames(span: ShotSpan, fps: float, form: FrameFormat) -> dict[int, i
         number = min(span.end - 1, span.start + round(k * step))
         wanted[number] = wanted.get(number, 0) + 1
     return wanted
+
+
+def _wanted_at(own: NDArray[np.float64], start: int, form: FrameFormat) -> dict[int, int]:
+    """Return how often each frame is the nearest in time to a moment of the format's rate."""
+    shown_s = float(own[-1] - own[0]) + float(np.median(np.diff(own)) if len(own) > 1 else 0.0)
+    count = min(form.max_frames, max(1, int(shown_s * form.fps + 1e-6)))
+    moments = own[0] + np.arange(count) / form.fps
+    numbers = start + np.searchsorted((own[1:] + own[:-1]) / 2, moments)
+    found, repeats = np.unique(numbers, return_counts=True)
+    return dict(zip(found.tolist(), repeats.tolist(), strict=True))
 
 
 def _keyframes_of(span: ShotSpan) -> frozenset[int]:

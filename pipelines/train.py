@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from fw_model.errors import CapacityError, FilmWeaverError
+from fw_model.lock import only_one
 from fw_model.model import ModelConfig, load_record
 from fw_model.training.build import check_encoded_with
 from fw_model.training.config import TrainingConfig
 from fw_model.training.dataset import EncodedDataset
-from fw_model.training.lock import only_training
 from fw_model.training.plan import TrainingPlan
 from fw_model.training.recipe import recipe
 from fw_model.training.run import CHECKPOINTS, EXPORT, train_here
@@ -43,7 +43,7 @@ def run_train(
     job = TrainJob(config, model, whole, Path(output).absolute())
     if config.num_workers == 0:
         return train_here(config, model, local_dataset(job.dataset), job.output)
-    with only_training(job.output):
+    with only_one("training", job.output):
         return _train_on_ray(job)
 
 

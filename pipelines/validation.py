@@ -19,6 +19,7 @@ from pipelines.curation_config import ValidationConfig
 
 Floats = NDArray[np.float32]
 QUOTED = 160
+PERSON = "person"
 ABOUT_PICTURES = frozenset({"clip_rank", "verdict"})
 
 
@@ -55,6 +56,21 @@ def check_structure(
         ),
         _lengths(caption.shots, config),
     ]
+
+
+def crowd(caption: SceneCaption, config: ValidationConfig) -> str | None:
+    """Return which shot shows too many people, in words; None if none does.
+
+    People are the entities that a captioner calls persons; a background crowd is none of them.
+    """
+    if config.max_people is None:
+        return None
+    people = {e.id for e in caption.entities if e.kind.strip().lower() == PERSON}
+    for number, shot in enumerate(caption.shots, start=1):
+        count = len(people & set(shot.entity_ids))
+        if count > config.max_people:
+            return f"shot {number} shows {count} people, at most {config.max_people} are wanted"
+    return None
 
 
 def _references(shots: Sequence[ShotCaption], declared: set[str]) -> Check:

@@ -85,6 +85,23 @@ def probe(source: VideoSource) -> VideoInfo:
         )
 
 
+def packet_times(source: VideoSource) -> list[float]:
+    """Return the presentation times of the frames, in order, seconds; nothing is decoded.
+
+    Frames whose packets have no time are left out.
+    """
+    with _opened(source) as container, contextlib.suppress(FFmpegError):
+        stream = _video_stream(container)
+        if stream is None or not stream.time_base:
+            return []
+        tick_s, found = float(stream.time_base), []
+        for packet in container.demux(stream):
+            if packet.size and packet.pts is not None:
+                found.append(packet.pts)
+        return [pts * tick_s for pts in sorted(found)]
+    return []
+
+
 def iter_frames(
     source: VideoSource, *, size: tuple[int, int] | None = None, pass_over_damage: bool = False
 ) -> Iterator[Pixels]:

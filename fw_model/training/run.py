@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fw_model.lock import only_one
 from fw_model.model import ModelConfig, load_record
 from fw_model.training.build import build_training_model, check_encoded_with
 from fw_model.training.checkpoint import FolderStore
@@ -11,7 +12,6 @@ from fw_model.training.config import TrainingConfig
 from fw_model.training.dataset import EncodedDataset
 from fw_model.training.engine import PlainEngine
 from fw_model.training.export import collect_average, export_checkpoint
-from fw_model.training.lock import only_training
 from fw_model.training.loop import LocalFeed, train
 from fw_model.training.plan import TrainingPlan
 from fw_model.training.recipe import recipe
@@ -26,7 +26,7 @@ def train_here(config: TrainingConfig, model: ModelConfig, dataset: Path, output
 
     The same call on the same output continues a run that was cut.
     """
-    with only_training(output):
+    with only_one("training", output):
         return _train(config, model, EncodedDataset(dataset), output)
 
 

@@ -73,11 +73,12 @@ class SceneView:
 
 @dataclass(frozen=True)
 class Entity:
-    """Somebody or something that shots refer to by `id`."""
+    """Somebody or something that shots refer to by `id`; `kind` is "" where nobody said."""
 
     id: str
     name: str
     attributes: str = ""
+    kind: str = ""
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ class _EntityAnswer(_Answer):
     id: str
     name: str
     attributes: str = ""
+    kind: str = ""
 
 
 class _ShotAnswer(_Answer):
@@ -216,5 +217,5 @@ def to_caption(answer: SceneAnswer, scene: SceneView) -> SceneCaption:
         for number, view in enumerate(scene.shots, start=1)
         if number in by_number
     )
-    entities = tuple(Entity(e.id, e.name, e.attributes) for e in answer.entities)
+    entities = tuple(Entity(e.id, e.name, e.attributes, e.kind) for e in answer.entities)
     return SceneCaption(shots, entities, answer.style)

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from fw_model.cache.augment import AugmentConfig
-from fw_model.errors import CheckpointError, StorageError
+from fw_model.errors import CapacityError, CheckpointError, StorageError
+from fw_model.lock import only_one
 from fw_model.model import ModelConfig, read_record
 from fw_model.training.batch import Batch, assemble
 from fw_model.training.build import build_backbone, build_training_model
@@ -29,7 +30,6 @@ from fw_model.training.config import (
 )
 from fw_model.training.dataset import EncodedDataset
 from fw_model.training.export import export_checkpoint
-from fw_model.training.lock import only_training
 from fw_model.training.metrics import read_metrics
 from fw_model.training.optimizer import build_optimizers
 from fw_model.training.plan import TrainingPlan
@@ -129,8 +129,8 @@ def test_two_trainings_never_write_to_one_output(
     dataset: Path, model: ModelConfig, tmp_path: Path
 ) -> None:
     with (
-        only_training(tmp_path),
-        pytest.raises(CheckpointError, match="Another training is writing"),
+        only_one("training", tmp_path),
+        pytest.raises(CapacityError, match="Another training is writing"),
     ):
         train_here(small_training(), model, dataset, tmp_path)
     train_here(small_training(), model, dataset, tmp_path)

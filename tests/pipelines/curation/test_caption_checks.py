@@ -1,5 +1,7 @@
 """CLIP rank and entity consistency, against cases worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,7 @@ from pipelines.curation_config import (
 )
 from pipelines.storage import Store
 from pipelines.summary import count_tables
-from pipelines.validation import check_rank, complaints
+from pipelines.validation import check_rank, complaints, crowd
 from pipelines.writer import write_part
 
 
@@ -138,6 +140,25 @@ def test_a_text_may_fall_behind_by_the_margin(tmp_path):
 def test_shots_that_look_the_same_are_no_rivals(tmp_path):
     swapped = ((0.96, 0.28), (1.0, 0.0))
     assert rank(tmp_path, ALIKE[:2], swapped, margin=0.0) == []
+
+
+@pytest.mark.parametrize(
+    ("kinds", "casts", "crowded"),
+    [
+        (("person", "person", "person"), (["e1", "e2"], ["e3"]), False),  # two at once
+        (("person", "Person ", "person"), (["e1"], ["e1", "e2", "e3"]), True),
+        (("person", "animal", "thing"), (["e1", "e2", "e3"],), False),
+        (("", "", ""), (["e1", "e2", "e3"],), False),  # nobody said what they are
+    ],
+)
+def test_people_are_counted_shot_by_shot(kinds, casts, crowded):
+    said = caption(*casts)
+    entities = [replace(e, kind=kind) for e, kind in zip(said.entities, kinds, strict=True)]
+    said = replace(said, entities=tuple(entities))
+    told = crowd(said, ValidationConfig(max_people=2))
+    assert (told is not None) == crowded
+    assert told is None or "shot 2 shows 3 people" in told
+    assert crowd(said, ValidationConfig(max_people=None)) is None
 
 
 def test_a_captioner_that_cannot_judge_says_so_before_the_run():

@@ -17,7 +17,7 @@ import torch
 from pyarrow import fs
 
 from fw_model.errors import DataError, MediaError
-from fw_model.media.video import VideoInfo, iter_frames
+from fw_model.media.video import VideoInfo, iter_frames, packet_times
 from fw_model.model import TINY, ModelConfig, PartConfig
 from pipelines import storage
 from pipelines.encode import (
@@ -43,6 +43,7 @@ from pipelines.encoding import (
 from pipelines.storage import filesystem
 from pipelines.video_stream import StreamSeen, first_video
 from pipelines.video_stream import iter_frames as curated_frames
+from tests.pipelines.curation.test_cut import encode as encode_timed
 from tests.pipelines.training.stand_ins import (
     FORM,
     MODELS,
@@ -89,6 +90,19 @@ def test_a_damaged_packet_costs_its_frame_and_not_the_video(film: Path, tmp_path
         list(iter_frames(path))
     row, shots, _ = encode_video(spans(path, (0, len(counted))), FORM, MODELS, vae_batch=1)
     assert (row["status"], len(shots)) == ("encoded", 1)
+
+
+def test_frames_that_do_not_follow_evenly_are_taken_by_their_times(tmp_path: Path) -> None:
+    # Half a second at 24 a second, then two at 4: by numbers, the second part would fly by.
+    times_ms = [*(round(1000 * k / 24) for k in range(12)), *(500 + 250 * k for k in range(8))]
+    frames = np.stack([np.full((32, 32, 3), 10 * k, np.uint8) for k in range(20)])
+    path = encode_timed(tmp_path / "uneven.mp4", frames, times=times_ms)
+    assert packet_times(path) == pytest.approx([ms / 1000 for ms in times_ms], abs=2e-3)
+    (shot,) = decode_shots(spans(path, (0, 20)), FORM)  # at 12 a second
+    levels = [round(float(frame.mean()) / 10) for frame in shot.frames]
+    assert levels[:6] == [0, 2, 4, 6, 8, 10]
+    assert levels[6:12] == [12, 12, 13, 13, 13, 14]
+    assert levels[-1] == 19 and len(levels) >= 27
 
 
 def test_pixels_that_are_not_square_are_made_so() -> None:
