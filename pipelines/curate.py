@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,8 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 """Called with (phase, done, total)."""
 
-VIDEOS_PER_PART = 2000
+SHOTS_PER_PART = 16_000  # about 64 MB of shots, with their embeddings
+VIDEOS_PER_PART = 16_000
 
 
 def run_curation(
@@ -175,11 +176,8 @@ class _Curation:
 
     def assemble(self, sources: list[Source]) -> list[Part]:
         """Filter and cluster; stage the videos, shots and scenes tables."""
-        entries = self.analyzed.entries(())
-        chosen = [(s.source_id, entries[s.source_id]) for s in sources if s.source_id in entries]
-        groups = [
-            dict(chosen[i : i + VIDEOS_PER_PART]) for i in range(0, len(chosen), VIDEOS_PER_PART)
-        ]
+        entries = self.analyzed.entries(["num_shots"])
+        groups = grouped({s.source_id: e for s in sources if (e := entries.get(s.source_id))})
         filters = self.config.filters
         videos = (row for group in groups for row in self.analyzed.read(group))
         duplicates = find_duplicates(shot_prints(videos, filters), filters)
@@ -342,6 +340,23 @@ class _Curation:
             long |= {row["id"] for row in receipts.to_pylist() if row["status"] == LONG}
             self.on_progress(phase, done, total)
         return long
+
+
+def grouped(videos: Mapping[str, Entry]) -> list[dict[str, Entry]]:
+    """Return the videos of each part of the tables, in order: as many as make a file of good size.
+
+    A group is what is in memory at once.
+    """
+    groups: list[dict[str, Entry]] = []
+    num_shots = 0
+    for source_id, entry in videos.items():
+        num_shots += entry.values["num_shots"] or 0
+        full = not groups or num_shots > SHOTS_PER_PART or len(groups[-1]) >= VIDEOS_PER_PART
+        if full:
+            groups.append({})
+            num_shots = entry.values["num_shots"] or 0
+        groups[-1][source_id] = entry
+    return groups
 
 
 def _set_up_ray_data() -> None:

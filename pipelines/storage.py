@@ -8,13 +8,14 @@ files hold.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +28,13 @@ from pipelines.persistence import persist
 
 BLOCK_BYTES = 1 << 22
 Result = TypeVar("Result")
+
+
+class Written(NamedTuple):
+    """A file that was written."""
+
+    size_bytes: int
+    sha256: str
 
 
 class Store:
@@ -132,13 +140,15 @@ class Store:
         except OSError as error:
             raise StorageError(f"Cannot {verb} {self.address(key)}: {_why(error)}.") from error
 
-    def write_table(self, key: str, table: pa.Table, *, rows_per_group: int | None = None) -> int:
-        """Write a Parquet file and return its size in bytes."""
+    def write_table(
+        self, key: str, table: pa.Table, *, rows_per_group: int | None = None
+    ) -> Written:
+        """Write a Parquet file and return what it holds."""
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd", row_group_size=rows_per_group)
         data = sink.getvalue()
         self.write(key, data)
-        return len(data)
+        return Written(len(data), hashlib.sha256(data).hexdigest())
 
     def read_table(self, key: str, columns: list[str] | None = None) -> pa.Table:
         """Read a Parquet file, or some columns of it."""

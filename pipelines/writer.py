@@ -33,7 +33,8 @@ class Part:
     key: str
     num_rows: int
     size_bytes: int
-    sha256: str
+    sha256: str  # of the file
+    content_sha256: str  # of the rows, whatever writes them
 
 
 def write_part(
@@ -47,8 +48,8 @@ def write_part(
         stream.write_table(content)
     digest = hashlib.sha256(sink.getvalue()).hexdigest()
     key = f"{STAGING}/{run_id}/{table}/part-{place:05d}-{digest[:12]}.parquet"
-    size = store.write_table(key, content)
-    return Part(table, key, len(rows), size, digest)
+    written = store.write_table(key, content)
+    return Part(table, key, len(rows), written.size_bytes, written.sha256, digest)
 
 
 def write_assembled(store: Store, place: int, rows: Assembled, run_id: str) -> list[Part]:
@@ -93,7 +94,8 @@ def publish(store: Store, parts: Sequence[Part], run_id: str, about: Mapping[str
             "key": new[part.key],
             "num_rows": part.num_rows,
             "size_bytes": part.size_bytes,
-            "content_sha256": part.sha256,
+            "sha256": part.sha256,
+            "content_sha256": part.content_sha256,
         }
         for part in parts
     ]

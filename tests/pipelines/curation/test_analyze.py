@@ -1,21 +1,24 @@
+import io
 import itertools
 import os
 import signal
+import struct
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from fw_model.errors import CapacityError, ConfigError, StorageError
-from fw_model.media.video import write_video
+from fw_model.media.video import read_frames, write_video
 from fw_model.schema import VideoReason
 from pipelines.analyze import analyze_file
 from pipelines.curation_config import DecodeConfig, DetectorConfig, KeyframeConfig
 from pipelines.harvest import Candidate, KeyframeHarvest
 from pipelines.sandbox import DecodeSandbox
 from pipelines.shot_tracker import AnalyzeSettings
-from tests.pipelines.curation.footage import FPS, film, shot, write_film
+from tests.pipelines.curation.footage import FPS, shot, write_film
 
 
 class HangingDetector:
@@ -264,17 +267,40 @@ def test_a_long_shot_keeps_few_candidates_and_spreads_its_keyframes():
     assert [round(c.frame / 5000, 1) for c in chosen] == [0.2, 0.5, 0.8]
 
 
-def test_rotated_video_gives_upright_keyframes(tmp_path):
-    path = tmp_path / "film.mp4"
-    write_video(path, film([1], 12), fps=FPS)
-    from pipelines.sampling import Thumbnailer
+# Of a track header: what is right and down on the screen, in 16.16 (in 2.30 the last column).
+MATRICES = {
+    0: (1, 0, 0, 0, 1, 0, 0, 0, 1),
+    90: (0, 1, 0, -1, 0, 0, 0, 0, 1),  # clockwise, as a phone that is held upright writes it
+    180: (-1, 0, 0, 0, -1, 0, 0, 0, 1),
+    270: (0, -1, 0, 1, 0, 0, 0, 0, 1),
+}
 
-    with av.open(str(path)) as container:
-        frame = next(container.decode(video=0))
-    thumbnailer = Thumbnailer(512)
-    small = thumbnailer.scaled(frame, sample_aspect_ratio=1.0)
-    upright, turned = (thumbnailer.upright(small, rotation=degrees) for degrees in (0, 90))
-    assert np.array_equal(turned, np.rot90(upright))
+
+def turned(path, degrees):
+    """Write into a video's header by how much it is to be turned, clockwise."""
+    data = bytearray(path.read_bytes())
+    start = data.index(b"tkhd") + 4 + 40
+    units = (1 << 16, 1 << 16, 1 << 30) * 3
+    values = [value * unit for value, unit in zip(MATRICES[degrees], units, strict=True)]
+    data[start : start + 36] = struct.pack(">9i", *values)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_rotated_video_gives_upright_keyframes(tmp_path, degrees):
+    picture = np.zeros((64, 96, 3), np.uint8)
+    picture[:32, :48, 0] = picture[:32, 48:, 1] = picture[32:, :48, 2] = 220  # and one is black
+    path = write_video(tmp_path / "film.mp4", np.stack([picture] * 24), fps=FPS)
+    turned(path, degrees)
+    row, keyframes = analyze(path)
+    upright = np.rot90(picture, -degrees // 90)  # clockwise
+    (jpeg, *_) = keyframes.values()
+    seen = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")).astype(int)
+    assert seen.shape == upright.shape
+    assert np.abs(seen - upright).mean() < 12
+    read = read_frames(path, stop=1)[0].astype(int)
+    assert np.abs(read - upright).mean() < 12  # and encoding sees the same
+    assert row["rotation"] % 360 == -degrees % 360 or row["rotation"] % 360 == degrees
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """Publishing: what the manifest lists is one whole run, wherever a run was killed."""
 
+import hashlib
 import json
 
 import pytest
 
 from fw_model.errors import DataError
 from fw_model.schema import CURATED_TABLES
+from pipelines.curate import grouped
+from pipelines.ledger import Entry
 from pipelines.storage import Store
 from pipelines.writer import check_unique, publish, published_files, read_published, write_part
 
@@ -36,6 +39,27 @@ def test_a_finished_run_leaves_exactly_what_the_manifest_lists(store, tmp_path):
     assert sorted(listed) == sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.parq*"))
     assert json.loads((tmp_path / "manifest.json").read_text())["run_id"] == "second"
     assert scenes(store) == [0.25]
+
+
+def test_the_manifest_tells_what_every_file_holds(store, tmp_path):
+    publish(store, stage(store, "first", 0.5), "first", {})
+    files = json.loads((tmp_path / "manifest.json").read_text())["files"]
+    assert len(files) == len(CURATED_TABLES)
+    for file in files:
+        data = (tmp_path / file["key"]).read_bytes()
+        assert file["size_bytes"] == len(data)
+        assert file["sha256"] == hashlib.sha256(data).hexdigest()
+
+
+def test_a_part_holds_as_many_videos_as_make_a_good_file():
+    def entries(*counts):
+        return {str(i): Entry("k", {"num_shots": n}) for i, n in enumerate(counts)}
+
+    long = grouped(entries(9_000, 8_000, 7_000, 40_000, None, 3))
+    assert [list(group) for group in long] == [["0"], ["1", "2"], ["3"], ["4", "5"]]
+    short = grouped(entries(*[0] * 40_000))
+    assert [len(group) for group in short] == [16_000, 16_000, 8_000]
+    assert grouped({}) == []
 
 
 @pytest.mark.parametrize(("step", "read"), [("write", 0.5), ("delete", 0.25)])
