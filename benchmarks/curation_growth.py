@@ -107,7 +107,7 @@ def _curate(source: str, output: str) -> None:
     from pipelines.curation_config import CurationConfig, FilterConfig
 
     start_ray("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    keep_all = FilterConfig(min_shot_s=None, min_motion=None, duplicate_distance_bits=None)
+    keep_all = FilterConfig(min_shot_s=None, min_motion=None)
     run_curation(CurationConfig(source=source, output=output, filters=keep_all), ModelConfig())
 
 
