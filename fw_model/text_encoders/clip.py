@@ -1,10 +1,6 @@
 """The text tower of an open_clip model as text encoder: its tokens, not its pooled vector.
 
-Serves the tiny model, which has no language model of its own. N prompts, T tokens, D width.
-
-A tower trained against still pictures keeps what pictures show and lets go of the rest: of the
-packaged one's last states a probe reads the place and the figure, but the action in only 78 % of
-prompts, and of its token embeddings in all. So a token carries both: what it means, and its word.
+For a small model that has no language model of its own. N prompts, T tokens, D width.
 """
 
 from __future__ import annotations
@@ -14,17 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from fw_model.embedders.open_clip_folder import clip_id, load_clip, load_tokenizer
 from fw_model.errors import CheckpointError
 
 
 class ClipTextEncoder:
-    """CLIP's states after its final norm, each beside its token's own embedding, normalised.
-
-    See `TextEncoder` for what the methods promise. D is twice the tower's width.
-    """
+    """Hidden states after CLIP's final norm; see `TextEncoder` for what the methods promise."""
 
     def __init__(self, model: Any, tokenizer: Any, *, model_id: str) -> None:
         text = getattr(model, "text", model)  # open_clip keeps the tower inside or outside
@@ -35,7 +27,7 @@ class ClipTextEncoder:
             )
         self._model, self._text, self._tokenizer = model, text, tokenizer
         self.model_id = f"{model_id}-text"
-        self.width = 2 * int(text.token_embedding.weight.shape[1])
+        self.width = int(text.token_embedding.weight.shape[1])
         self.num_tokens = int(text.context_length)
 
     @classmethod
@@ -51,13 +43,10 @@ class ClipTextEncoder:
         text = self._text
         device = text.token_embedding.weight.device
         tokens = self._tokenizer(list(prompts)).to(device)  # [N, T]
-        words = text.token_embedding(tokens)  # [N, T, D / 2]
-        states = words + text.positional_embedding[: tokens.shape[1]]
-        states = text.ln_final(text.transformer(states, attn_mask=text.attn_mask))
-        words = functional.layer_norm(words, words.shape[-1:])
+        states = text.token_embedding(tokens) + text.positional_embedding[: tokens.shape[1]]
+        states = text.ln_final(text.transformer(states, attn_mask=text.attn_mask))  # [N, T, D]
         inside = torch.arange(tokens.shape[1], device=device) <= self._ends(tokens)[:, None]
-        both = torch.cat([states, words], dim=-1)  # [N, T, D]
-        masked: torch.Tensor = (both * inside[..., None]).float()
+        masked: torch.Tensor = (states * inside[..., None]).float()
         return masked
 
     def lengths(self, prompts: Sequence[str]) -> list[int]:

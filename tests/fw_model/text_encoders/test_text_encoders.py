@@ -57,7 +57,7 @@ def wan_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_clip_tokens_end_with_the_text_and_are_zero_after_it(clip_folder: Path) -> None:
     encoder = ClipTextEncoder.load(clip_folder)
     tokens = encoder.encode(PROMPTS)
-    assert tokens.shape == (2, encoder.num_tokens, encoder.width) == (2, 36, 64)
+    assert tokens.shape == (2, encoder.num_tokens, encoder.width) == (2, 36, 32)
     for row, length in zip(tokens, encoder.lengths(PROMPTS), strict=True):
         assert bool((row[:length] != 0).any(dim=1).all())
         assert not bool(row[length:].any())
@@ -68,24 +68,10 @@ def test_clip_tokens_end_with_the_text_and_are_zero_after_it(clip_folder: Path) 
 def test_the_pooled_clip_token_gives_the_text_embedding(clip_folder: Path) -> None:
     encoder = ClipTextEncoder.load(clip_folder)
     length = encoder.lengths(PROMPTS[:1])[0]
-    last = encoder.encode(PROMPTS[:1])[:, length - 1, : encoder.width // 2]
+    last = encoder.encode(PROMPTS[:1])[:, length - 1]
     pooled = last @ encoder._model.text_projection
     ids = encoder._tokenizer(PROMPTS[:1])
     torch.testing.assert_close(pooled, encoder._model.encode_text(ids), rtol=1e-4, atol=1e-5)
-
-
-def test_a_clip_token_carries_its_word_whatever_stands_before_it(clip_folder: Path) -> None:
-    encoder = ClipTextEncoder.load(clip_folder)
-    states, words = encoder.encode(["a bear waves", "waves a bear"]).chunk(2, dim=-1)
-    start, length = 1, encoder.lengths(["waves a bear"])[0] - 1  # between the marks of both ends
-    for one, row in ((words[0], words[1]), (words[1], words[0])):
-        assert all(
-            torch.isclose(word, row[start:length]).all(dim=1).any() for word in one[start:length]
-        )
-    torch.testing.assert_close(states[0, 0], states[1, 0])
-    assert not torch.allclose(states[0, length], states[1, length])  # it knows the order
-    spread = words[:, start:length].std(dim=-1, unbiased=False)
-    torch.testing.assert_close(spread, torch.ones_like(spread), atol=0.03, rtol=0)
 
 
 def test_umt5_equals_the_diffusers_pipeline(wan_folder: Path) -> None:
