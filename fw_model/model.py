@@ -310,7 +310,8 @@ def _folders(config: ModelConfig) -> list[Path]:
             )
         folders.append(checkpoint)
         if config.path == "tiny" and (checkpoint / RECORD_FILE).is_file():
-            folders.append(resolve_folder(read_record(checkpoint).base))
+            # Not the tiny model as well: what its base lacks it was not trained with.
+            return [*folders, resolve_folder(read_record(checkpoint).base)]
     folders.append(resolve_folder(config.path))
     return folders
 

@@ -79,8 +79,9 @@ def run_curation(
         tell(phase, done, total)
         series.on_progress(phase, done, total)
 
+    curation = _Curation(config, model, report)
     with _alone_in(config.output):
-        summary = _Curation(config, model, report).run()
+        summary = curation.run()
     series.on_summary(summary)
     return summary
 

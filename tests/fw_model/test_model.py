@@ -19,10 +19,13 @@ from fw_model.model import (
     load_codec,
     load_embedder,
     load_record,
+    load_text_encoder,
     model_fingerprint,
     part_fingerprint,
     write_record,
 )
+from fw_model.text_encoders.clip import ClipTextEncoder
+from fw_model.text_encoders.umt5 import Umt5TextEncoder
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 PLAIN = ModelConfig(device="cpu")
@@ -45,8 +48,14 @@ def with_vae(path: Path) -> ModelConfig:
     return ModelConfig(device="cpu", codec=PartConfig(kind="wan", path=str(path)))
 
 
-def with_text(path: Path) -> ModelConfig:
-    return ModelConfig(device="cpu", text_encoder=PartConfig(kind="clip", path=str(path)))
+def with_text(folder: Path) -> ModelConfig:
+    return ModelConfig(device="cpu", text_encoder=PartConfig(kind="umt5", path=str(folder)))
+
+
+def copied_text(folder: Path) -> Path:
+    for part in ("text_encoder", "tokenizer"):
+        shutil.copytree(TINY / part, folder / part)
+    return folder
 
 
 def test_a_vae_of_its_own_folder_changes_the_fingerprints_of_vae_and_model_only(
@@ -59,7 +68,11 @@ def test_a_vae_of_its_own_folder_changes_the_fingerprints_of_vae_and_model_only(
 
 
 def test_a_text_encoder_of_its_own_folder_changes_the_fingerprints(tmp_path: Path) -> None:
-    own = with_text(changed(tmp_path, "clip", "open_clip_model.safetensors"))
+    weights = copied_text(tmp_path) / "text_encoder" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    own = with_text(tmp_path)
     before, after = encoding_parts(PLAIN), encoding_parts(own)
     assert before["vae"] == after["vae"] and before["text_encoder"] != after["text_encoder"]
     assert model_fingerprint(own) != model_fingerprint(PLAIN)
@@ -67,7 +80,18 @@ def test_a_text_encoder_of_its_own_folder_changes_the_fingerprints(tmp_path: Pat
 
 def test_a_copy_of_the_same_files_has_the_same_fingerprint(tmp_path: Path) -> None:
     assert encoding_parts(with_vae(copied(tmp_path, "vae"))) == encoding_parts(PLAIN)
-    assert encoding_parts(with_text(copied(tmp_path, "clip"))) == encoding_parts(PLAIN)
+    assert encoding_parts(with_text(copied_text(tmp_path))) == encoding_parts(PLAIN)
+
+
+def test_what_a_base_lacks_is_not_taken_from_the_tiny_model(tmp_path: Path) -> None:
+    base, trained = tmp_path / "base", tmp_path / "trained"
+    for part in ("transformer", "vae", "clip"):  # prompts are read by its CLIP
+        shutil.copytree(TINY / part, base / part)
+    shutil.copytree(TINY / "transformer", trained / "transformer")
+    write_record(trained, load_record(PLAIN).model_copy(update={"base": str(base)}))
+    config = ModelConfig(device="cpu", checkpoint=str(trained))
+    assert isinstance(load_text_encoder(config), ClipTextEncoder)
+    assert isinstance(load_text_encoder(PLAIN), Umt5TextEncoder)
 
 
 @pytest.mark.parametrize("part", ["transformer", "vae", "clip", "text_encoder"])

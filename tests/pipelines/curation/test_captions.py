@@ -86,7 +86,7 @@ def test_a_sidecar_gives_the_shot_that_covers_most(store, tmp_path):
     view = scene(store, uri=str(tmp_path / "film.mp4"))
     (row,) = desk(store, CaptionerConfig(kind="sidecar")).caption([view], {})
     assert [s["text"] for s in row["shots"]] == ["a bear walks in", "a bear sits down"]
-    assert row["entities"] == [{"id": "e1", "name": "bear", "attributes": "cap"}]
+    assert row["entities"] == [{"id": "e1", "name": "bear", "attributes": "cap", "kind": ""}]
     assert [s["framing"] for s in row["shots"]] == ["wide", "close"]
 
 

@@ -69,7 +69,7 @@ def caption_row(scene, shots):
         for shot in shots
     ]
     status = "rejected" if scene == REJECTED else "captioned"
-    entities = [{"id": "e1", "name": "bear", "attributes": "brown"}]
+    entities = [{"id": "e1", "name": "bear", "attributes": "brown", "kind": "animal"}]
     return {"scene_id": scene, "status": status, "entities": entities, "shots": said}
 
 
@@ -103,7 +103,9 @@ def test_parquet_holds_a_row_a_shot_and_a_row_a_scene(curated, tmp_path):
     second = shots[1]
     assert (second["scene_id"], second["position"], second["text"]) == ("A", 1, "shot A1")
     assert (second["content_start_frame"], second["content_end_frame"]) == (11, 20)
-    assert second["entities"] == [{"id": "e1", "name": "bear", "attributes": "brown"}]
+    assert second["entities"] == [
+        {"id": "e1", "name": "bear", "attributes": "brown", "kind": "animal"}
+    ]
     assert second["embedding"] == [0.0, 1.0, 0.0, 0.0]
     assert Path(second["clip_uri"]).read_bytes() == b"clip"
     assert Image.open(second["keyframes"][0]["uri"]).size == (96, 64)
