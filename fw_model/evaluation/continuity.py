@@ -20,8 +20,8 @@ def border_jump_ratio(shots: Sequence[FilmedShot]) -> float | None:
     Half a level is added to both, which counts in shots that hardly move. About 1 where borders
     cannot be told; mean over shots, None where no shot has two chunks.
     """
-    pairs = [pair for shot in shots if (pair := _usual_and_border(shot)) is not None]
-    ratios = [(b + _NOISE_FLOOR_LEVELS) / (u + _NOISE_FLOOR_LEVELS) for u, b in pairs]
+    floor = _NOISE_FLOOR_LEVELS
+    ratios = [(border + floor) / (usual + floor) for usual, border in _jumps_of(shots)]
     return float(np.mean(ratios)) if ratios else None
 
 
@@ -30,7 +30,7 @@ def usual_and_border_jump(shots: Sequence[FilmedShot]) -> tuple[float, float] | 
 
     In levels; None where no shot has two chunks.
     """
-    pairs = [pair for shot in shots if (pair := _usual_and_border(shot)) is not None]
+    pairs = _jumps_of(shots)
     if not pairs:
         return None
     usual, border = np.mean(pairs, axis=0).tolist()
@@ -50,6 +50,10 @@ def flicker(shots: Sequence[FilmedShot], truth: Sequence[Pixels]) -> float | Non
         if len(shot.frames) >= 3 and len(true_frames) >= 3
     ]
     return float(np.mean(excess)) if excess else None
+
+
+def _jumps_of(shots: Sequence[FilmedShot]) -> list[tuple[float, float]]:
+    return [pair for shot in shots if (pair := _usual_and_border(shot)) is not None]
 
 
 def _usual_and_border(shot: FilmedShot) -> tuple[float, float] | None:

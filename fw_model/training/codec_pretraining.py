@@ -30,7 +30,7 @@ from fw_model.errors import CheckpointError, DataError
 from fw_model.training.curriculum import warm_cosine
 from fw_model.training.linear_encoder import fit_linear_encoder, latent_mode
 from fw_model.training.muon import Muon, split_weights
-from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState
+from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState, move
 from fw_model.training.shot_library import ShotLibrary
 
 logger = logging.getLogger(__name__)
@@ -192,10 +192,7 @@ def pretrain_codec(
         )
         vae.zero_grad(set_to_none=True)
         losses["loss"].backward()
-        for optimizer, peak in ((muon, config.learning_rate), (adam, config.adam_learning_rate)):
-            for group in optimizer.param_groups:
-                group["lr"] = peak * factor
-            optimizer.step()
+        move(((muon, config.learning_rate), (adam, config.adam_learning_rate)), factor)
         average.update(vae)
         done = step + 1
         if done % config.log_every == 0:

@@ -37,7 +37,7 @@ from fw_model.embedders.open_clip_folder import (
 from fw_model.errors import DataError
 from fw_model.training.curriculum import warm_cosine
 from fw_model.training.muon import Muon, split_weights
-from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState
+from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState, move
 from fw_model.training.shot_library import ShotLibrary, ShotSource
 from fw_model.training.tokenizer_training import save_tokenizer, train_tokenizer
 
@@ -149,10 +149,7 @@ def pretrain_embedder(
             warmup_steps=config.warmup_steps,
             final_fraction=config.final_fraction,
         )
-        for optimizer, peak in ((muon, config.learning_rate), (adam, config.adam_learning_rate)):
-            for group in optimizer.param_groups:
-                group["lr"] = peak * factor
-            optimizer.step()
+        move(((muon, config.learning_rate), (adam, config.adam_learning_rate)), factor)
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(100))
         average.update(model)

@@ -9,7 +9,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,6 +72,14 @@ class MovingAverage:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
         self._steps, self._weights = state_dict["steps"], state_dict["weights"]
+
+
+def move(optimizers: Iterable[tuple[torch.optim.Optimizer, float]], factor: float) -> None:
+    """Take a step with each optimizer at `factor` of its own peak learning rate."""
+    for optimizer, peak in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = peak * factor
+        optimizer.step()
 
 
 class RunState:

@@ -28,7 +28,7 @@ from fw_model.diffusion.schedule import derive_seed
 from fw_model.training.curriculum import warm_cosine
 from fw_model.training.embedder_pretraining import GENERAL_ENGLISH
 from fw_model.training.muon import Muon, split_weights
-from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState
+from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState, move
 from fw_model.training.tokenizer_training import PAD, START, save_tokenizer, train_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -132,10 +132,7 @@ def pretrain_text_encoder(
             warmup_steps=config.warmup_steps,
             final_fraction=config.final_fraction,
         )
-        for optimizer, peak in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = peak * factor
-            optimizer.step()
+        move(optimizers, factor)
         average.update(both)
         if (step + 1) % config.log_every == 0:
             row = {"loss": float(loss.detach()), "step_s": time.perf_counter() - started}
