@@ -36,6 +36,7 @@ from fw_model.backbones.context_patch import (
     load_context_patch,
 )
 from fw_model.backbones.rope import rotary_table, token_positions
+from fw_model.backbones.wan_depth import deepen
 from fw_model.backbones.wan_weights import new_transformer, saved_transformer
 from fw_model.cache.config import CacheConfig, Kernel
 from fw_model.cache.context import Segment
@@ -99,6 +100,12 @@ class WanBackbone(nn.Module):
         )
         install(transformer.blocks)
         self._rotary: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
+
+    def deepen(self, num_layers: int) -> None:
+        """Give the transformer more blocks, which change nothing until they are trained."""
+        deepen(self.transformer, num_layers)
+        self.num_layers = num_layers
+        install(self.transformer.blocks)
 
     # ---- the three ways to run it ------------------------------------------------------------
 

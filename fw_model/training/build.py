@@ -24,6 +24,8 @@ def build_training_model(
 ) -> TrainingModel:
     """Return the float32 module to train, on the CPU, alike in every process."""
     backbone = build_backbone(model, meta)
+    if config.num_layers is not None:
+        backbone.deepen(config.num_layers)
     _check_channel_weight(config, backbone)
     if config.gradient_checkpointing:
         backbone.transformer.enable_gradient_checkpointing()

@@ -187,6 +187,12 @@ class TrainingConfig(StrictModel):
     )
     ema: EmaConfig = Field(EmaConfig(), description="Moving average of the weights.")
     lora: LoraSettings | None = Field(None, description="Train adapters instead of all weights.")
+    num_layers: int | None = Field(
+        None,
+        ge=1,
+        description="Make the transformer this deep first: new layers lie evenly among its own and "
+        "add nothing until they learn.",
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="bfloat16 computes under autocast; weights stay float32."
     )

@@ -15,7 +15,7 @@ from fw_model.training.config import TrainingConfig
 Recipe = dict[str, str]
 
 # An export made with another of these would not be the model that was trained.
-FIXED = ("model weights", "training.lora")
+FIXED = ("model weights", "training.lora", "training.num_layers")
 
 
 def recipe(config: TrainingConfig, model: ModelConfig) -> Recipe:
@@ -30,6 +30,8 @@ def recipe(config: TrainingConfig, model: ModelConfig) -> Recipe:
         "training.noises_per_context": config.noises_per_context,
         "training.precision": config.precision,
     }
+    if config.num_layers is not None:
+        named["training.num_layers"] = config.num_layers
     for section in ("objective", "augment", "optimizer", "ema", "lora"):
         settings = getattr(config, section)
         named[f"training.{section}"] = settings and settings.model_dump(mode="json")
@@ -38,7 +40,7 @@ def recipe(config: TrainingConfig, model: ModelConfig) -> Recipe:
 
 def differences(before: Recipe, now: Recipe) -> list[str]:
     """Return the names of what differs, in order."""
-    return [name for name in now if before.get(name) != now[name]]
+    return [name for name in {**before, **now} if before.get(name) != now.get(name)]
 
 
 def _hash(value: Any) -> str:

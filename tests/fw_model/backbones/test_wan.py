@@ -9,6 +9,7 @@ from diffusers import WanTransformer3DModel
 from fw_model.backbones.base import ContextKV
 from fw_model.backbones.rope import rotary_table, token_positions
 from fw_model.backbones.wan import WanBackbone
+from fw_model.backbones.wan_depth import SILENT_AT_FIRST
 from fw_model.cache.config import CacheConfig
 from fw_model.cache.context import ContextLatents, Segment, context_segments, target_segment
 from fw_model.errors import CheckpointError, InputError
@@ -78,6 +79,26 @@ def test_with_both_caches_empty_the_adapter_equals_the_stock_forward(
         expected = stock(target.latents, target.sigma * 1000, target.text, return_dict=False)[0]
         assert (backbone([target]) - expected).abs().max() < TOLERANCE
         assert (backbone.predict(target, None) - expected).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("num_layers", "new"), [(3, []), (4, [3]), (5, [2, 4]), (6, [1, 3, 5]), (8, [1, 3, 4, 6, 7])]
+)
+def test_a_deeper_transformer_predicts_what_it_did(num_layers: int, new: list[int]) -> None:
+    shallow, deep = small_backbone(seed=3), small_backbone(seed=3)
+    deep.deepen(num_layers)
+    target, context = make_target(), make_context(2, 4)
+    with torch.no_grad():
+        expected = shallow([*context, target])
+        assert torch.equal(deep([*context, target]), expected)
+        kept = deep.encode_context(context)
+        assert (deep.predict(target, kept) - expected).abs().max() < TOLERANCE
+    deep([*context, target]).square().sum().backward()
+    blocks = deep.transformer.blocks
+    silent = [i for i, b in enumerate(blocks) if not b.ffn.net[2].weight.any()]
+    assert len(blocks) == deep.transformer.config.num_layers == num_layers and silent == new
+    for name in SILENT_AT_FIRST:
+        assert all(blocks[i].get_submodule(name).weight.grad.any() for i in new)
 
 
 def test_state_dict_keys_of_the_stock_module_are_unchanged(backbone: WanBackbone) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from fw_model.backbones.wan import WanBackbone
+from fw_model.backbones.wan_depth import SILENT_AT_FIRST
 from fw_model.errors import ConfigError, DataError
-from fw_model.model import ModelConfig, PartConfig, encoding_parts
+from fw_model.model import ModelConfig, PartConfig, encoding_parts, load_backbone
 from fw_model.training.build import build_training_model, check_encoded_with
 from fw_model.training.config import LoraSettings, ObjectiveConfig, TrainingConfig
 from fw_model.training.dataset import META_FILE, EncodedDataset, EncodedMeta, read_meta
@@ -101,3 +103,18 @@ def test_weights_for_all_channels_and_known_targets_are_taken(
     )
     trained = build_training_model(config, model, read_meta(dataset))
     assert any("lora_" in name for name, _ in trained.named_parameters())
+
+
+def test_a_deeper_model_is_trained_exported_and_read_back(
+    model: ModelConfig, dataset: Path
+) -> None:
+    folder = train_here(small_training(num_layers=5), model, dataset, dataset.parent / "deep")
+    deep = load_backbone(ModelConfig(path=str(folder)))
+    assert isinstance(deep, WanBackbone) and deep.num_layers == len(deep.transformer.blocks) == 5
+    for block in deep.transformer.blocks:
+        assert all(block.get_submodule(n).weight.any() for n in SILENT_AT_FIRST)
+
+
+def test_a_transformer_is_never_made_shallower(model: ModelConfig, dataset: Path) -> None:
+    with pytest.raises(ConfigError, match="can only be made deeper"):
+        build_training_model(small_training(num_layers=1), model, read_meta(dataset))
