@@ -47,6 +47,7 @@ class ShotReason(enum.StrEnum):
     FLAT = "flat"  # hardly any picture: one colour, a fade, a blank
     STATIC = "static"
     TEXT_HEAVY = "text_heavy"
+    UNAESTHETIC = "unaesthetic"
     DUPLICATE = "duplicate"
     SCENE_TOO_SHORT = "scene_too_short"
 
@@ -190,6 +191,7 @@ SHOTS = pa.schema(
         pa.field("video_id", pa.string()),
         pa.field("uri", pa.string()),
         *MEASURED_SHOT_FIELDS,
+        pa.field("aesthetic", pa.float32()),  # about 1..10; null where nobody measured it
         pa.field("scene_id", pa.string()),  # null when dropped
         pa.field("drop_reason", pa.string()),  # a ShotReason, null when kept
         *CLIP_FIELDS,

@@ -67,6 +67,7 @@ def assemble_video(
                 "video_id": video["video_id"],
                 "uri": video["uri"],
                 **{f.name: shot[f.name] for f in MEASURED_SHOT_FIELDS},
+                "aesthetic": shot.get("aesthetic"),
                 "scene_id": scene_of.get(shot["shot_id"]),
                 "drop_reason": None if reason is None else str(reason),
                 "detector": video["detector"],

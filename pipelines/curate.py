@@ -28,6 +28,7 @@ from fw_model.errors import ConfigError
 from fw_model.lock import only_one
 from fw_model.model import ModelConfig, part_fingerprint
 from fw_model.schema import ANALYZED_VIDEOS
+from pipelines.aesthetic import ShotAesthetics
 from pipelines.analyze import ANALYZE_VERSION, LONG
 from pipelines.assemble import Assembled, assemble_video, shot_prints
 from pipelines.caption_phase import CaptionPhase, caption_ledger
@@ -107,6 +108,7 @@ class _Curation:
             raise ConfigError("No output was given; name the folder to write to.")
         check_detector(config.detector.kind, config.detector.options)
         check_captioner(config.captioner, config.validation)
+        self.aesthetics = ShotAesthetics.load(config.filters)
         self.config, self.model, self.on_progress = config, model, on_progress
         self.run_id = uuid.uuid4().hex[:12]
         self.store = Store(config.output)
@@ -180,18 +182,23 @@ class _Curation:
         entries = self.analyzed.entries(["num_shots"])
         groups = grouped({s.source_id: e for s in sources if (e := entries.get(s.source_id))})
         filters = self.config.filters
-        videos = (row for group in groups for row in self.analyzed.read(group))
+        videos = (row for group in groups for row in self._measured(group))
         duplicates = find_duplicates(shot_prints(videos, filters), filters)
         parts = []
         for place, group in enumerate(groups):
             rows = Assembled()
-            for video in self.analyzed.read(group):
+            for video in self._measured(group):
                 assemble_video(
                     video, duplicates, filters=filters, scenes=self.config.scenes, into=rows
                 )
             parts += write_assembled(self.store, place, rows, self.run_id)
             self.on_progress("assemble", place + 1, len(groups))
         return parts
+
+    def _measured(self, group: dict[str, Entry]) -> Iterator[Mapping[str, Any]]:
+        """Yield analyzed videos with what is told from their embeddings alone."""
+        for video in self.analyzed.read(group):
+            yield video if self.aesthetics is None else self.aesthetics.scored(video)
 
     def caption(self, parts: list[Part]) -> int:
         """Caption the staged scenes that have no lasting answer; return how many there were."""

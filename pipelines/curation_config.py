@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fw_model.config import StrictModel
 from fw_model.schema import CaptionReason, VideoReason
@@ -97,12 +97,26 @@ class FilterConfig(StrictModel):
     max_text_area: float | None = Field(
         0.35, ge=0, le=1, description="Shots with more of the picture under text are dropped."
     )
+    aesthetic_head: str | None = Field(
+        None,
+        description="File of LAION's aesthetic head (v1 or v2) for the CLIP in model.embedder, "
+        ".pth or .safetensors; null: not measured.",
+    )
+    min_aesthetic: float | None = Field(
+        None, description="Shots that score less, of about 1 to 10, are dropped."
+    )
     duplicate_distance_bits: int | None = Field(
         6, ge=0, le=15, description="Largest fingerprint distance, of 256 bits, of a duplicate."
     )
     duplicate_similarity: float = Field(
         0.97, ge=0, le=1, description="Smallest cosine of embeddings of a duplicate."
     )
+
+    @model_validator(mode="after")
+    def _a_threshold_has_its_head(self) -> FilterConfig:
+        if self.min_aesthetic is not None and self.aesthetic_head is None:
+            raise ValueError("min_aesthetic needs aesthetic_head, the weights that score shots")
+        return self
 
 
 class EngineConfig(StrictModel):

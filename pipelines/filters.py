@@ -51,6 +51,11 @@ def _text_heavy(shot: Shot, _video: Mapping[str, Any], config: FilterConfig) -> 
     return config.max_text_area is not None and shot["text_area"] > config.max_text_area
 
 
+def _unaesthetic(shot: Shot, _video: Mapping[str, Any], config: FilterConfig) -> bool:
+    score = shot.get("aesthetic")  # none without a keyframe
+    return config.min_aesthetic is not None and score is not None and score < config.min_aesthetic
+
+
 # In this order: the first that says no names the reason.
 FILTERS: dict[ShotReason, Filter] = {
     ShotReason.TOO_SMALL: _too_small,
@@ -60,6 +65,7 @@ FILTERS: dict[ShotReason, Filter] = {
     ShotReason.FLAT: _flat,
     ShotReason.STATIC: _static,
     ShotReason.TEXT_HEAVY: _text_heavy,
+    ShotReason.UNAESTHETIC: _unaesthetic,
 }
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from fw_model.errors import ConfigError
+from fw_model.errors import CheckpointError, ConfigError
 from fw_model.model import ModelConfig, PartConfig
 from fw_model.schema import CURATED_TABLES
 from pipelines.curation_config import (
@@ -22,6 +22,7 @@ from pipelines.curation_config import (
     FilterConfig,
     KeyframeConfig,
 )
+from tests.fw_model.evaluation.judge_files import saved, v1_state
 from tests.pipelines.curation.footage import write_film
 
 MODEL = ModelConfig(
@@ -127,6 +128,38 @@ def test_a_changed_filter_decodes_nothing_again(curated, source):
     assert (again.shots, again.shots_dropped) == (first.shots, 0)
     back = curate(source, output)
     assert (back.shots_dropped, back.scenes_captioned_now) == (first.shots_dropped, 0)
+
+
+def test_shots_are_scored_from_their_embeddings_and_dropped_below_a_threshold(
+    curated, source, tmp_path
+):
+    output, first = curated
+    width = len(table(output, "shots")[0]["embedding"])
+    head = saved(v1_state(width), tmp_path / "head.safetensors")
+    scored = curate(source, output, filters=FilterConfig(aesthetic_head=str(head)))
+    assert (scored.videos_analyzed_now, scored.shots_dropped) == (0, first.shots_dropped)
+    shots = table(output, "shots")
+    weight = v1_state(width)["weight"][0].numpy()
+    for shot in shots:
+        assert shot["aesthetic"] == pytest.approx(5 + float(weight @ shot["embedding"]), abs=1e-4)
+    middle = sorted({shot["aesthetic"] for shot in shots})[1]
+    filters = FilterConfig(aesthetic_head=str(head), min_aesthetic=middle)
+    curate(source, output, filters=filters)
+    dropped = {s["shot_id"] for s in table(output, "shots") if s["drop_reason"] == "unaesthetic"}
+    assert dropped == {s["shot_id"] for s in shots if s["aesthetic"] < middle} != set()
+    back = curate(source, output)
+    assert back.shots_dropped == first.shots_dropped
+    assert {shot["aesthetic"] for shot in table(output, "shots")} == {None}
+
+
+def test_an_aesthetic_head_for_another_clip_is_refused_and_the_tables_stay(
+    curated, source, tmp_path
+):
+    output, first = curated
+    head = saved(v1_state(7), tmp_path / "head.pth")
+    with pytest.raises(CheckpointError, match="reads embeddings of width 7"):
+        curate(source, output, filters=FilterConfig(aesthetic_head=str(head)))
+    assert len(table(output, "shots")) == first.shots
 
 
 def test_a_quarantined_video_is_tried_again_only_when_asked(curated, source):

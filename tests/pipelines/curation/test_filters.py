@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from fw_model.schema import ShotReason
 from pipelines.assemble import Assembled, assemble_video
@@ -36,11 +37,18 @@ def test_a_good_shot_is_kept():
         ({"contrast": 1.0}, VIDEO, ShotReason.FLAT),
         ({"motion": 0.0}, VIDEO, ShotReason.STATIC),
         ({"text_area": 0.6}, VIDEO, ShotReason.TEXT_HEAVY),
+        ({"aesthetic": 4.2}, VIDEO, ShotReason.UNAESTHETIC),
         ({}, {"width": 16, "height": 360}, ShotReason.TOO_SMALL),
     ],
 )
 def test_a_bad_shot_is_dropped_with_its_reason(change, video, reason):
-    assert drop_reason(GOOD | change, video, FilterConfig()) == reason
+    config = FilterConfig(aesthetic_head="head.pth", min_aesthetic=4.5)
+    assert drop_reason(GOOD | change, video, config) == reason
+
+
+def test_a_threshold_without_what_measures_it_is_refused():
+    with pytest.raises(ValidationError, match="min_aesthetic needs aesthetic_head"):
+        FilterConfig(min_aesthetic=4.5)
 
 
 def test_a_filter_set_to_null_is_off():
