@@ -91,7 +91,7 @@ def split_video(
         times, starts = _packet_times(container, stream, seen, on_progress)
         check_promised(container, stream, seen, settings.decode)
         row |= {"num_packets": seen.num_packets, "status": "split"}
-        if len(times) == seen.num_packets == len(set(times)) and starts:
+        if len(times) == seen.num_packets - seen.num_hidden == len(set(times)) and starts:
             assert settings.decode.range_s is not None  # else no video is split
             ranges = _ranges(times, starts, usable_fps(row), settings.decode.range_s)
     return row, ranges
@@ -163,7 +163,7 @@ def merged(
 def _packet_times(
     container: Any, stream: Any, seen: StreamSeen, on_progress: OnProgress
 ) -> tuple[array[int], list[int]]:
-    """Return the times of all frames in order of presentation, and those of key frames."""
+    """Return the times of all frames that are shown, in order, and those of key frames."""
     times, starts = array("q"), []
     try:
         for packet in container.demux():
@@ -171,7 +171,8 @@ def _packet_times(
             if packet.stream.index != stream.index or not packet.size:
                 continue
             seen.num_packets += 1
-            if packet.pts is not None:
+            seen.num_hidden += packet.is_discard
+            if packet.pts is not None and not packet.is_discard:
                 times.append(packet.pts)
                 if packet.is_keyframe:
                     starts.append(packet.pts)

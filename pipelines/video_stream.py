@@ -33,9 +33,10 @@ class StreamSeen:
     """What was seen of the video stream while it was read."""
 
     num_packets: int = 0
+    num_hidden: int = 0  # of them, decoded but left out by an edit list
     decode_errors: int = 0
     first_s: float | None = None
-    last_s: float = 0.0
+    ends_s: dict[int, float] = field(default_factory=dict)  # of each stream, of its packets so far
     demux_error: str | None = None
     ticks_s: dict[int, float] = field(default_factory=dict)  # of each stream: its unit of time
 
@@ -102,15 +103,16 @@ def iter_frames(container: Any, stream: Any, seen: StreamSeen) -> Iterator[Any]:
 
 def note_time(packet: Any, seen: StreamSeen) -> None:
     """Widen the span of time that the packets cover."""
-    tick_s = seen.ticks_s.get(packet.stream.index)
+    index = packet.stream.index
+    tick_s = seen.ticks_s.get(index)
     if tick_s is None:  # a fraction is slow to make, and a stream has but one
-        tick_s = seen.ticks_s[packet.stream.index] = float(packet.time_base or 0)
+        tick_s = seen.ticks_s[index] = float(packet.time_base or 0)
     if packet.dts is None or not tick_s:
         return
     start_s = packet.dts * tick_s
     end_s = start_s + (packet.duration or 0) * tick_s
     seen.first_s = start_s if seen.first_s is None else min(seen.first_s, start_s)
-    seen.last_s = max(seen.last_s, end_s)
+    seen.ends_s[index] = max(seen.ends_s.get(index, 0.0), end_s)
 
 
 def check_decoded(
@@ -159,17 +161,29 @@ def _name_what_is_missing(
 
 def _promise(container: Any, stream: Any, seen: StreamSeen) -> tuple[float, float]:
     """Return what the header promises and what was found: frames where it counts them, else
-    seconds of all streams together (sound may outlast the picture)."""
+    seconds of all streams together (sound may outlast the picture).
+
+    Frames that an edit list leaves out are counted but never come, so what is missing of them must
+    be missing of the stream's time too.
+    """
     if stream.frames:
-        return float(stream.frames), float(seen.num_packets)
+        found = float(seen.num_packets)
+        if stream.duration:
+            start_s = (stream.start_time or 0) * float(stream.time_base)
+            share = (seen.ends_s.get(stream.index, 0.0) - start_s) / (
+                stream.duration * float(stream.time_base)
+            )
+            found = max(found, stream.frames * min(1.0, share))
+        return float(stream.frames), found
     if container.duration:
-        return container.duration / av.time_base, seen.last_s - (seen.first_s or 0.0)
+        last_s = max(seen.ends_s.values(), default=0.0)
+        return container.duration / av.time_base, last_s - (seen.first_s or 0.0)
     return 0.0, 0.0
 
 
 def _promise_text(stream: Any, promised: float, found: float) -> str:
     unit = "frames" if stream.frames else "seconds"
-    return f"the header promises {promised:g} {unit}, the file holds {found:g}"
+    return f"the header promises {promised:g} {unit}, the file holds {found:.4g}"
 
 
 def is_variable(times: array[float]) -> bool:

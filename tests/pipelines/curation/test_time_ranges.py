@@ -15,6 +15,7 @@ from pipelines.shot_tracker import AnalyzeSettings
 from pipelines.time_ranges import merged, split_video, watch_range
 from tests.pipelines.curation.footage import FPS, shot
 from tests.pipelines.curation.test_curate import curate
+from tests.pipelines.curation.test_streams import write_with_edit_list
 
 RANGE_S = 40.0
 SHOT_FRAMES = [70, 410, 55, 300, 9, 333, 260, 40, 520, 181]
@@ -189,3 +190,16 @@ def test_the_actor_of_a_long_video_fits_on_one_node_beside_the_one_that_embeds(
     run = curate_module._Curation(config, ModelConfig(device="cpu"), lambda *_: None)
     assert run._children_of_long_videos() == children
     assert run._cpus_of(children) + config.resources.embed_cpus <= max([1, *nodes])
+
+
+@pytest.mark.parametrize("hidden", [5, 14, 40])
+def test_ranges_of_a_trimmed_copy_hold_the_frames_that_are_shown(tmp_path, hidden):
+    path = tmp_path / "trimmed.mp4"
+    write_with_edit_list(path, long_film(), hidden)
+    whole = analyze_file(path, uri="u", settings=settings(), on_keyframe=lambda sha, jpeg: None)
+    _, ranges = split_video(path, uri="u", settings=settings())
+    assert len(ranges) >= 4
+    row, _ = in_ranges(path)
+    assert (row["status"], row["num_frames"]) == ("kept", len(long_film()) - hidden)
+    spans = [[(s["start_frame"], s["start_s"]) for s in r["shots"]] for r in (row, whole)]
+    assert spans[0] == spans[1]
