@@ -37,7 +37,7 @@ from pipelines.curation_config import CurationConfig
 from pipelines.curation_series import CurationSeries
 from pipelines.cut_phase import CutPhase, cut_ledger
 from pipelines.detectors.base import check_detector
-from pipelines.duplicates import find_duplicates
+from pipelines.duplicates import Lookalikes, find_duplicates, only
 from pipelines.ledger import Entry, Ledger, config_hash
 from pipelines.operators import (
     PENDING_VIDEO,
@@ -60,6 +60,7 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 """Called with (phase, done, total)."""
 
+FINGERPRINTS = "shots.list.element.fingerprint"
 SHOTS_PER_PART = 16_000  # about 64 MB of shots, with their embeddings
 VIDEOS_PER_PART = 16_000
 
@@ -182,8 +183,7 @@ class _Curation:
         entries = self.analyzed.entries(["num_shots"])
         groups = grouped({s.source_id: e for s in sources if (e := entries.get(s.source_id))})
         filters = self.config.filters
-        videos = (row for group in groups for row in self._measured(group))
-        duplicates = find_duplicates(shot_prints(videos, filters), filters)
+        duplicates = self._duplicates(groups)
         parts = []
         for place, group in enumerate(groups):
             rows = Assembled()
@@ -194,6 +194,24 @@ class _Curation:
             parts += write_assembled(self.store, place, rows, self.run_id)
             self.on_progress("assemble", place + 1, len(groups))
         return parts
+
+    def _duplicates(self, groups: list[dict[str, Entry]]) -> set[str]:
+        """Return the shots that repeat an earlier one; only lookalikes are read whole."""
+        filters = self.config.filters
+        if filters.duplicate_distance_bits is None:
+            return set()
+        lookalikes = Lookalikes(filters.duplicate_distance_bits)
+        for group in groups:
+            for row in self.analyzed.read(group, [FINGERPRINTS]):
+                shots = row["shots"] or []
+                lookalikes.add(row["source_id"], [shot["fingerprint"] for shot in shots])
+        alike = lookalikes.found()
+        videos = (
+            only(video, alike[video["source_id"]])
+            for group in groups
+            for video in self._measured({i: e for i, e in group.items() if i in alike})
+        )
+        return find_duplicates(shot_prints(videos, filters), filters)
 
     def _measured(self, group: dict[str, Entry]) -> Iterator[Mapping[str, Any]]:
         """Yield analyzed videos with what is told from their embeddings alone."""

@@ -1,24 +1,28 @@
 """Near-equal shots within and across videos: the same material met twice.
 
-Candidates are found exactly by bands of the fingerprint: two 256-bit hashes that differ in at most
-15 bits agree in at least one of 16 bands. A duplicate must then match in every keyframe, in
-length and in embedding, so that two takes from one camera position are not taken for one.
+Candidates are found exactly, by bands of the fingerprint: two hashes that differ in at most d bits
+agree in at least one of d + 1 bands. A duplicate must then match in every keyframe, in length and
+in embedding, so that two takes from one camera position are not taken for one.
+
+Two passes, so that millions of shots need little memory: `Lookalikes` keeps a few numbers a shot
+and names those that share a band with another; `find_duplicates` looks at these alone.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.curation_config import FilterConfig
 
-NUM_BANDS = 16
+HASH_BITS = 256
 LENGTH_TOLERANCE = 0.05
+
+Bands = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -31,21 +35,52 @@ class ShotPrint:
     embedding: NDArray[np.float32] | None
 
 
+class Lookalikes:
+    """Shots that share a band of their middle fingerprint with another one: 8 (d + 1) bytes each,
+    whatever else is known of them."""
+
+    def __init__(self, max_distance_bits: int) -> None:
+        self._num_bands = max_distance_bits + 1
+        self._videos: list[str] = []
+        self._bands: list[Bands] = []
+        self._places: list[NDArray[np.int32]] = []  # [shots, (video, shot in it)]
+
+    def add(self, video: str, shots: Sequence[Sequence[bytes]]) -> None:
+        """Add the shots of a video, each with the fingerprints of its keyframes."""
+        told = [i for i, prints in enumerate(shots) if prints]
+        if not told:
+            return
+        self._bands.append(bands([middle(shots[i]) for i in told], self._num_bands))
+        places = [(len(self._videos), i) for i in told]
+        self._places.append(np.array(places, np.int32))
+        self._videos.append(video)
+
+    def found(self) -> dict[str, set[int]]:
+        """Return the lookalikes: video -> the places of its shots among all that were added."""
+        alike: dict[str, set[int]] = defaultdict(set)
+        if self._bands:
+            places = np.concatenate(self._places)
+            for video, shot in places[_shared(np.concatenate(self._bands))].tolist():
+                alike[self._videos[video]].add(shot)
+        return dict(alike)
+
+
 def find_duplicates(shots: Iterable[ShotPrint], config: FilterConfig) -> set[str]:
     """Return the ids of shots that repeat an earlier one; the first of each kind is kept."""
-    if config.duplicate_distance_bits is None:
+    limit = config.duplicate_distance_bits
+    if limit is None:
         return set()
-    bands: dict[tuple[int, bytes], list[ShotPrint]] = defaultdict(list)
+    known: dict[tuple[int, int], list[ShotPrint]] = defaultdict(list)
     duplicates = set()
     for shot in shots:
         if not shot.fingerprints:
             continue
-        keys = _bands(shot.fingerprints[len(shot.fingerprints) // 2])
-        if any(is_duplicate(shot, other, config) for key in keys for other in bands[key]):
+        keys = list(enumerate(bands([middle(shot.fingerprints)], limit + 1)[0].tolist()))
+        if any(is_duplicate(shot, other, config) for key in keys for other in known[key]):
             duplicates.add(shot.shot_id)
             continue
         for key in keys:
-            bands[key].append(shot)
+            known[key].append(shot)
     return duplicates
 
 
@@ -70,17 +105,48 @@ def distance_bits(a: bytes, b: bytes) -> int:
     return (int.from_bytes(a) ^ int.from_bytes(b)).bit_count()
 
 
-def _bands(fingerprint: bytes) -> Sequence[tuple[int, bytes]]:
-    """Return the parts that a like fingerprint shares at least one of.
+def middle(fingerprints: Sequence[bytes]) -> bytes:
+    """Return the fingerprint by which candidates are found."""
+    return fingerprints[len(fingerprints) // 2]
 
-    Each draws its bits from all over the picture: a part that lay in a black bar would be that of
-    every letterboxed shot.
+
+def bands(fingerprints: Sequence[bytes], number: int) -> Bands:
+    """Return a number [N, number] for each part of each fingerprint, alike where the part is.
+
+    Each part draws its bits from all over the picture: one that lay in a black bar would be that
+    of every letterboxed shot.
     """
-    bits = np.unpackbits(np.frombuffer(fingerprint, np.uint8))
-    parts = np.packbits(bits[_order(len(bits))].reshape(NUM_BANDS, -1), axis=1)
-    return [(number, part.tobytes()) for number, part in enumerate(parts)]
+    rows = np.frombuffer(b"".join(fingerprints), np.uint8).reshape(len(fingerprints), -1)
+    bits = np.unpackbits(rows, axis=1)[:, np.random.default_rng(0).permutation(HASH_BITS)]
+    parts = [_number(part) for part in np.array_split(bits, number, axis=1)]
+    return np.stack(parts, axis=1)
 
 
-@cache
-def _order(num_bits: int) -> NDArray[np.int64]:
-    return np.random.default_rng(0).permutation(num_bits)
+def _number(bits: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Return bits [N, n] as a number [N]: itself up to 64 bits, else mixed, which may make unlike
+    parts alike (and a candidate too many) but no like ones unlike."""
+    packed = np.packbits(bits, axis=1)
+    padded = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))
+    words = np.ascontiguousarray(padded).view(np.uint64)  # [N, words]
+    odd = np.random.default_rng(1).integers(0, 1 << 63, words.shape[1], np.uint64) * 2 + 1
+    odd[0] = 1
+    mixed: NDArray[np.uint64] = (words * odd).sum(axis=1, dtype=np.uint64)
+    return mixed
+
+
+def _shared(rows: Bands) -> NDArray[np.bool_]:
+    """Return which rows [N, number] have a number of a column in common with another row."""
+    shared = np.zeros(len(rows), bool)
+    for column in rows.T:
+        order = np.argsort(column, kind="stable")
+        equal = column[order[1:]] == column[order[:-1]]
+        shared[order[1:][equal]] = True
+        shared[order[:-1][equal]] = True
+    return shared
+
+
+def only(video: Mapping[str, object], places: set[int]) -> dict[str, object]:
+    """Return an analyzed video with the shots at `places` alone."""
+    shots = video["shots"]
+    assert isinstance(shots, list)
+    return {**video, "shots": [shots[place] for place in sorted(places)]}

@@ -100,14 +100,21 @@ class Ledger:
                 found[row_id] = entry
         return found
 
-    def read(self, chosen: Mapping[str, Entry]) -> list[dict[str, Any]]:
-        """Return the whole rows of the entries, in their order."""
+    def read(
+        self, chosen: Mapping[str, Entry], columns: list[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the rows of the entries, in their order: whole, or their id and `columns`.
+
+        A column may be one within a column, such as `shots.list.element.fingerprint`.
+        """
+        if columns is not None:
+            columns = list(dict.fromkeys([self.id_column, "attempts", *columns]))
         by_key: dict[str, set[str]] = {}
         for row_id, entry in chosen.items():
             by_key.setdefault(entry.key, set()).add(row_id)
         rows: dict[str, dict[str, Any]] = {}
         for key, ids in by_key.items():
-            table = self.store.read_table(key)
+            table = self.store.read_table(key, columns)
             wanted = pc.is_in(table[self.id_column], pa.array(sorted(ids)))
             for row in table.filter(wanted).to_pylist():  # a row is costly to make
                 row_id = row[self.id_column]

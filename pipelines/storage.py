@@ -151,7 +151,7 @@ class Store:
         return Written(len(data), hashlib.sha256(data).hexdigest())
 
     def read_table(self, key: str, columns: list[str] | None = None) -> pa.Table:
-        """Read a Parquet file, or some columns of it."""
+        """Read a Parquet file, or some columns of it; `a.list.element.b` is one within a list."""
         try:
             return self._try("read", key, lambda: self._parquet(key, columns))
         except pa.ArrowException as error:
@@ -168,7 +168,10 @@ class Store:
         return pq.read_metadata(self.path(key), filesystem=self._filesystem)
 
     def _parquet(self, key: str, columns: list[str] | None) -> pa.Table:
-        return pq.read_table(self.path(key), columns=columns, filesystem=self._filesystem)
+        if columns is None or not any("." in column for column in columns):
+            return pq.read_table(self.path(key), columns=columns, filesystem=self._filesystem)
+        with pq.ParquetFile(self.path(key), filesystem=self._filesystem) as file:
+            return file.read(columns=columns)  # read_table knows no columns within a list
 
 
 def _write_local(path: Path, data: bytes) -> None:

@@ -5,7 +5,13 @@ from pydantic import ValidationError
 from fw_model.schema import ShotReason
 from pipelines.assemble import Assembled, assemble_video
 from pipelines.curation_config import FilterConfig, SceneConfig
-from pipelines.duplicates import ShotPrint, distance_bits, find_duplicates
+from pipelines.duplicates import (
+    Lookalikes,
+    ShotPrint,
+    distance_bits,
+    find_duplicates,
+    is_duplicate,
+)
 from pipelines.filters import drop_reason
 
 VIDEO = {"width": 640, "height": 360}
@@ -85,6 +91,47 @@ def test_every_hash_within_the_distance_is_found_by_its_bands():
         assert find_duplicates([print_of("a", base), print_of("b", flipped)], FilterConfig()) == {
             "b"
         }
+
+
+@pytest.mark.parametrize("limit", [0, 3, 6, 15])
+def test_lookalikes_hold_every_duplicate_and_few_others(limit):
+    config = FilterConfig(duplicate_distance_bits=limit)
+    rng = np.random.default_rng(limit)
+    bits = [int.from_bytes(rng.bytes(32)) for _ in range(300)]
+    for place in range(0, 300, 5):  # now and then another take: a few bits differ
+        far = limit + 1 if place % 10 else limit
+        changed = bits[rng.integers(300)]
+        for bit in rng.choice(256, far, replace=False):
+            changed ^= 1 << int(bit)
+        bits.append(changed)
+    shots = [print_of(str(n), value) for n, value in enumerate(bits)]
+    lookalikes = Lookalikes(limit)
+    for video in range(0, len(shots), 4):
+        lookalikes.add(str(video), [s.fingerprints for s in shots[video : video + 4]])
+    found = lookalikes.found()
+    alike = [shots[int(v) + i] for v in sorted(found, key=int) for i in sorted(found[v])]
+    duplicates = find_duplicates(alike, config)
+    assert duplicates == find_duplicates(shots, config) == by_comparing_all(shots, config)
+    assert len(duplicates) >= 20 and len(alike) < 0.8 * len(shots)
+
+
+def by_comparing_all(shots, config):
+    kept, duplicates = [], set()
+    for shot in shots:
+        if any(is_duplicate(shot, other, config) for other in kept):
+            duplicates.add(shot.shot_id)
+        else:
+            kept.append(shot)
+    return duplicates
+
+
+def test_shots_without_a_fingerprint_are_like_no_other():
+    lookalikes = Lookalikes(6)
+    lookalikes.add("a", [(), print_of("x", 5).fingerprints])
+    lookalikes.add("b", [()])
+    assert lookalikes.found() == {}
+    lookalikes.add("c", [(), (), print_of("y", 4).fingerprints])
+    assert lookalikes.found() == {"a": {1}, "c": {2}}
 
 
 def test_black_bars_do_not_make_candidates_of_all_shots(monkeypatch):

@@ -27,6 +27,18 @@ def test_what_was_committed_is_found_again(tmp_path):
     assert ledger(tmp_path).read({"b": entries["b"]}) == [row("b", note="x")]
 
 
+def test_a_column_within_a_column_is_read_alone(tmp_path):
+    parts = pa.list_(pa.struct([("name", pa.string()), ("weight", pa.float32())]))
+    deep = pa.schema([*SCHEMA, ("parts", parts)])
+    book = Ledger(Store(str(tmp_path)), "stage", "abc", deep, "id")
+    book.commit([row("a") | {"parts": [{"name": "x", "weight": 1.0}]}, row("b") | {"parts": []}])
+    read = book.read(book.entries(()), ["parts.list.element.name"])
+    assert read == [
+        {"id": "a", "attempts": 1, "parts": [{"name": "x"}]},
+        {"id": "b", "attempts": 1, "parts": []},
+    ]
+
+
 def test_the_same_rows_twice_are_one_file(tmp_path):
     keys = {ledger(tmp_path).commit([row("a"), row("b")]) for _ in range(2)}
     keys.add(ledger(tmp_path).commit([row("b"), row("a")]))
