@@ -6,7 +6,9 @@ carries a question to the model and back is given from outside: see openai.py an
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -26,6 +28,8 @@ from pipelines.captioners.questions import (
     load_prompts,
     to_caption,
 )
+
+logger = logging.getLogger(__name__)
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
@@ -90,11 +94,18 @@ class ChatCaptioner:
         return Verdict((), usage, CaptionReason.INVALID, detail)
 
     async def _content(self, key: str, question: Callable[[], Question]) -> tuple[str, Usage]:
-        """Return the answer that is kept under `key`, else ask and keep it."""
-        if self._store.exists(key):
-            return str(json.loads(self._store.read(key))["content"]), self._kept_usage(key)
-        content, usage = await self._ask(question())
-        keep_answer(self._store.write_once, key, content)
+        """Return the answer that is kept under `key`, else ask and keep it.
+
+        The store is waited for in threads: a slow one must not hold up the other scenes.
+        """
+        if await asyncio.to_thread(self._store.exists, key):
+            kept = await asyncio.to_thread(self._store.read, key)
+            return str(json.loads(kept)["content"]), self._kept_usage(key)
+        content, usage = await self._ask(await asyncio.to_thread(question))
+        try:
+            await asyncio.to_thread(keep_answer, self._store.write_once, key, content)
+        except StorageError as fault:  # it is paid for and goes into its row all the same
+            logger.warning("an answer could not be kept; asked again, it costs again: %s", fault)
         return content, usage
 
     def _kept_usage(self, key: str) -> Usage:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from fw_model.errors import StorageError
 from fw_model.schema import CaptionReason
 from pipelines.captioners.base import CaptionContext, make_captioner
 from pipelines.captioners.limits import Budget, NotNow, OwnPurse
@@ -146,6 +147,18 @@ def test_what_was_answered_is_not_asked_again_even_by_a_run_that_kept_no_row(sto
     assert (asked, endpoint.num_requests) == (9, 9)
     assert [r["reason"] for r in first] == [r["reason"] for r in again]
     assert spent_by(store, "two") == 0.0
+
+
+def test_an_answer_that_cannot_be_kept_is_used_and_its_price_noted(store, serve, monkeypatch):
+    endpoint = serve(lambda label, before: "ok")
+
+    def full(key, data):
+        raise StorageError(f"Cannot write {key}: no space left.")
+
+    monkeypatch.setattr(store, "write_once", full)
+    rows = caption(store, config(endpoint), scenes(store, 3))
+    assert {row["status"] for row in rows} == {"captioned"}
+    assert all(row["cost_usd"] == pytest.approx(USD_PER_ANSWER) for row in rows)
 
 
 def test_a_wrong_key_passes_and_is_tried_once_not_for_every_scene(store, serve):
