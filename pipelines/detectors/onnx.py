@@ -2,7 +2,7 @@
 
 The network reads windows of `window` frames, uint8 RGB [1, window, height, width, 3] or float, and
 gives a probability for each frame that a transition ends after it; the middle half of each window
-counts. Needs the package onnxruntime, which is not installed with this project.
+counts. Needs the package onnxruntime (`pip install 'filmweaver[onnx]'`).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class OnnxDetector:
         """Run the network on a full window and take the probabilities of its middle half."""
         batch = np.stack(self._frames)[None]
         batch = batch.astype(np.float32) if self._is_float else batch
-        output = np.asarray(self._session.run(None, {self._input: batch})[0]).reshape(-1)
+        output = self._run_network(batch)
         step = self._window - 2 * self._margin
         probabilities = output[self._margin : self._margin + step]
         found: list[Transition] = []
@@ -78,6 +78,22 @@ class OnnxDetector:
             self._num_judged += 1
         self._frames = self._frames[step:]
         return found
+
+    def _run_network(self, batch: NDArray[Any]) -> NDArray[Any]:
+        """Return the first output, a number for each frame; ConfigError for any other network."""
+        try:
+            output = np.asarray(self._session.run(None, {self._input: batch})[0]).reshape(-1)
+        except Exception as error:  # onnxruntime's errors have no other parent
+            raise ConfigError(
+                f"The detector's network does not take frames {batch.dtype} {batch.shape}: "
+                f"{error}; set window, width and height in detector.options as it was made."
+            ) from error
+        if len(output) != self._window:
+            raise ConfigError(
+                f"The detector's network gives {len(output)} numbers for {self._window} frames; it "
+                "must give one for each."
+            )
+        return output
 
     def _end_run(self) -> list[Transition]:
         if not self._run:
@@ -99,5 +115,12 @@ def _open_session(path: str) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise ConfigError("The onnx detector needs the package onnxruntime; install it.") from error
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        raise ConfigError(
+            "The onnx detector needs the package onnxruntime: pip install 'filmweaver[onnx]'."
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # videos are side by side
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no other parent
+        raise ConfigError(f"The onnx detector cannot load {path}: {error}.") from error

@@ -142,6 +142,70 @@ def test_onnx_without_a_model_says_what_to_set():
         make_detector("onnx", {}, fps=24)
 
 
+def change_network(path, *, window=20, outputs=None):
+    """Write a network that calls a frame the last of its shot if the next one is of other
+    brightness."""
+    onnx = pytest.importorskip("onnx")
+    nodes = [
+        onnx.helper.make_node("Cast", ["frames"], ["floats"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("ReduceMean", ["floats"], ["light"], axes=[2, 3, 4], keepdims=0),
+        onnx.helper.make_node("Slice", ["light", "one", "end", "axis"], ["later"]),
+        onnx.helper.make_node("Slice", ["light", "zero", "minus", "axis"], ["earlier"]),
+        onnx.helper.make_node("Sub", ["later", "earlier"], ["change"]),
+        onnx.helper.make_node("Abs", ["change"], ["size"]),
+        onnx.helper.make_node("Mul", ["size", "scale"], ["told"]),
+        onnx.helper.make_node("Concat", ["told", "nothing"], ["out"], axis=1),
+    ]
+    one = {"one": [1], "zero": [0], "minus": [-1], "end": [window], "axis": [1]}
+    whole = [onnx.helper.make_tensor(n, onnx.TensorProto.INT64, [1], v) for n, v in one.items()]
+    floats = {"scale": ([], [0.2]), "nothing": ([1, outputs or 1], [0.0] * (outputs or 1))}
+    whole += [
+        onnx.helper.make_tensor(name, onnx.TensorProto.FLOAT, shape, values)
+        for name, (shape, values) in floats.items()
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "change",
+        [onnx.helper.make_tensor_value_info(
+            "frames", onnx.TensorProto.UINT8, [1, window, 27, 48, 3])],
+        [onnx.helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT, [1, None])],
+        whole,
+    )  # fmt: skip
+    opset = onnx.helper.make_opsetid("", 13)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
+    return str(path)
+
+
+def test_onnx_finds_a_cut_where_the_network_says_and_a_run_is_gradual(tmp_path):
+    path = change_network(tmp_path / "change.onnx")
+    grey = [np.full((72, 128, 3), level, np.uint8) for level in (40, 90)]
+    fade = [np.full((72, 128, 3), level, np.uint8) for level in range(90, 180, 10)]
+    frames = np.stack([grey[0]] * 23 + [grey[1]] * 30 + fade + [fade[-1]] * 15)
+    found = transitions(frames, kind="onnx", path=path, window=20)
+    assert [(t.kind, t.start_frame, t.end_frame) for t in found] == [
+        ("cut", 23, 23),
+        ("gradual", 54, 61),
+    ]
+    check_detector("onnx", {"path": path, "window": 20})
+
+
+@pytest.mark.parametrize(
+    ("made", "options", "says"),
+    [
+        ({}, {"window": 30}, "set window, width and height"),
+        ({"outputs": 3}, {"window": 20}, "22 numbers for 20 frames"),
+        (None, {}, "cannot load"),
+    ],
+)
+def test_a_network_of_another_shape_is_told_before_any_video(tmp_path, made, options, says):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"no network")
+    if made is not None:
+        change_network(path, **made)
+    with pytest.raises(ConfigError, match=says):
+        check_detector("onnx", {"path": str(path), **options})
+
+
 @pytest.mark.parametrize("kind", ["cross_window", "adaptive", "content_histogram", "ensemble"])
 def test_a_detector_that_works_passes_the_check(kind):
     check_detector(kind, {})
