@@ -1,6 +1,8 @@
 """What do noise on the caches and strange keyframes bring? The paper's Table 2, trained anew.
 
     python benchmarks/ablation.py ENCODED OUT [--seeds 1000000:1000100] [--start MODEL --steps N]
+                                            [--arms full,without_augmentation]
+                                            [--set a.b=c]
 
 ENCODED is what `filmweaver encode` made of toy films by the tiny-scratch profile. Trains a common
 base on still pictures without caches, then three arms from it on one short schedule, alike but for
@@ -44,19 +46,20 @@ def main() -> None:
     if start is None:
         start, stages = out / "base" / "checkpoint", STAGES
         base = ("training.optimizer.decay=constant", "training.seed=11")
-        _train(arguments.encoded, out / "base", (f"training.stages={BASE}", *base))
-    for name, settings in ARMS.items():
+        _train(arguments.encoded, out / "base", (f"training.stages={BASE}", *base, *arguments.set))
+    arms = {name: ARMS[name] for name in arguments.arms}
+    for name, settings in arms.items():
         common = (
             f"model.checkpoint={start}",
             f"training.stages={stages}",
             "training.optimizer.decay_start=0.6",
             "training.seed=12",
         )
-        _train(arguments.encoded, out / name, (*common, *settings))
+        _train(arguments.encoded, out / name, (*common, *settings, *arguments.set))
     checkpoints = [
-        f"evaluation.checkpoints.{name}={out / name / 'checkpoint'}" for name in list(ARMS)[1:]
+        f"evaluation.checkpoints.{name}={out / name / 'checkpoint'}" for name in list(arms)[1:]
     ]
-    variants = f"evaluation.variants=[{', '.join(ARMS)}]"
+    variants = f"evaluation.variants=[{', '.join(arms)}]"
     model = f"model.checkpoint={out / 'full' / 'checkpoint'}"
     _run("evaluate", str(out / "score"), "--seeds", arguments.seeds,
          *_settings((model, variants, *checkpoints)))  # fmt: skip
@@ -84,6 +87,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", default="1000000:1000100", help="of the held-out stories")
     parser.add_argument("--start", type=Path, help="model folder that the arms go on from")
     parser.add_argument("--steps", type=int, default=600, help="of each arm, with --start")
+    parser.add_argument(
+        "--arms", default="full,without_augmentation,without_negatives",
+        type=lambda text: text.split(","), help="full first, then what is held against it",
+    )  # fmt: skip
+    parser.add_argument("--set", action="append", default=[], help="of every training: a.b=c")
     return parser.parse_args()
 
 

@@ -41,6 +41,7 @@ from fw_model.backbones.wan_weights import new_transformer, saved_transformer
 from fw_model.cache.config import CacheConfig, Kernel
 from fw_model.cache.context import Segment
 from fw_model.errors import CheckpointError, InputError
+from fw_model.weights import drop_private_keys
 
 TextRuns = tuple[tuple[int, int, Tensor], ...]
 
@@ -339,6 +340,7 @@ class WanBackbone(nn.Module):
         wanted = dtype or next(self.transformer.parameters()).dtype
         state = {k: v.detach().to("cpu", wanted) for k, v in self.transformer.state_dict().items()}
         self.transformer.save_config(str(where))
+        drop_private_keys(where / "config.json")
         save_file(
             _unshared(state), str(where / "diffusion_pytorch_model.safetensors"), {"format": "pt"}
         )

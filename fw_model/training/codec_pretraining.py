@@ -10,12 +10,10 @@ B samples, F frames, f latent frames, C latent channels.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +30,7 @@ from fw_model.training.linear_encoder import fit_linear_encoder, latent_mode
 from fw_model.training.muon import Muon, split_weights
 from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState, move
 from fw_model.training.shot_library import ShotLibrary
+from fw_model.weights import drop_private_keys
 
 logger = logging.getLogger(__name__)
 
@@ -328,14 +327,7 @@ def save_vae(vae: AutoencoderKLWan, folder: Path) -> None:
     for parameter in half.parameters():
         parameter.data = parameter.data.to(torch.float16)
     half.save_pretrained(folder)
-    _drop_private_keys(folder / "config.json")
-
-
-def _drop_private_keys(path: Path) -> None:
-    # diffusers notes the folder a model was loaded from, a path of the machine it was made on.
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    config.pop("_name_or_path", None)
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    drop_private_keys(folder / "config.json")
 
 
 def _to_frames(clip: np.ndarray) -> torch.Tensor:

@@ -255,6 +255,8 @@ def test_a_saved_adapter_loads_again_and_stock_diffusers_reads_it(tmp_path) -> N
     segments = [*make_context(1, 4), make_target()]
     with torch.no_grad():
         assert torch.equal(again(segments), model(segments))
+    again.save(tmp_path / "moved")
+    assert str(tmp_path) not in (tmp_path / "moved/transformer/config.json").read_text()
     stock = WanTransformer3DModel.from_pretrained(str(tmp_path / "transformer"))
     for name, value in stock.state_dict().items():
         assert torch.equal(value, model.transformer.state_dict()[name])
