@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,13 @@ from fw_model.model import ModelConfig, part_fingerprint
 from fw_model.schema import ANALYZED_VIDEOS
 from pipelines.aesthetic import ShotAesthetics
 from pipelines.analyze import ANALYZE_VERSION, LONG
-from pipelines.assemble import Assembled, assemble_video, shot_prints
+from pipelines.assemble_phase import AssemblePhase
 from pipelines.caption_phase import CaptionPhase, caption_ledger
 from pipelines.captioners.base import check_captioner
 from pipelines.curation_config import CurationConfig
 from pipelines.curation_series import CurationSeries
 from pipelines.cut_phase import CutPhase, cut_ledger
 from pipelines.detectors.base import check_detector
-from pipelines.duplicates import Lookalikes, find_duplicates, only
 from pipelines.ledger import Entry, Ledger, config_hash
 from pipelines.operators import (
     PENDING_VIDEO,
@@ -53,16 +52,12 @@ from pipelines.sources import Source, list_sources
 from pipelines.spending import recorded_runs, spent_before
 from pipelines.storage import Store
 from pipelines.summary import SUMMARY, CurationSummary, check_totals, count_tables
-from pipelines.writer import Part, check_unique, publish, write_assembled, write_part
+from pipelines.writer import Part, check_unique, publish, write_part
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """Called with (phase, done, total)."""
-
-FINGERPRINTS = "shots.list.element.fingerprint"
-SHOTS_PER_PART = 16_000  # about 64 MB of shots, with their embeddings
-VIDEOS_PER_PART = 16_000
 
 
 def run_curation(
@@ -180,43 +175,10 @@ class _Curation:
 
     def assemble(self, sources: list[Source]) -> list[Part]:
         """Filter and cluster; stage the videos, shots and scenes tables."""
-        entries = self.analyzed.entries(["num_shots"])
-        groups = grouped({s.source_id: e for s in sources if (e := entries.get(s.source_id))})
-        filters = self.config.filters
-        duplicates = self._duplicates(groups)
-        parts = []
-        for place, group in enumerate(groups):
-            rows = Assembled()
-            for video in self._measured(group):
-                assemble_video(
-                    video, duplicates, filters=filters, scenes=self.config.scenes, into=rows
-                )
-            parts += write_assembled(self.store, place, rows, self.run_id)
-            self.on_progress("assemble", place + 1, len(groups))
-        return parts
-
-    def _duplicates(self, groups: list[dict[str, Entry]]) -> set[str]:
-        """Return the shots that repeat an earlier one; only lookalikes are read whole."""
-        filters = self.config.filters
-        if filters.duplicate_distance_bits is None:
-            return set()
-        lookalikes = Lookalikes(filters.duplicate_distance_bits)
-        for group in groups:
-            for row in self.analyzed.read(group, [FINGERPRINTS]):
-                shots = row["shots"] or []
-                lookalikes.add(row["source_id"], [shot["fingerprint"] for shot in shots])
-        alike = lookalikes.found()
-        videos = (
-            only(video, alike[video["source_id"]])
-            for group in groups
-            for video in self._measured({i: e for i, e in group.items() if i in alike})
+        phase = AssemblePhase(
+            self.config, self.store, self.analyzed, self.aesthetics, self.run_id, self.on_progress
         )
-        return find_duplicates(shot_prints(videos, filters), filters)
-
-    def _measured(self, group: dict[str, Entry]) -> Iterator[Mapping[str, Any]]:
-        """Yield analyzed videos with what is told from their embeddings alone."""
-        for video in self.analyzed.read(group):
-            yield video if self.aesthetics is None else self.aesthetics.scored(video)
+        return phase.run([source.source_id for source in sources])
 
     def caption(self, parts: list[Part]) -> int:
         """Caption the staged scenes that have no lasting answer; return how many there were."""
@@ -366,23 +328,6 @@ class _Curation:
             long |= {row["id"] for row in receipts.to_pylist() if row["status"] == LONG}
             self.on_progress(phase, done, total)
         return long
-
-
-def grouped(videos: Mapping[str, Entry]) -> list[dict[str, Entry]]:
-    """Return the videos of each part of the tables, in order: as many as make a file of good size.
-
-    A group is what is in memory at once.
-    """
-    groups: list[dict[str, Entry]] = []
-    num_shots = 0
-    for source_id, entry in videos.items():
-        num_shots += entry.values["num_shots"] or 0
-        full = not groups or num_shots > SHOTS_PER_PART or len(groups[-1]) >= VIDEOS_PER_PART
-        if full:
-            groups.append({})
-            num_shots = entry.values["num_shots"] or 0
-        groups[-1][source_id] = entry
-    return groups
 
 
 def _set_up_ray_data() -> None:

@@ -11,7 +11,7 @@ and names those that share a band with another; `find_duplicates` looks at these
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,10 +143,3 @@ def _shared(rows: Bands) -> NDArray[np.bool_]:
         shared[order[1:][equal]] = True
         shared[order[:-1][equal]] = True
     return shared
-
-
-def only(video: Mapping[str, object], places: set[int]) -> dict[str, object]:
-    """Return an analyzed video with the shots at `places` alone."""
-    shots = video["shots"]
-    assert isinstance(shots, list)
-    return {**video, "shots": [shots[place] for place in sorted(places)]}

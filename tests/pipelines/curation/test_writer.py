@@ -7,7 +7,7 @@ import pytest
 
 from fw_model.errors import DataError
 from fw_model.schema import CURATED_TABLES
-from pipelines.curate import grouped
+from pipelines.assemble_phase import grouped
 from pipelines.ledger import Entry
 from pipelines.storage import Store
 from pipelines.writer import check_unique, publish, published_files, read_published, write_part
