@@ -38,6 +38,13 @@ ARMS = {
 }
 
 
+def _arms(text: str) -> list[str]:
+    arms = text.split(",")
+    if arms[0] != "full" or not set(arms) <= set(ARMS):
+        raise argparse.ArgumentTypeError(f"{text!r}: full first, then any of {', '.join(ARMS)}")
+    return arms
+
+
 def main() -> None:
     """Train the base and the arms, then film and score."""
     arguments = _arguments()
@@ -89,7 +96,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=600, help="of each arm, with --start")
     parser.add_argument(
         "--arms", default="full,without_augmentation,without_negatives",
-        type=lambda text: text.split(","), help="full first, then what is held against it",
+        type=_arms, help="full first, then what is held against it",
     )  # fmt: skip
     parser.add_argument("--set", action="append", default=[], help="of every training: a.b=c")
     return parser.parse_args()

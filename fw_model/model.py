@@ -334,6 +334,11 @@ def _clip_folder(config: ModelConfig) -> Path:
     return _find(config, "clip") or TINY / "clip"
 
 
+def clip_folder(config: ModelConfig) -> Path | None:
+    """Return the folder of the open_clip model; None where an embedder of another kind is set."""
+    return _clip_folder(config) if config.embedder.kind == "open_clip" else None
+
+
 def _vae_folder(config: ModelConfig) -> Path | None:
     return Path(config.codec.path) if config.codec.path else _find(config, "vae")
 

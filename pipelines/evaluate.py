@@ -31,7 +31,7 @@ from pipelines.story_filming import (
     read_result,
     with_story,
 )
-from pipelines.story_judges import checked_judges
+from pipelines.story_judges import checked_judges, clip_of
 from pipelines.story_suites import settled, suite_story
 
 logger = logging.getLogger(__name__)
@@ -113,26 +113,35 @@ def _filmed(
     jobs: list[StoryJob],
 ) -> Iterator[StoryJob]:
     """Yield jobs as they are done, each by the next free actor; the first error ends the run."""
+    # An actor begun again would have its whole share of a budget once more.
+    restarts = 3 if config.characters.budget_usd is None else 0
     remote = ray.remote(StoryFilmer).options(
         num_cpus=config.cpus_per_actor,
         num_gpus=config.gpus_per_actor,
-        max_restarts=3,
-        max_task_retries=3,
+        max_restarts=restarts,
+        max_task_retries=restarts,
     )
     count = min(config.num_actors, len(jobs))
     actors = [
         remote.remote(config, model, generation, oracle.absolute(), store.uri) for _ in range(count)
     ]
     waiting = iter(jobs)
-    running = {actor.film.remote(job): actor for actor, job in zip(actors, waiting, strict=False)}
+    # Where the cluster has no room for all of them, the others have all the work.
+    starting = {actor.__ray_ready__.remote(): actor for actor in actors}
+    filming: dict[Any, Any] = {}
+    left = len(jobs)
     try:
-        while running:
-            (done,), _ = ray.wait(list(running), num_returns=1)
-            actor = running.pop(done)
-            yield ray.get(done)
+        while left:
+            (done,), _ = ray.wait([*starting, *filming], num_returns=1)
+            result = ray.get(done)
+            actor = starting.pop(done, None)
+            if actor is None:
+                actor = filming.pop(done)
+                left -= 1
+                yield result
             job = next(waiting, None)
             if job is not None:
-                running[actor.film.remote(job)] = actor
+                filming[actor.film.remote(job)] = actor
     finally:
         for actor in actors:
             ray.kill(actor)
@@ -157,7 +166,8 @@ def _scorecard(
         truth,
         num_bootstrap=config.num_bootstrap,
         about={
-            "oracle": oracle.card,
+            "oracle": oracle.card if truth else {},
+            "clip": clip_of(config, model),
             "settings": {
                 **config.model_dump(mode="json"),
                 "model": model.model_dump(mode="json", exclude_defaults=True),

@@ -7,11 +7,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from fw_model.evaluation.config import EvaluationConfig
 from fw_model.evaluation.film_grid import film_grid
 from fw_model.evaluation.report_films import Return, StoryFilms
 from fw_model.evaluation.retrieval import returning_shots
-from fw_model.evaluation.truth import StoryTruth
+from fw_model.evaluation.truth import Pixels, StoryTruth
 from fw_model.media.video import probe, read_frames, write_video
 from pipelines.storage import Store
 from pipelines.story_filming import StoryJob, read_result
@@ -44,14 +46,21 @@ def story_films(
 
 
 def _side_by_side(store: Store, jobs: Sequence[StoryJob], seed: int) -> bytes:
-    contents = {job.variant: store.read(job.film_key) for job in jobs}
-    films = {name: read_frames(io.BytesIO(data)) for name, data in contents.items()}
-    fps = probe(io.BytesIO(next(iter(contents.values())))).fps
+    films = {job.variant: _shots(store, job) for job in jobs}
+    fps = probe(io.BytesIO(store.read(jobs[0].film_key))).fps
     with tempfile.TemporaryDirectory() as folder:
         path = write_video(Path(folder) / "films.mp4", film_grid(films), fps=fps)
         data = path.read_bytes()
     store.write(f"films/side_by_side/story_{seed:07d}.mp4", data)
     return data
+
+
+def _shots(store: Store, job: StoryJob) -> list[Pixels]:
+    """Return the filed film's frames [F, H, W, 3] shot by shot."""
+    result = read_result(store, job)
+    assert result is not None  # films are shown when all are there
+    frames = read_frames(io.BytesIO(store.read(job.film_key)))
+    return np.split(frames, np.cumsum(result["shot_frames"])[:-1])
 
 
 def _returns(store: Store, jobs: Sequence[StoryJob], story: StoryTruth) -> list[Return]:
@@ -62,8 +71,8 @@ def _returns(store: Store, jobs: Sequence[StoryJob], story: StoryTruth) -> list[
         if result is None:
             continue
         for shot in returning_shots(story):
-            if store.exists(job.return_key(shot)):
-                found = result["details"]["shots"][shot]["retrieved"]
+            found = result["details"]["shots"][shot]["retrieved"]
+            if found and store.exists(job.return_key(shot)):
                 best = story.shots[found[0]["shot"]].place_index
                 returns.append(
                     Return(

@@ -7,6 +7,7 @@ video counts as one shot without a caption, good for the VAE alone.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,8 @@ def shot_facts(shot: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...
     said += [figure["kind"] for figure in figures]
     said += [_ACTIONS[figure["action"]] for figure in figures]
     worn = [figure[part] for figure in figures for part in ("hat", "prop") if figure[part]]
-    said += [extra for extra in worn if extra in shot["prompt"]]
+    words = set(re.findall(r"[a-z]+", shot["prompt"].lower()))  # "flower" is in "flowery"
+    said += [extra for extra in worn if words.issuperset(extra.split())]
     stated = tuple(dict.fromkeys(said))
     return tuple(dict.fromkeys([*stated, *worn])), stated
 

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 TRUTH = "truth"
 """Stands beside the variants: the true films, scored like any other."""
 
-_SCORING_VERSION = 3  # raise it when a measure changes: results of before are made again
+_SCORING_VERSION = 4  # raise it when a measure changes: results of before are made again
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class StoryFilmer:
             "seed": job.seed,
             "fingerprint": job.fingerprint,
             "filmed_s": round(filmed_s, 2),
-            "num_frames": sum(len(shot.frames) for shot in shots),
+            "shot_frames": [len(shot.frames) for shot in shots],
             **score,
         }
         self._store.write(job.result_key, json.dumps(result).encode())

@@ -21,7 +21,14 @@ from fw_model.evaluation.oracle import Oracle
 from fw_model.evaluation.story_score import Judges
 from fw_model.evaluation.weights import weights_digest
 from fw_model.fingerprint import fingerprint_folders
-from fw_model.model import ModelConfig, PartConfig, load_embedder, part_fingerprint
+from fw_model.model import (
+    TINY,
+    ModelConfig,
+    PartConfig,
+    clip_folder,
+    load_embedder,
+    part_fingerprint,
+)
 from pipelines.character_finders import FinderContext, make_finder
 from pipelines.storage import Store
 
@@ -30,7 +37,7 @@ from pipelines.storage import Store
 class OutsideJudges:
     """The CLIP that judges, and those that the config names, loaded; None where it does not."""
 
-    embedder: Embedder
+    embedder: Embedder | None
     finder: CharacterFinder | None
     aesthetic: AestheticPredictor | None
     inception: InceptionJudge | None
@@ -46,7 +53,7 @@ class OutsideJudges:
         """
         context = FinderContext(config.characters, store, share=1 / config.num_actors)
         return cls(
-            load_embedder(judging_clip(config, model)),
+            None if clip_of(config, model) is None else load_embedder(judging_clip(config, model)),
             make_finder(context),
             AestheticPredictor.load(config.aesthetic, device=device),
             InceptionJudge.load(config.inception, device=device),
@@ -55,6 +62,19 @@ class OutsideJudges:
     def joined(self, oracle: Oracle) -> Judges:
         """Return all who judge a film."""
         return Judges(oracle, self.embedder, self.finder, self.aesthetic, self.inception)
+
+
+def clip_of(config: EvaluationConfig, model: ModelConfig) -> str | None:
+    """Return what the CLIP that judges is called in the scorecard; None where none can.
+
+    The packaged CLIP knows toy films alone: of other films it judges only those who name it.
+    """
+    folder = clip_folder(judging_clip(config, model))
+    if folder is None:
+        return model.embedder.kind
+    if folder.resolve() == (TINY / "clip").resolve() and config.clip is None:
+        return "the packaged CLIP" if config.suite == "toyfilms" else None
+    return str(folder)
 
 
 def judging_clip(config: EvaluationConfig, model: ModelConfig) -> ModelConfig:
@@ -71,7 +91,9 @@ def checked_judges(config: EvaluationConfig, model: ModelConfig, store: Store) -
     where files lie and how an endpoint is reached does not.
     """
     judges = OutsideJudges.load(config, model, store, "cpu")
-    facts: dict[str, Any] = {"clip": part_fingerprint(judging_clip(config, model), ("clip",))}
+    facts: dict[str, Any] = {}
+    if judges.embedder is not None:
+        facts["clip"] = part_fingerprint(judging_clip(config, model), ("clip",))
     aesthetic, inception = config.aesthetic, config.inception
     if aesthetic.head is not None and aesthetic.clip is not None:
         clip = fingerprint_folders("", [Path(aesthetic.clip).expanduser()])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from fw_model.errors import ConfigError
@@ -21,7 +20,7 @@ from fw_model.registry import resolve
 from pipelines.suite_importers import read_suite
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.prompts import shot_prompt
-from pipelines.toyfilms.render import render_shot, zoom_of
+from pipelines.toyfilms.render import RENDER_VERSION, render_shot, zoom_of
 from pipelines.toyfilms.story import FilmSpec, sample_film
 
 SUITES = {
@@ -63,11 +62,12 @@ def settled(config: EvaluationConfig) -> EvaluationConfig:
     update: dict[str, Any] = {
         "aesthetic": config.aesthetic.with_whole_paths(),
         "inception": config.inception.with_whole_paths(),
+        "oracle": whole_path(config.oracle),
         "clip": whole_path(config.clip),
         "checkpoints": {name: whole_path(path) for name, path in config.checkpoints.items()},
     }
     if config.suite_path is not None and "://" not in config.suite_path:
-        update["suite_path"] = str(Path(config.suite_path).absolute())
+        update["suite_path"] = whole_path(config.suite_path)
     stories = written_stories(config)
     if stories is not None and config.seeds is None:
         update["seeds"] = f"0:{len(stories)}"
@@ -115,7 +115,7 @@ def toy_story(seed: int, config: EvaluationConfig) -> SuiteStory:
             fade_probability=0.0,
         ),
     )
-    return SuiteStory(toy_truth(film), _ToyRenderer(film), facts=repr(film))
+    return SuiteStory(toy_truth(film), _ToyRenderer(film), facts=f"{RENDER_VERSION} {film!r}")
 
 
 def toy_truth(film: FilmSpec) -> StoryTruth:

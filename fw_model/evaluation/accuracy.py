@@ -33,11 +33,23 @@ def scale_accuracy(readings: Sequence[ShotReading], story: StoryTruth) -> float:
 
 def action_accuracy(readings: Sequence[ShotReading], story: StoryTruth) -> float:
     """Return the share of asked-for figures that are there and do what they should."""
-    right = []
-    for reading, shot in _pairs(readings, story):
-        seen = reading.figures_in()
-        right += [f.kind in seen and reading.action_of(f.kind) == f.action for f in shot.figures]
-    return _share(right)
+    return _share([right for r, s in _pairs(readings, story) for right in acts(r, s)])
+
+
+def joint_accuracy(readings: Sequence[ShotReading], story: StoryTruth) -> float:
+    """Return the share of shots whose figures, place, scale and actions are all right."""
+    return _share(
+        [
+            shows_figures(r, s) and shows_place(r, s) and shows_scale(r, s) and all(acts(r, s))
+            for r, s in _pairs(readings, story)
+        ]
+    )
+
+
+def acts(reading: ShotReading, shot: ShotTruth, span: Span = WHOLE) -> list[bool]:
+    """Say of each figure asked for whether it is there in frames [start, end) and acts as asked."""
+    seen = reading.figures_in(*span)
+    return [f.kind in seen and reading.action_of(f.kind, *span) == f.action for f in shot.figures]
 
 
 def shows_figures(reading: ShotReading, shot: ShotTruth, span: Span = WHOLE) -> bool:

@@ -13,9 +13,14 @@ from typing import Any, Protocol
 
 from fw_model.evaluation.oracle import ShotReading
 from fw_model.evaluation.truth import Box, FilmedShot, Pixels, StoryTruth
+from fw_model.media.keyframes import select_keyframe_indices
 
-CharacterBoxes = Mapping[tuple[int, str], Box]
-"""By (shot, name): where that character is in the middle frame of the shot."""
+Sighting = tuple[int, int, str]
+"""Shot, frame of the shot, name of a character."""
+
+CharacterBoxes = Mapping[Sighting, Box]
+
+_MOST_FRAMES = 3  # of a shot: each costs a request where an endpoint finds the characters
 
 _UNSEEN_BY_ORACLE = "the oracle does not see it"
 _UNTOLD = "the finder says nothing of it"
@@ -31,26 +36,27 @@ class Sightings:
 
 @dataclass(frozen=True)
 class StoryCharacters:
-    """The same of a story, by (shot, name). Every character asked for is in one of the two."""
+    """The same of a story. Every character asked for is, for each frame, in one of the two."""
 
-    boxes: Mapping[tuple[int, str], Box] = field(default_factory=dict)
-    not_found: Mapping[tuple[int, str], str] = field(default_factory=dict)
+    boxes: CharacterBoxes = field(default_factory=dict)
+    not_found: Mapping[Sighting, str] = field(default_factory=dict)
 
     @property
     def share_found(self) -> float | None:
-        """Share of the characters asked for that have a box; None where nobody looked."""
+        """Share of what was looked for that has a box; None where nobody looked."""
         count = len(self.boxes) + len(self.not_found)
         return len(self.boxes) / count if count else None
 
-    def told_of(self, shot: int) -> dict[str, dict[str, Any]]:
-        """Return {name: {"box": ...} or {"not_found": why}} of a shot, as plain JSON."""
-        told: dict[str, dict[str, Any]] = {}
-        for (index, name), box in self.boxes.items():
+    def told_of(self, shot: int) -> dict[str, list[dict[str, Any]]]:
+        """Return {name: [{"frame", "box" or "not_found"}, ...]} of a shot, as plain JSON."""
+        told: dict[str, list[dict[str, Any]]] = {}
+        for (index, frame, name), box in self.boxes.items():
             if index == shot:
-                told[name] = {"box": [round(x, 4) for x in box]}
-        for (index, name), why in self.not_found.items():
+                found = {"frame": frame, "box": [round(x, 4) for x in box]}
+                told.setdefault(name, []).append(found)
+        for (index, frame, name), why in self.not_found.items():
             if index == shot:
-                told[name] = {"not_found": why}
+                told.setdefault(name, []).append({"frame": frame, "not_found": why})
         return told
 
 
@@ -68,24 +74,31 @@ class CharacterFinder(Protocol):
         ...
 
 
-def middle_frame(shot: FilmedShot) -> int:
-    """Return the number of the frame that stands for the shot."""
-    return len(shot.frames) // 2
+def standing_frames(shot: FilmedShot) -> list[int]:
+    """Return the frames that stand for a shot: the middles of its chunks, of three at most.
+
+    A frame just after a chunk's border would favour whoever begins each chunk anew: a VAE's first
+    frame is its sharpest.
+    """
+    spans = shot.chunk_spans
+    chosen = select_keyframe_indices(len(spans), _MOST_FRAMES)
+    return [(spans[i][0] + spans[i][1]) // 2 for i in chosen]
 
 
 def found_by_oracle(
     shots: Sequence[FilmedShot], readings: Sequence[ShotReading], story: StoryTruth
 ) -> StoryCharacters:
     """Return where the asked-for figures of a toy film are, of those that are seen at all."""
-    boxes: dict[tuple[int, str], Box] = {}
-    not_found: dict[tuple[int, str], str] = {}
+    boxes: dict[Sighting, Box] = {}
+    not_found: dict[Sighting, str] = {}
     for index, (shot, reading) in enumerate(zip(shots, readings, strict=True)):
         seen = reading.figures_in()
         for figure in story.shots[index].figures:
-            if figure.kind in seen:
-                boxes[index, figure.kind] = reading.box_of(figure.kind, middle_frame(shot))
-            else:
-                not_found[index, figure.kind] = _UNSEEN_BY_ORACLE
+            for frame in standing_frames(shot):
+                if figure.kind in seen:
+                    boxes[index, frame, figure.kind] = reading.box_of(figure.kind, frame)
+                else:
+                    not_found[index, frame, figure.kind] = _UNSEEN_BY_ORACLE
     return StoryCharacters(boxes, not_found)
 
 
@@ -97,18 +110,19 @@ def found_by(
     A box that is none counts as not found: a crop of the wrong place would be measured as if it
     were the character.
     """
-    boxes: dict[tuple[int, str], Box] = {}
-    not_found: dict[tuple[int, str], str] = {}
+    boxes: dict[Sighting, Box] = {}
+    not_found: dict[Sighting, str] = {}
     for index, shot in enumerate(shots):
         names = [figure.kind for figure in story.shots[index].figures]
-        told = finder.find(shot.frames[middle_frame(shot)], names) if names else Sightings()
-        for name in names:
-            if name not in told.boxes:
-                not_found[index, name] = told.not_found.get(name, _UNTOLD)
-            elif fault := fault_of_box(told.boxes[name]):
-                not_found[index, name] = fault
-            else:
-                boxes[index, name] = told.boxes[name]
+        for frame in standing_frames(shot) if names else ():
+            told = finder.find(shot.frames[frame], names)
+            for name in names:
+                if name not in told.boxes:
+                    not_found[index, frame, name] = told.not_found.get(name, _UNTOLD)
+                elif fault := fault_of_box(told.boxes[name]):
+                    not_found[index, frame, name] = fault
+                else:
+                    boxes[index, frame, name] = told.boxes[name]
     return StoryCharacters(boxes, not_found)
 
 

@@ -60,7 +60,8 @@ class EvaluationConfig(StrictModel):
     clip: str | None = Field(
         default=None,
         description="open_clip folder of the CLIP that judges consistency and alignment; default: "
-        "the model's own, for every variant the same.",
+        "the model's own, for every variant the same. The packaged CLIP knows toy films alone, so "
+        "of other suites it measures nothing unless it is named here.",
     )
     aesthetic: AestheticConfig = Field(
         default=AestheticConfig(), description="Weights of the aesthetic score."

@@ -1,30 +1,36 @@
 """The paper's CLIP measures: consistency between shots and alignment with the words, times 100.
 
-Of each shot the middle frame is taken; a character is what lies in its box. S shots.
+Of each shot the middles of its chunks are taken; a character is what lies in its box. S shots.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fw_model.embedders.base import Embedder
-from fw_model.evaluation.characters import CharacterBoxes, middle_frame
+from fw_model.evaluation.characters import CharacterBoxes, standing_frames
 from fw_model.evaluation.truth import Box, FilmedShot, Pixels, StoryTruth
 from fw_model.similarity import unit_rows
 
 _SMALLEST_CROP_PX = 8
 
 Floats = NDArray[np.float32]
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class StoryEmbeddings:
-    """What CLIP makes of a film: shots, prompts, and characters by (shot, kind), unit length."""
+    """What CLIP makes of a film: shots, prompts, and characters by (shot, kind).
+
+    Words are of unit length. A shot, or a character in it, is the mean of its frames' unit vectors
+    and not made unit again: the product of two means is the mean of all their frames' cosines.
+    """
 
     shots: Floats  # [S, E]
     prompts: Floats  # [S, E]
@@ -35,19 +41,28 @@ class StoryEmbeddings:
 def embed_story(
     shots: Sequence[FilmedShot], story: StoryTruth, boxes: CharacterBoxes, embedder: Embedder
 ) -> StoryEmbeddings:
-    """Embed the middle frames, the crops of the characters in `boxes`, and the words."""
-    frames = [shot.frames[middle_frame(shot)] for shot in shots]
-    crops = {key: crop(frames[key[0]], box) for key, box in boxes.items()}
+    """Embed the frames that stand for shots, the crops of the characters in `boxes`, the words."""
+    numbered = [(index, f) for index, shot in enumerate(shots) for f in standing_frames(shot)]
+    frames = [shots[index].frames[f] for index, f in numbered]
+    crops = {key: crop(shots[key[0]].frames[key[1]], box) for key, box in boxes.items()}
     kinds = sorted({figure.kind for shot in story.shots for figure in shot.figures})
     images = _embedded(embedder.embed_images([*frames, *crops.values()]))
     texts = _embedded(embedder.embed_text([*(s.prompt for s in story.shots), *map(_name, kinds)]))
-    count = len(frames)
+    own = _means([index for index, _ in numbered], images[: len(frames)])
     return StoryEmbeddings(
-        shots=images[:count],
-        prompts=texts[:count],
-        characters=dict(zip(crops, images[count:], strict=True)),
-        names=dict(zip(kinds, texts[count:], strict=True)),
+        shots=np.stack([own[index] for index in range(len(shots))]),
+        prompts=texts[: len(shots)],
+        characters=_means([(index, kind) for index, _, kind in crops], images[len(frames) :]),
+        names=dict(zip(kinds, texts[len(shots) :], strict=True)),
     )
+
+
+def _means(keys: Sequence[Key], rows: Floats) -> dict[Key, Floats]:
+    """Return the mean of the rows of each key."""
+    own: dict[Key, list[Floats]] = {}
+    for key, row in zip(keys, rows, strict=True):
+        own.setdefault(key, []).append(row)
+    return {key: np.mean(values, axis=0) for key, values in own.items()}
 
 
 def crop(frame: Pixels, box: Box) -> Pixels:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fw_model.evaluation.accuracy import shows_figures, shows_place, shows_scale
+from fw_model.evaluation.accuracy import Span, acts, shows_figures, shows_place, shows_scale
 from fw_model.evaluation.oracle import ShotReading
-from fw_model.evaluation.truth import FilmedShot, StoryTruth
+from fw_model.evaluation.truth import FilmedShot, ShotTruth, StoryTruth
 
 _WINDOW = 10
 
@@ -17,15 +17,35 @@ def accuracy_by_chunk(
     shots: Sequence[FilmedShot], readings: Sequence[ShotReading], story: StoryTruth
 ) -> list[float]:
     """Return for each chunk number the share right of figures, place and scale over the shots."""
+
+    def right(reading: ShotReading, shot: ShotTruth, span: Span) -> list[bool]:
+        return [
+            shows_figures(reading, shot, span),
+            shows_place(reading, shot, span),
+            shows_scale(reading, shot, span),
+        ]
+
+    return _by_chunk(shots, readings, story, right)
+
+
+def actions_by_chunk(
+    shots: Sequence[FilmedShot], readings: Sequence[ShotReading], story: StoryTruth
+) -> list[float]:
+    """Return for each chunk number the share of figures that are there and act as asked."""
+    return _by_chunk(shots, readings, story, acts)
+
+
+def _by_chunk(
+    shots: Sequence[FilmedShot],
+    readings: Sequence[ShotReading],
+    story: StoryTruth,
+    right: Callable[[ShotReading, ShotTruth, Span], Sequence[bool]],
+) -> list[float]:
     rights: dict[int, list[float]] = {}
     for filmed, reading, shot in zip(shots, readings, story.shots, strict=True):
         for chunk, span in enumerate(filmed.chunk_spans):
-            right = [
-                shows_figures(reading, shot, span),
-                shows_place(reading, shot, span),
-                shows_scale(reading, shot, span),
-            ]
-            rights.setdefault(chunk, []).append(float(np.mean(right)))
+            if claims := right(reading, shot, span):
+                rights.setdefault(chunk, []).append(float(np.mean(claims)))
     return [float(np.mean(rights[chunk])) for chunk in sorted(rights)]
 
 

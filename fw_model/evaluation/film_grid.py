@@ -6,7 +6,7 @@ F frames, H x W pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -19,28 +19,31 @@ _PAPER, _INK = (250, 248, 244), (32, 33, 36)
 _SMALLEST_TILE_PX = 128  # a label must fit above its film
 
 
-def film_grid(films: Mapping[str, Pixels], *, columns: int = 4) -> Pixels:
-    """Return films [F, H, W, 3] as tiles of one film under their names, row by row.
+def film_grid(films: Mapping[str, Sequence[Pixels]], *, columns: int = 4) -> Pixels:
+    """Return films, each its shots [F, H, W, 3], as tiles of one film under their names.
 
-    Small films are enlarged by whole steps; a film that ends early rests on its last frame. Width
-    and height are even, as video codecs want.
+    Every shot begins in all films at the same time: one that ends early rests on its last frame.
+    Small films are enlarged by whole steps. Width and height are even, as video codecs want.
     """
-    _, height, width, _ = next(iter(films.values())).shape
+    _, height, width, _ = next(iter(films.values()))[0].shape
     step = max(1, math.ceil(_SMALLEST_TILE_PX / width))
     columns = min(columns, len(films))
     tile_w, tile_h = width * step + _GAP_PX, height * step + _LABEL_PX + _GAP_PX
     rows = math.ceil(len(films) / columns)
-    num_frames = max(len(film) for film in films.values())
+    lengths = [max(map(len, alike)) for alike in zip(*films.values(), strict=True)]
     page = _page(list(films), columns, (tile_w, tile_h), (tile_w * columns, tile_h * rows))
-    grid = np.repeat(page[None], num_frames, axis=0)
-    for number, film in enumerate(films.values()):
+    grid = np.repeat(page[None], sum(lengths), axis=0)
+    for number, shots in enumerate(films.values()):
         top = number // columns * tile_h + _LABEL_PX
         left = number % columns * tile_w
+        film = np.concatenate([_rested(s, n) for s, n in zip(shots, lengths, strict=True)])
         enlarged = film.repeat(step, axis=1).repeat(step, axis=2)
-        rest = num_frames - len(film)
-        whole = np.concatenate([enlarged, np.repeat(enlarged[-1:], rest, axis=0)])
-        grid[:, top : top + height * step, left : left + width * step] = whole
+        grid[:, top : top + height * step, left : left + width * step] = enlarged
     return grid
+
+
+def _rested(frames: Pixels, num_frames: int) -> Pixels:
+    return np.concatenate([frames, np.repeat(frames[-1:], num_frames - len(frames), axis=0)])
 
 
 def _page(names: list[str], columns: int, tile: tuple[int, int], size: tuple[int, int]) -> Pixels:

@@ -82,12 +82,26 @@ def _drift(filmed: Filmed) -> float | None:
     )
 
 
+def _motion_over_truth(filmed: Filmed) -> float | None:
+    pair = continuity.true_and_filmed_motion(filmed.shots, filmed.film.frames)
+    return None if pair is None or pair[0] == 0 else pair[1] / pair[0]
+
+
 _SHOTS = (0, 1, 2, 3, 4)
 
 CHECKS = (
     Check("figure_accuracy", "strangers", _SHOTS, _strangers, _by_oracle(accuracy.figure_accuracy)),
     Check("place_accuracy", "strangers", _SHOTS, _strangers, _by_oracle(accuracy.place_accuracy)),
     Check("scale_accuracy", "strangers", _SHOTS, _strangers, _by_oracle(accuracy.scale_accuracy)),
+    Check("light_accuracy", "strangers", _SHOTS, _strangers, _by_oracle(accuracy.light_accuracy)),
+    Check("joint_accuracy", "strangers", _SHOTS, _strangers, _by_oracle(accuracy.joint_accuracy)),
+    Check(
+        "motion_over_truth",
+        "frozen",
+        _SHOTS,
+        lambda film, count: damage.frozen(film.shots, int(count)),
+        _motion_over_truth,
+    ),
     Check(
         "action_accuracy",
         "frozen",

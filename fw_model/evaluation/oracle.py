@@ -44,7 +44,10 @@ class SeenFigure:
 
 @dataclass(frozen=True)
 class ShotReading:
-    """What the oracle sees in a shot of F frames, frame by frame; `actions` over all of it."""
+    """What the oracle sees in a shot of F frames, frame by frame.
+
+    An action is read over a part of about a second; every frame of the part has it.
+    """
 
     vocabulary: Vocabulary
     place: Floats  # [F, places] probabilities
@@ -54,7 +57,7 @@ class ShotReading:
     body_hue: Floats  # [F, K, 2] cosine, sine
     trim_hue: Floats  # [F, K, 2]
     boxes: Floats  # [F, K, 4]
-    actions: Floats  # [K, actions] probabilities
+    actions: Floats  # [F, K, actions] probabilities
 
     def place_in(self, start: int = 0, end: int | None = None) -> str:
         """Return the place seen in frames [start, end)."""
@@ -82,10 +85,10 @@ class ShotReading:
             if presence[i] > 0.5
         }
 
-    def action_of(self, kind: str) -> str:
-        """Return what the figure of `kind` does over the whole shot."""
-        row = self.actions[self.vocabulary.kinds.index(kind)]
-        return self.vocabulary.actions[int(row.argmax())]
+    def action_of(self, kind: str, start: int = 0, end: int | None = None) -> str:
+        """Return what the figure of `kind` does over frames [start, end)."""
+        rows = self.actions[start:end, self.vocabulary.kinds.index(kind)]
+        return self.vocabulary.actions[int(rows.mean(0).argmax())]
 
     def box_of(self, kind: str, frame: int) -> Box:
         """Return x0, y0, x1, y1 of the figure of `kind` in a frame, in fractions of the frame."""
@@ -131,14 +134,17 @@ class Oracle:
 
     @torch.no_grad()
     def read(self, frames: Pixels) -> ShotReading:
-        """Read the frames [F, H, W, 3] of one shot, part by part; its actions are their mean."""
+        """Read the frames [F, H, W, 3] of one shot, part by part."""
         parts = np.array_split(frames, max(1, round(len(frames) / _FRAMES_AT_ONCE)))
         outputs = [self.net(uint8_to_frames(part)) for part in parts]
 
         def joined(name: str) -> torch.Tensor:
             return torch.cat([getattr(output, name)[0] for output in outputs])
 
-        actions = torch.stack([output.action[0].softmax(-1) for output in outputs]).mean(0)
+        actions = [
+            output.action[0].softmax(-1).expand(len(part), -1, -1)  # [F of the part, K, actions]
+            for part, output in zip(parts, outputs, strict=True)
+        ]
         return ShotReading(
             vocabulary=self.vocabulary,
             place=joined("place").softmax(-1).numpy(),
@@ -148,7 +154,7 @@ class Oracle:
             body_hue=joined("body_hue").numpy(),
             trim_hue=joined("trim_hue").numpy(),
             boxes=joined("boxes").numpy(),
-            actions=actions.numpy(),
+            actions=torch.cat(actions).numpy(),
         )
 
 

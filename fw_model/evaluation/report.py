@@ -39,6 +39,11 @@ ol {{ margin: .3rem 0 .8rem; padding-left: 1.4rem; font-size: 13px; }}
 bootstrap over stories. The line marks what the true films score.</p>
 <div class="plots">{plots}</div>
 <div class="scroll">{table}</div>
+<h2>The full method less each variant</h2>
+<p class="muted">On the same stories, with 95 % intervals; bold where zero lies outside.</p>
+<div class="scroll">{differences}</div>
+<h2>Details</h2>
+<div class="scroll">{details}</div>
 {drift}
 <h2>Films</h2>
 {films}
@@ -52,6 +57,8 @@ def render_report(scorecard: Mapping[str, Any], stories: Sequence[StoryFilms]) -
     return _PAGE.format(
         about=html.escape(_about(scorecard)),
         plots="".join(_plot(scorecard, metric) for metric in METRICS),
+        differences=_differences(scorecard["full_minus"]),
+        details=_details(scorecard["details"]),
         drift=_drift(scorecard),
         table=_table(header, rows),
         films="".join(story_html(story) for story in stories) or "<p>No films kept.</p>",
@@ -61,11 +68,15 @@ def render_report(scorecard: Mapping[str, Any], stories: Sequence[StoryFilms]) -
 def _about(scorecard: Mapping[str, Any]) -> str:
     settings = scorecard.get("settings", {})
     oracle = scorecard.get("oracle", {}).get("held_out", {})
-    words = ", ".join(f"{name} {value:.3g}" for name, value in oracle.items())
-    return (
+    about = (
         f"Stories of seeds {settings.get('seeds')}, {settings.get('shots_per_story')} shots of "
-        f"{settings.get('num_chunks')} chunks. The oracle itself, on held-out truth: {words}."
+        f"{settings.get('num_chunks')} chunks. Consistency and alignment are judged by "
+        f"{scorecard.get('clip') or 'nobody: name a CLIP in evaluation.clip'}."
     )
+    if oracle:
+        words = ", ".join(f"{name} {value:.3g}" for name, value in oracle.items())
+        about += f" The oracle itself, on held-out truth: {words}."
+    return about
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -74,6 +85,45 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _differences(full_minus: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the table of differences, a metric a row; only what was measured."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in ("metric", *full_minus))
+    rows = ""
+    for metric in METRICS:
+        found = [differences[metric] for differences in full_minus.values()]
+        if any(found):
+            cells = "".join(f"<td>{_signed(difference)}</td>" for difference in found)
+            rows += f"<tr><td>{metric}</td>{cells}</tr>"
+    return f"<table><tr>{head}</tr>{rows}</table>" if rows else "<p>One variant alone.</p>"
+
+
+def _signed(difference: Mapping[str, float] | None) -> str:
+    if difference is None:
+        return "not measured"
+    low, high = difference["low"], difference["high"]
+    cell = f"{difference['mean']:+.3g} [{low:.3g}, {high:.3g}]"
+    return f"<b>{cell}</b>" if low > 0 or high < 0 else cell
+
+
+def _details(details: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the table of what has no plot, a variant a column; lists have plots of their own."""
+    names = [
+        name
+        for name in next(iter(details.values()), {})
+        if not any(isinstance(own[name], list) for own in details.values())
+    ]
+    rows = [[name, *(_detail(own[name]) for own in details.values())] for name in names]
+    return _table(["", *details], rows)
+
+
+def _detail(value: Any) -> str:
+    if value is None:
+        return "not measured"
+    if isinstance(value, Mapping):
+        return f"{value['mean']:.3g} [{value['low']:.3g}, {value['high']:.3g}]"
+    return f"{value:.4g}"
 
 
 def _plot(scorecard: Mapping[str, Any], metric: str) -> str:

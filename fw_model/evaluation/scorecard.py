@@ -152,27 +152,40 @@ def _difference(
 
 
 def _details(stories: StoryScores, num_bootstrap: int) -> dict[str, Any]:
-    """Return what a reader asks next: medians, light, flicker, accuracy chunk by chunk."""
+    """Return what a reader asks next: medians, motion, light, accuracy chunk by chunk."""
     details = [story["details"] for _, story in sorted(stories.items())]
     hue_errors = [d.get("hue_errors_deg", []) for d in details]
     by_chunk = [d.get("accuracy_by_chunk", []) for d in details]
-    ends = [pair for chunks in by_chunk if (pair := first_and_last(chunks)) is not None]
+    acting = [d.get("actions_by_chunk", []) for d in details]
+    motion = [d["true_and_filmed_motion"] for d in details if d.get("true_and_filmed_motion")]
     jumps = [d["usual_and_border_jump"] for d in details if d.get("usual_and_border_jump")]
     return {
         "num_stories": len(details),
         "hue_error_median_deg": median_interval(hue_errors, num_bootstrap),
         "num_hue_comparisons": sum(map(len, hue_errors)),
         "border_over_usual_jump": bootstrap_interval(jumps, num_bootstrap, RATIO),
+        "motion_over_truth": bootstrap_interval(motion, num_bootstrap, RATIO),
+        "joint_accuracy": _mean([d.get("joint_accuracy") for d in details]),
         "light_accuracy": _mean([d.get("light_accuracy") for d in details]),
         "flicker": _mean([d.get("flicker") for d in details]),
         "landmark_displacement": _mean([d.get("landmark_displacement") for d in details]),
-        "drift_ratio": bootstrap_interval(ends, num_bootstrap, RATIO),
+        "drift_ratio": bootstrap_interval(_ends(by_chunk), num_bootstrap, RATIO),
+        "action_drift_ratio": bootstrap_interval(_ends(acting), num_bootstrap, RATIO),
         "characters_found": _mean([d.get("characters_found") for d in details]),
-        "accuracy_by_chunk": [
-            _mean([chunks[i] for chunks in by_chunk if i < len(chunks)])
-            for i in range(max(map(len, by_chunk), default=0))
-        ],
+        "accuracy_by_chunk": _chunk_means(by_chunk),
+        "actions_by_chunk": _chunk_means(acting),
     }
+
+
+def _ends(by_chunk: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
+    return [pair for chunks in by_chunk if (pair := first_and_last(chunks)) is not None]
+
+
+def _chunk_means(by_chunk: Sequence[Sequence[float]]) -> list[float | None]:
+    return [
+        _mean([chunks[i] for chunks in by_chunk if i < len(chunks)])
+        for i in range(max(map(len, by_chunk), default=0))
+    ]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -47,7 +47,7 @@ class Judges:
     nobody those of others; what no judge is there for is not measured."""
 
     oracle: Oracle
-    embedder: Embedder
+    embedder: Embedder | None
     finder: CharacterFinder | None = None
     aesthetic: AestheticPredictor | None = None
     inception: InceptionJudge | None = None
@@ -78,7 +78,8 @@ def score_story(
         details = _oracle_details(shots, readings, story, truth)
     if judges.finder is not None:
         characters = found_by(judges.finder, shots, story)
-    metrics |= _clip_metrics(shots, story, characters.boxes, judges.embedder)
+    if judges.embedder is not None:
+        metrics |= _clip_metrics(shots, story, characters.boxes, judges.embedder)
     details["characters_found"] = characters.share_found
     details["usual_and_border_jump"] = continuity.usual_and_border_jump(shots)
     details["shots"] = [
@@ -128,10 +129,13 @@ def _oracle_details(
 ) -> dict[str, Any]:
     by_chunk = drift.accuracy_by_chunk(shots, readings, story)
     return {
+        "joint_accuracy": accuracy.joint_accuracy(readings, story),
         "light_accuracy": accuracy.light_accuracy(readings, story),
         "landmark_displacement": landmark_displacement(shots, readings, story),
         "flicker": continuity.flicker(shots, truth),
+        "true_and_filmed_motion": continuity.true_and_filmed_motion(shots, truth),
         "accuracy_by_chunk": by_chunk,
+        "actions_by_chunk": drift.actions_by_chunk(shots, readings, story),
         "hue_errors_deg": hue.hue_errors_deg(readings, story),
         "shots": [{"seen": _seen(reading)} for reading in readings],
     }

@@ -19,6 +19,10 @@ from pipelines.toyfilms.places import Camera, landmark_xs, paint_place
 from pipelines.toyfilms.story import FilmSpec, Role, ShotSpec
 from pipelines.toyfilms.truth import film_truth
 
+RENDER_VERSION = 2
+"""Raised when a film of the same seed and settings gets other pixels: what was drawn before is then
+drawn, filmed and encoded anew."""
+
 _OUTLINE = 0.05  # in figure heights, half of it hidden under the fill
 _HAT_OUTLINE = 0.03
 _INK = (0.2, 0.17, 0.22)  # of the part's own colour

@@ -17,7 +17,7 @@ import cv2
 from fw_model.errors import DataError, StorageError
 from fw_model.media.video import VideoWriter
 from pipelines.toyfilms.config import ToyFilmsConfig
-from pipelines.toyfilms.render import iter_film
+from pipelines.toyfilms.render import RENDER_VERSION, iter_film
 from pipelines.toyfilms.story import sample_film
 from pipelines.toyfilms.truth import film_truth
 
@@ -53,7 +53,12 @@ def write_film(config: ToyFilmsConfig, seed: int, output: Path) -> Path:
     """Render the film of `seed` unless the same film is there already; return its video file."""
     video = Path(output) / f"film_{seed:06d}.mp4"
     film = sample_film(seed, config)
-    picture = {"width": config.width, "height": config.height, "crf": config.crf}
+    picture = {
+        "width": config.width,
+        "height": config.height,
+        "crf": config.crf,
+        "renderer": RENDER_VERSION,
+    }
     if _is_whole(video, film.to_json(), picture):
         logger.debug("film %d is there already", seed)
         return video

@@ -64,7 +64,7 @@ def seen(
         body_hue=_rows(vectors[:, 0], num_frames),
         trim_hue=_rows(vectors[:, 1], num_frames),
         boxes=_rows([[0.25, 0.25, 0.75, 0.75]] * 2, num_frames),
-        actions=_rows(_one_of(VOCABULARY.actions, action), 2),
+        actions=_rows(_rows(_one_of(VOCABULARY.actions, action), 2), num_frames),
     )
 
 

@@ -9,6 +9,7 @@ from fw_model.evaluation.characters import (
     fault_of_box,
     found_by,
     found_by_oracle,
+    standing_frames,
 )
 from fw_model.evaluation.story_score import Judges, score_story
 from fw_model.evaluation.truth import FigureTruth, FilmedShot, ShotTruth, StoryTruth
@@ -43,27 +44,35 @@ def shot(level=0, *, num_frames=4):
     return FilmedShot(np.tile(frames, (1, 16, 16, 3)), (0,))
 
 
-def test_the_middle_frame_of_each_shot_is_shown_with_its_own_cast():
+def test_the_middles_of_three_chunks_at_most_stand_for_a_shot():
+    frames = np.zeros((81, 16, 16, 3), np.uint8)
+    assert standing_frames(FilmedShot(frames[:9], (0,))) == [4]
+    assert standing_frames(FilmedShot(frames[:21], (0, 9))) == [4, 15]
+    starts = tuple(range(9, 69, 12))
+    assert standing_frames(FilmedShot(frames[:69], (0, *starts))) == [15, 39, 63]
+
+
+def test_the_middle_frame_of_each_chunk_is_shown_with_its_own_cast():
     finder = ToldFinder(Sightings({"a cat": LEFT_HALF}), Sightings({"a cat": LEFT_HALF}))
     found = found_by(
         finder, [shot(10), shot(20), shot(30)], worded(["a cat"], [], ["a dog", "a cat"])
     )
     assert finder.asked == [(12, ["a cat"]), (32, ["a dog", "a cat"])]
-    assert found.boxes == {(0, "a cat"): LEFT_HALF, (2, "a cat"): LEFT_HALF}
-    assert list(found.not_found) == [(2, "a dog")]
+    assert found.boxes == {(0, 2, "a cat"): LEFT_HALF, (2, 2, "a cat"): LEFT_HALF}
+    assert list(found.not_found) == [(2, 2, "a dog")]
     assert found.share_found == pytest.approx(2 / 3)
 
 
 def test_somebody_who_was_not_asked_for_is_left_out():
     found = found_by(ToldFinder(Sightings({"a fox": LEFT_HALF})), [shot()], worded(["a cat"]))
     assert not found.boxes
-    assert set(found.not_found) == {(0, "a cat")}
+    assert set(found.not_found) == {(0, 2, "a cat")}
 
 
 def test_the_finders_own_reason_is_kept():
     finder = ToldFinder(Sightings(not_found={"a cat": "it is too dark"}))
     found = found_by(finder, [shot()], worded(["a cat"]))
-    assert found.told_of(0) == {"a cat": {"not_found": "it is too dark"}}
+    assert found.told_of(0) == {"a cat": [{"frame": 2, "not_found": "it is too dark"}]}
 
 
 @pytest.mark.parametrize(
@@ -86,13 +95,13 @@ def test_a_box_is_checked(box, fault):
         assert fault in fault_of_box(box)
         found = found_by(ToldFinder(Sightings({"a cat": box})), [shot()], worded(["a cat"]))
         assert not found.boxes
-        assert fault in found.not_found[0, "a cat"]
+        assert fault in found.not_found[0, 2, "a cat"]
 
 
 def test_the_oracle_tells_of_every_figure_asked_for():
     found = found_by_oracle([shot()] * 2, [seen(["bear"]), seen([])], story(asked(), asked()))
-    assert set(found.boxes) == {(0, "bear")}
-    assert found.not_found == {(1, "bear"): "the oracle does not see it"}
+    assert set(found.boxes) == {(0, 2, "bear")}
+    assert found.not_found == {(1, 2, "bear"): "the oracle does not see it"}
 
 
 def test_nobody_looked_is_not_a_share():
@@ -116,7 +125,9 @@ def test_characters_of_a_story_of_words_are_measured_where_a_finder_sees_them():
     assert score["metrics"]["character_consistency"] == pytest.approx(100)
     assert score["metrics"]["character_alignment"] > 99
     assert score["details"]["characters_found"] == 1.0
-    assert score["details"]["shots"][1]["characters"] == {"a red cat": {"box": list(LEFT_HALF)}}
+    assert score["details"]["shots"][1]["characters"] == {
+        "a red cat": [{"frame": 1, "box": list(LEFT_HALF)}]
+    }
 
 
 def test_without_a_finder_characters_of_words_are_not_measured():

@@ -40,7 +40,7 @@ RED, GREEN, BLUE = (200, 0, 0), (0, 200, 0), (0, 0, 200)
 
 
 def measures(shots, truth):
-    readings = [seen() for _ in shots]
+    readings = [seen(num_frames=len(shot.frames)) for shot in shots]
     embeddings = embed_story(
         shots, truth, found_by_oracle(shots, readings, truth).boxes, ColourEmbedder()
     )
@@ -80,3 +80,13 @@ def test_a_character_that_never_recurs_has_no_consistency():
 def test_a_crop_is_never_empty(box):
     cut = crop(np.zeros((32, 48, 3), np.uint8), box)
     assert min(cut.shape[:2]) >= 8
+
+
+def test_frames_of_all_chunks_count_alike():
+    frames = np.concatenate([shot(BLUE, RED).frames, shot(RED, RED).frames])
+    two_chunks = FilmedShot(frames, (0, 3))
+    one = measures([shot(BLUE, RED)], story(asked()))["overall_alignment"]
+    other = measures([shot(RED, RED)], story(asked()))["overall_alignment"]
+    assert measures([two_chunks], story(asked()))["overall_alignment"] == pytest.approx(
+        (one + other) / 2
+    )

@@ -12,6 +12,9 @@ LEAST_ON_TRUTH = {
     "place_accuracy": 0.95,
     "scale_accuracy": 0.95,
     "action_accuracy": 0.75,
+    "light_accuracy": 0.95,
+    "joint_accuracy": 0.7,
+    "motion_over_truth": 1.0,
     "drift_ratio": 0.97,
     "retrieval_return_accuracy": 1.0,
 }

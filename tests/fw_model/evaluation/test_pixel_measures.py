@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fw_model.evaluation.continuity import border_jump_ratio, flicker
+from fw_model.evaluation.continuity import border_jump_ratio, flicker, true_and_filmed_motion
 from fw_model.evaluation.copying import copy_paste
 from fw_model.evaluation.truth import CachedFrame, FilmedShot
 from tests.fw_model.evaluation.made_up import filmed, toy, true_frames
@@ -97,3 +97,13 @@ def test_blur_alone_is_little_copying(truth):
 
 def test_without_a_cache_there_is_nothing_to_copy(truth):
     assert copy_paste(filmed(truth), truth) is None
+
+
+def test_a_film_that_stands_still_has_motion_of_nothing_and_the_border_does_not_count():
+    truth = np.zeros((6, 4, 4, 3), np.uint8)
+    truth[:] = (10 * np.arange(6, dtype=np.uint8))[:, None, None, None]
+    still = np.zeros_like(truth)
+    still[3:] = 200  # a jump at the border alone
+    pair = true_and_filmed_motion([FilmedShot(still, (0, 3))], [truth])
+    assert pair == (10.0, 0.0)
+    assert true_and_filmed_motion([FilmedShot(truth, (0, 3))], [truth]) == (10.0, 10.0)

@@ -51,7 +51,7 @@ def test_a_story_leaves_film_strip_and_scores(filmer, tmp_path, variant):
     assert (out / done.strip_key).read_bytes()[:2] == b"\xff\xd8"
     result = json.loads((out / done.result_key).read_text())
     assert set(result["metrics"]) == set(METRICS)
-    assert result["num_frames"] == 3 * 13
+    assert result["shot_frames"] == [13, 13, 13]
     assert [len(shot["retrieved"]) for shot in result["details"]["shots"]] == [0, 2, 3]
     if variant == TRUTH:
         assert result["metrics"]["copy_paste"] == 0.0

@@ -15,7 +15,7 @@ from fw_model.evaluation.oracle import Oracle
 from fw_model.evaluation.oracle_net import OracleNet, Vocabulary
 from fw_model.evaluation.scorecard import build_scorecard
 from fw_model.generation import GenerationConfig
-from fw_model.model import ModelConfig
+from fw_model.model import TINY, ModelConfig
 from pipelines import story_filming
 from pipelines.evaluate import plan_jobs, run_evaluate
 from pipelines.storage import Store
@@ -149,6 +149,7 @@ def test_a_suite_of_words_is_judged_and_the_scorecard_has_the_numbers(
         aesthetic=files,
         inception=InceptionConfig(weights=inception_file, frames_per_shot=1),
         characters=CharactersConfig(kind=OWN_FINDER),
+        clip=str(TINY / "clip"),
     )
     filmer = StoryFilmer(config, ModelConfig(), GenerationConfig(), oracle, str(tmp_path / "out"))
     results = {}
@@ -158,7 +159,7 @@ def test_a_suite_of_words_is_judged_and_the_scorecard_has_the_numbers(
     assert results[0]["metrics"]["inception"]["num_frames"] == 2
     told = results[0]["details"]["shots"][0]["characters"]
     assert told
-    assert all(words == {"box": [0.0, 0.0, 1.0, 1.0]} for words in told.values())
+    assert all(words[0]["box"] == [0.0, 0.0, 1.0, 1.0] for words in told.values())
     card = build_scorecard({"full": results}, {}, num_bootstrap=100, about={})
     full = card["variants"]["full"]
     scores = [results[seed]["metrics"]["aesthetic"] for seed in (0, 1)]

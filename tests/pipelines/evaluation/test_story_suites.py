@@ -10,7 +10,7 @@ from fw_model.evaluation.oracle import Oracle
 from fw_model.evaluation.oracle_net import OracleNet
 from fw_model.evaluation.scenes import packaged_scenes
 from fw_model.generation import GenerationConfig
-from fw_model.model import ModelConfig
+from fw_model.model import TINY, ModelConfig
 from pipelines import story_filming
 from pipelines.story_filming import StoryFilmer, StoryJob
 from pipelines.story_suites import SuiteStory, settled, suite_story
@@ -99,7 +99,11 @@ def test_a_written_story_is_filmed_and_only_what_needs_no_truth_is_measured(tmp_
     Oracle(OracleNet(VOCABULARY, width=16)).save(tmp_path / "oracle")
     monkeypatch.setattr(story_filming, "load_model", lambda config: small_film_model())
     config = EvaluationConfig(
-        suite="scenes20x5", shots_per_story=2, num_chunks=1, variants=("full",)
+        suite="scenes20x5",
+        shots_per_story=2,
+        num_chunks=1,
+        variants=("full",),
+        clip=str(TINY / "clip"),
     )
     out = tmp_path / "out"
     filmer = StoryFilmer(config, ModelConfig(), GenerationConfig(), tmp_path / "oracle", str(out))
