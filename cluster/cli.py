@@ -244,6 +244,14 @@ app.command("write-scenes")(write_scenes)
 @app.command()
 def toyfilms(
     output: Annotated[Path, folder("Where the films and their truth go.")],
+    encoded: Annotated[
+        bool,
+        typer.Option(
+            "--encoded",
+            help="Draw straight into a training dataset (no files, nothing to curate) on this "
+            "machine's cores and GPU.",
+        ),
+    ] = False,
     profile: Profile = "tiny",
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -251,8 +259,15 @@ def toyfilms(
 ) -> None:
     """Render procedural films with known truth."""
     if is_job_server(address):
-        return submit(address, ["toyfilms", output], profile, config, overrides)
+        words = ["toyfilms", output, *(["--encoded"] if encoded else [])]
+        return submit(address, words, profile, config, overrides)
     settings = load(profile, config, overrides, address)
+    if encoded:
+        from pipelines.toyfilms.encoded import DrawJob, encode_films
+
+        counts = encode_films(DrawJob(settings.toyfilms, settings.encode, settings.model, output))
+        out.print(f"{counts['shots']} shots of {counts['sources']} films: {output}")
+        return None
     from cluster.ray_start import ray_session
     from pipelines.toyfilms.write import render_films_on_ray
 

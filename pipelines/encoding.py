@@ -200,14 +200,27 @@ def encode_video(
 
     A video that cannot be fetched or decoded becomes a row that says why; nothing raises on data.
     """
-    shot_rows: list[dict[str, Any]] = []
-    keyframe_rows: list[dict[str, Any]] = []
     try:
-        for shots in _few_at_once(decode_shots(video, form), form):
-            shot_rows += _shot_rows(video, shots, models, vae_batch)
-            keyframe_rows += _keyframe_rows(shots, models, vae_batch)
+        return encode_shots(video, decode_shots(video, form), form, models, vae_batch=vae_batch)
     except (MediaError, StorageError) as error:
         return _source_row(video, "failed", str(error), 0, 0), [], []
+
+
+def encode_shots(
+    video: VideoSpans,
+    shots: Iterable[DecodedShot],
+    form: FrameFormat,
+    models: Models,
+    *,
+    vae_batch: int,
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the SOURCES row, SHOTS rows and KEYFRAMES rows of a video's shots, wherever they
+    come from."""
+    shot_rows: list[dict[str, Any]] = []
+    keyframe_rows: list[dict[str, Any]] = []
+    for few in _few_at_once(shots, form):
+        shot_rows += _shot_rows(video, few, models, vae_batch)
+        keyframe_rows += _keyframe_rows(few, models, vae_batch)
     status = "encoded" if shot_rows else "empty"
     return (
         _source_row(video, status, "", len(shot_rows), len(keyframe_rows)),

@@ -156,8 +156,10 @@ def pretrain_codec(
 ) -> dict[str, float]:
     """Train until the last step, from where `output` stands; return the final measurements.
 
-    Leaves `vae/` (averaged weights, diffusers layout), `metrics.jsonl` and `state.pt`.
+    Leaves `vae/` (averaged weights, diffusers layout), `metrics.jsonl` and `state.pt`. Runs on a
+    GPU if torch sees one.
     """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     metrics = MetricsFile(output / "metrics.jsonl")
     if (output / "state.pt").is_file():
         vae = load_vae(output / "vae")
@@ -170,7 +172,7 @@ def pretrain_codec(
         metrics.truncate(-1)
         metrics.append(0, fit_encoder(config, vae, library))
         save_vae(vae, output / "vae")
-    vae.train()
+    vae.to(device).train()
     kernels, others = split_weights(vae)
     muon = Muon(kernels, lr=config.learning_rate)
     adam = torch.optim.Adam(others, lr=config.adam_learning_rate, betas=(0.9, 0.98))
@@ -182,7 +184,7 @@ def pretrain_codec(
     for step in range(first, config.num_steps):
         started = time.perf_counter()
         frames, generator = draw_clips(config, library, step)
-        losses = decoder_losses(config, vae, frames, generator)
+        losses = decoder_losses(config, vae, frames.to(device), generator)
         factor = warm_cosine(
             step,
             config.num_steps,
@@ -271,7 +273,8 @@ def decoder_losses(
         latents = latent_mode(vae, frames)  # [B, C, f, h, w]
         level = config.latent_noise * torch.rand(len(latents), 1, 1, 1, 1, generator=generator)
         spread = torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1)
-        latents = latents + level * spread * torch.randn(latents.shape, generator=generator)
+        noise = level * spread * torch.randn(latents.shape, generator=generator)
+        latents = latents + noise.to(latents)
     decoded = decode_frames(vae, latents)
     pixel = functional.l1_loss(decoded, frames)
     # Outlines, eyes and hats are few pixels: an error in a difference of neighbours counts extra.
@@ -297,9 +300,10 @@ def measure(vae: AutoencoderKLWan, library: ShotLibrary, num_clips: int) -> dict
     shots = library.with_frames(13)
     if not shots:
         raise DataError("No held-out shot has 13 frames; give more films.")
+    device = next(vae.parameters()).device
     errors, first_errors = [], []
     for index in np.linspace(0, len(shots) - 1, min(num_clips, len(shots))).astype(int):
-        frames = _to_frames(library.clip(shots[index], 0, 13))
+        frames = _to_frames(library.clip(shots[index], 0, 13)).to(device)
         decoded = decode_frames(vae, latent_mode(vae, frames)).clamp(-1, 1)
         squared = (decoded - frames).square() / 4
         errors.append(float(squared.mean()))

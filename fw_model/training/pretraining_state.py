@@ -71,7 +71,8 @@ class MovingAverage:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
-        self._steps, self._weights = state_dict["steps"], state_dict["weights"]
+        self._steps = state_dict["steps"]
+        self._weights = {n: w.to(self._weights[n]) for n, w in state_dict["weights"].items()}
 
 
 def move(optimizers: Iterable[tuple[torch.optim.Optimizer, float]], factor: float) -> None:

@@ -1,0 +1,161 @@
+"""Toy films straight into a training dataset: drawn and encoded, with nothing stored between.
+
+What `toyfilms`, `curate` and `encode` give one after the other, but of the pixels as drawn, and of
+the true shots, scenes and prompts. Runs on this machine, a process a core; knows nothing of Ray.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+
+from fw_model.media.keyframes import select_keyframe_indices
+from fw_model.model import ModelConfig
+from pipelines.encode import EncodeConfig, encoded_meta, frame_format, load_frozen_models
+from pipelines.encoded_store import EncodedStore
+from pipelines.encoding import (
+    DecodedShot,
+    FrameFormat,
+    Models,
+    ShotSpan,
+    VideoSpans,
+    encode_shots,
+    tables,
+    text_rows,
+)
+from pipelines.toyfilms.config import ToyFilmsConfig
+from pipelines.toyfilms.prompts import shot_prompt
+from pipelines.toyfilms.render import RENDER_VERSION, ShotRenderer
+from pipelines.toyfilms.story import FilmSpec, sample_film
+
+logger = logging.getLogger(__name__)
+
+_KEYFRAMES = 3  # of a shot, as curation keeps them
+
+
+@dataclass(frozen=True)
+class DrawJob:
+    """What every process is told. Films are drawn at the model's own size and rate."""
+
+    films: ToyFilmsConfig
+    encode: EncodeConfig
+    model: ModelConfig
+    output: Path
+
+
+def encode_films(job: DrawJob, *, num_processes: int | None = None) -> dict[str, int]:
+    """Draw and encode the films that are not there yet; return how many rows each table has.
+
+    Films of other seeds that are there stay: a dataset can be made of several kinds of films.
+    Without `num_processes`, one a core.
+    """
+    store = EncodedStore(job.output)
+    store.open(encoded_meta(job.encode, job.model))
+    wanted = {seed: film_spans(sample_film(seed, job.films)) for seed in job.films.seeds}
+    done = store.encoded()
+    missing = [s for s, v in wanted.items() if done.get(v.video_id) != v.captions_hash]
+    size = job.encode.videos_per_part
+    parts = [tuple(missing[i : i + size]) for i in range(0, len(missing), size)]
+    workers = min(num_processes or len(os.sched_getaffinity(0)), max(1, len(parts)))
+    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    with ProcessPoolExecutor(workers, context, _start_process, (job,)) as pool:
+        for number, _ in enumerate(pool.map(_encode_part, parts), 1):
+            logger.info("drawn and encoded: %d of %d parts", number, len(parts))
+    return store.publish(done | {v.video_id: v.captions_hash for v in wanted.values()})
+
+
+def film_spans(film: FilmSpec) -> VideoSpans:
+    """Return the shots of a film, without the frames that another shot is mixed into."""
+    shots = []
+    start = 0
+    following = [shot.transition_frames for shot in film.shots[1:]]
+    for index, shot in enumerate(film.shots):
+        first = start + shot.transition_frames // 2
+        start += shot.num_frames
+        end = start - (following[index] // 2 if index < len(following) else 0)
+        keyframes = [first + k for k in select_keyframe_indices(end - first, _KEYFRAMES)]
+        name = f"toy-{film.seed}"
+        shots.append(
+            ShotSpan(
+                shot_id=f"{name}-{index}",
+                scene_id=f"{name}-scene-{shot.scene}",
+                index=index,
+                start=first,
+                end=end,
+                text=shot_prompt(film, index),
+                keyframes=tuple(keyframes),
+            )
+        )
+    content = json.dumps([RENDER_VERSION, film.to_json()], sort_keys=True)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+    return VideoSpans(f"toy-{film.seed}", f"toyfilm:{film.seed}", film.fps, tuple(shots), digest)
+
+
+def draw_shots(film: FilmSpec, spans: VideoSpans, form: FrameFormat) -> Iterator[DecodedShot]:
+    """Draw the shots of a film at the size of `form`, cut to its longest."""
+    starts = itertools.accumulate((shot.num_frames for shot in film.shots), initial=0)
+    for span, start in zip(spans.shots, starts, strict=False):
+        renderer = ShotRenderer(film, span.index, width=form.width, height=form.height)
+        shot = DecodedShot(span)
+        for number in range(span.start, span.end):
+            picture, _ = renderer.frame(number - start)
+            if len(shot.frames) < form.max_frames:
+                shot.frames.append(picture)
+            if number in span.keyframes:
+                shot.keyframes.append((number, picture))
+        yield shot
+
+
+class _Process:
+    """The models of this process, once."""
+
+    def __init__(self, job: DrawJob) -> None:
+        self._job = job
+        self._models: Models = load_frozen_models(job.model)
+        self._form = frame_format(job.model, job.encode, self._models)
+        self._store = EncodedStore(job.output)
+
+    def encode(self, seeds: tuple[int, ...]) -> None:
+        """Commit the films of `seeds` as one part."""
+        rows: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
+        texts: list[str] = []
+        for seed in seeds:
+            film = sample_film(seed, self._job.films)
+            spans = film_spans(film)
+            source, shots, keyframes = encode_shots(
+                spans,
+                draw_shots(film, spans, self._form),
+                self._form,
+                self._models,
+                vae_batch=self._job.encode.vae_batch,
+            )
+            rows[0].append(source)
+            rows[1].extend(shots)
+            rows[2].extend(keyframes)
+            texts += [span.text for span in spans.shots]
+        self._store.write_part(tables(*rows, text_rows(texts, self._models)))
+
+
+_process: list[_Process] = []
+
+
+def _start_process(job: DrawJob) -> None:
+    cv2.setNumThreads(1)  # a process a core: more threads would only get in each other's way
+    torch.set_num_threads(1)
+    _process.append(_Process(job))
+
+
+def _encode_part(seeds: tuple[int, ...]) -> None:
+    _process[0].encode(seeds)
