@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import Field
 
 from fw_model.config import StrictModel
-from fw_model.errors import DataError
+from fw_model.errors import ConfigError, DataError
 from fw_model.media.video import iter_frames
 from fw_model.training.codec_pretraining import CodecPretrainConfig, pretrain_codec
 from fw_model.training.embedder_pretraining import EmbedderPretrainConfig, pretrain_embedder
@@ -37,6 +37,10 @@ _ACTIONS = {
     "dance": "dances",
     "stand": "stands still",
 }
+_HUES = (
+    "red", "orange", "yellow", "lime", "green", "mint",
+    "cyan", "azure", "blue", "violet", "magenta", "pink",
+)  # fmt: skip
 _VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
 
 
@@ -47,6 +51,11 @@ class PretrainConfig(StrictModel):
     height: int = Field(64, ge=16, description="Height in pixels that frames are scaled to.")
     num_validation_films: int = Field(
         12, ge=1, description="The last films by name are never trained on, only measured."
+    )
+    name_hues: bool = Field(
+        False,
+        description="Let CLIP learn the hues that prompts leave unsaid, in words (a blue bear); "
+        "embedder.hue_augmentation must then be 0.",
     )
     num_threads: int | None = Field(None, ge=1, description="Threads of torch; all if not set.")
     codec: CodecPretrainConfig = Field(CodecPretrainConfig(), description="The small VAE.")
@@ -68,6 +77,12 @@ def run_pretrain_codec(config: PretrainConfig, films: Path, output: Path) -> dic
 
 def run_pretrain_embedder(config: PretrainConfig, films: Path, output: Path) -> dict[str, float]:
     """Train the small CLIP on `films`; `output/clip` holds it. Goes on where it was stopped."""
+    if config.name_hues and config.embedder.hue_augmentation:
+        raise ConfigError(
+            "pretrain.name_hues with pretrain.embedder.hue_augmentation "
+            f"{config.embedder.hue_augmentation:g} would call permuted colours by their old names; "
+            "set the latter to 0."
+        )
     library, validation = open_film_libraries(config, films, output)
     _use_threads(config)
     return pretrain_embedder(config.embedder, library, validation, output)
@@ -85,13 +100,15 @@ def open_film_libraries(
         )
     split = len(videos) - config.num_validation_films
     size = {"width": config.width, "height": config.height}
+    training = list_shots(videos[:split], name_hues=config.name_hues)
+    validation = list_shots(videos[split:], name_hues=config.name_hues)
     return (
-        open_library(list_shots(videos[:split]), Path(output) / "frames" / "training", **size),
-        open_library(list_shots(videos[split:]), Path(output) / "frames" / "validation", **size),
+        open_library(training, Path(output) / "frames" / "training", **size),
+        open_library(validation, Path(output) / "frames" / "validation", **size),
     )
 
 
-def list_shots(videos: Sequence[Path]) -> list[ShotSource]:
+def list_shots(videos: Sequence[Path], *, name_hues: bool = False) -> list[ShotSource]:
     """Return all shots of the videos; the frames of a transition belong to no shot."""
     shots: list[ShotSource] = []
     for video in videos:
@@ -110,6 +127,8 @@ def list_shots(videos: Sequence[Path]) -> list[ShotSource]:
                     end = begin
             if end > start:
                 tags, stated = shot_facts(shot)
+                if name_hues:
+                    tags += hue_facts(shot)
                 shots.append(ShotSource(str(video), start, end, shot["prompt"], tags, stated))
     return shots
 
@@ -128,6 +147,15 @@ def shot_facts(shot: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...
     said += [extra for extra in worn if words.issuperset(extra.split())]
     stated = tuple(dict.fromkeys(said))
     return tuple(dict.fromkeys([*stated, *worn])), stated
+
+
+def hue_facts(shot: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the colours of a toy shot's figures, hats, props and landmarks, in words."""
+    named = [(figure["body_hue"], figure["kind"]) for figure in shot["figures"]]
+    for part, hue in (("hat", "trim_hue"), ("prop", "prop_hue")):
+        named += [(figure[hue], figure[part]) for figure in shot["figures"] if figure[part]]
+    named += [(mark["hue"], mark["kind"]) for mark in shot["landmarks"]]
+    return tuple(dict.fromkeys(f"{_HUES[round(hue / 30) % 12]} {what}" for hue, what in named))
 
 
 def _use_threads(config: PretrainConfig) -> None:

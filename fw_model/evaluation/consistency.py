@@ -42,13 +42,24 @@ def embed_story(
     shots: Sequence[FilmedShot], story: StoryTruth, boxes: CharacterBoxes, embedder: Embedder
 ) -> StoryEmbeddings:
     """Embed the frames that stand for shots, the crops of the characters in `boxes`, the words."""
-    numbered = [(index, f) for index, shot in enumerate(shots) for f in standing_frames(shot)]
-    frames = [shots[index].frames[f] for index, f in numbered]
-    crops = {key: crop(shots[key[0]].frames[key[1]], box) for key, box in boxes.items()}
+    standing = [(index, f) for index, shot in enumerate(shots) for f in standing_frames(shot)]
+    return embed_frames([shot.frames for shot in shots], standing, story, boxes, embedder)
+
+
+def embed_frames(
+    shots: Sequence[Pixels],
+    standing: Sequence[tuple[int, int]],
+    story: StoryTruth,
+    boxes: CharacterBoxes,
+    embedder: Embedder,
+) -> StoryEmbeddings:
+    """The same of shots [F, H, W, 3]; `standing` are (shot, frame), at least one of each shot."""
+    frames = [shots[index][f] for index, f in standing]
+    crops = {key: crop(shots[key[0]][key[1]], box) for key, box in boxes.items()}
     kinds = sorted({figure.kind for shot in story.shots for figure in shot.figures})
     images = _embedded(embedder.embed_images([*frames, *crops.values()]))
     texts = _embedded(embedder.embed_text([*(s.prompt for s in story.shots), *map(_name, kinds)]))
-    own = _means([index for index, _ in numbered], images[: len(frames)])
+    own = _means([index for index, _ in standing], images[: len(frames)])
     return StoryEmbeddings(
         shots=np.stack([own[index] for index in range(len(shots))]),
         prompts=texts[: len(shots)],

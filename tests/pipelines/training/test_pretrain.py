@@ -8,13 +8,14 @@ import pytest
 
 from fw_model.codecs.wan import WanCodec
 from fw_model.embedders.clip import OpenClipEmbedder
-from fw_model.errors import DataError
+from fw_model.errors import ConfigError, DataError
 from fw_model.text_encoders.umt5 import Umt5TextEncoder
 from fw_model.training.codec_pretraining import CodecPretrainConfig, CodecStage
 from fw_model.training.embedder_pretraining import EmbedderPretrainConfig
 from fw_model.training.text_pretraining import TextPretrainConfig
 from pipelines.pretrain import (
     PretrainConfig,
+    hue_facts,
     list_shots,
     run_pretrain_codec,
     run_pretrain_embedder,
@@ -73,6 +74,25 @@ def test_facts_begin_with_place_light_scale_and_kind(films: Path) -> None:
     assert shot.tags[3] == truth["figures"][0]["kind"]
     assert set(shot.caption_tags) <= set(shot.tags)
     assert shot.caption == truth["prompt"]
+
+
+def test_hues_are_named_only_where_asked_and_never_with_permuted_colours(
+    films: Path, tmp_path: Path
+) -> None:
+    shot = {
+        "figures": [
+            {"kind": "bear", "body_hue": 239.0, "hat": "cap", "trim_hue": 352.0,
+             "prop": None, "prop_hue": 60.0},
+        ],
+        "landmarks": [{"kind": "house", "hue": 121.0}],
+    }  # fmt: skip
+    assert hue_facts(shot) == ("blue bear", "red cap", "green house")
+    video = min(films.glob("*.mp4"))
+    plain, named = list_shots([video])[0], list_shots([video], name_hues=True)[0]
+    assert set(named.tags) - set(plain.tags) == set(hue_facts(read_truth(video)["shots"][0]))
+    assert named.caption_tags == plain.caption_tags
+    with pytest.raises(ConfigError, match=r"hue_augmentation 0\.3"):
+        run_pretrain_embedder(SMALL.model_copy(update={"name_hues": True}), films, tmp_path / "c")
 
 
 def test_both_small_models_come_out_in_their_layouts(films: Path, tmp_path: Path) -> None:
