@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import av
 import numpy as np
 
-from pipelines.detectors.base import SmallFrame, Transition, make_detector
-from pipelines.sampling import GridSampler
+from pipelines.detectors.base import SmallFrames, Transition, make_detector
+from pipelines.sampling import BATCH_FRAMES, GridSampler
 
 TOLERANCE = 1
 OURS = ("cross_window", "adaptive", "content_histogram", "ensemble")
@@ -85,22 +85,32 @@ def score_cuts(
     return score
 
 
-def sample_video(path: Path) -> list[SmallFrame]:
+def sample_video(path: Path) -> list[SmallFrames]:
     """Decode a video once into the small frames that every one of our detectors reads."""
-    sampler = GridSampler()
+    sampler, batches, times_s = GridSampler(), [], []
+
+    def take() -> None:
+        planes = sampler.take()
+        first = len(times_s) - len(planes)
+        batches.append(SmallFrames(first, times_s[first:], planes))
+
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
-        return [
-            SmallFrame(i, float(frame.time or 0.0), sampler.sample(frame))
-            for i, frame in enumerate(container.decode(stream))
-        ]
+        for frame in container.decode(stream):
+            sampler.add(frame)
+            times_s.append(float(frame.time or 0.0))
+            if sampler.num_frames == BATCH_FRAMES:
+                take()
+    if sampler.num_frames:
+        take()
+    return batches
 
 
-def run_ours(kind: str, frames: Sequence[SmallFrame], fps: float) -> list[Transition]:
+def run_ours(kind: str, batches: Sequence[SmallFrames], fps: float) -> list[Transition]:
     """Return the transitions that one of our detectors finds."""
     detector = make_detector(kind, {}, fps=fps)
-    found = [t for frame in frames for t in detector.update(frame)]
+    found = [t for frames in batches for t in detector.update(frames)]
     return found + detector.finish()
 
 
@@ -132,12 +142,13 @@ def measure(folder: Path, *, quick: bool) -> dict[str, dict[str, Score]]:
     scores: dict[str, dict[str, Score]] = {}
     for name in files:
         frames = sample_video(folder / name)
+        num_frames = frames[-1].last + 1
         fps = float(truth[name].get("fps", 24))
         for kind in OURS:
             started = time.process_time()
             found = run_ours(kind, frames, fps)
             spans = [(t.start_frame, t.end_frame) for t in found if t.kind == "gradual"]
-            score = score_cuts(boundaries(found, len(frames)), spans, truth[name])
+            score = score_cuts(boundaries(found, num_frames), spans, truth[name])
             score.seconds = time.process_time() - started
             scores.setdefault(kind, {})[name] = score
         for rival, settings in RIVALS.items():
@@ -145,7 +156,7 @@ def measure(folder: Path, *, quick: bool) -> dict[str, dict[str, Score]]:
             score = score_cuts(run_pyscenedetect(folder / name, settings), [], truth[name])
             score.seconds = time.process_time() - started
             scores.setdefault(rival, {})[name] = score
-        print(f"{name}: {len(frames)} frames", file=sys.stderr)
+        print(f"{name}: {num_frames} frames", file=sys.stderr)
     return scores
 
 

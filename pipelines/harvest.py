@@ -31,7 +31,7 @@ Numbered = TypeVar("Numbered", bound=_Numbered)
 @dataclass(frozen=True)
 class Candidate:
     """A frame that may become a keyframe. `picture()`, uint8 [h, w, 3], is drawn when it does: most
-    do not, and colours cost more than scaling.
+    do not.
     """
 
     frame: int

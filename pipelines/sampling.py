@@ -4,11 +4,13 @@ Scaling every frame of a video costs as much as a third of decoding it. The dete
 coarse grid only, so samples are read where they lie, a few in each cell, and averaged; only frames
 that may become keyframes are really scaled.
 
-H, W: grid rows and columns; k: samples per cell and axis. OpenCV does in one call what takes NumPy
-five: at these sizes calls are what costs.
+B frames of a batch; k: samples of a cell to each axis. A call costs more than what it does at these
+sizes, so one serves a batch.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +20,9 @@ from numpy.typing import NDArray
 
 from pipelines.detectors.base import GRID_HEIGHT, GRID_WIDTH
 
-SAMPLES_PER_CELL = 2
+BATCH_FRAMES = 16
+LUMA_SAMPLES = 2  # to each axis of a cell; of chroma, coarser in most files, one is enough
+Places = NDArray[np.intp]
 _PLANAR_8_BIT = frozenset(
     {"yuv420p", "yuv422p", "yuv444p", "yuv440p", "yuv411p", "yuv410p"}
     | {"yuvj420p", "yuvj422p", "yuvj444p", "yuvj440p", "yuva420p", "yuva422p", "yuva444p"}
@@ -31,44 +35,73 @@ _PLANAR = _PLANAR_8_BIT | _PLANAR_16_BIT.keys()
 
 
 class GridSampler:
-    """Turns frames of any size and pixel format into uint8 [3, GRID_HEIGHT, GRID_WIDTH]."""
+    """Turns frames of any size and pixel format into uint8 planes, a batch at a time.
+
+    `add` frames, at most BATCH_FRAMES of them, then `take` what they became.
+    """
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
+        k = LUMA_SAMPLES
+        self._luma = np.empty((BATCH_FRAMES, GRID_HEIGHT * k, GRID_WIDTH * k), np.uint8)
+        self._chroma = np.empty((BATCH_FRAMES, 2, GRID_HEIGHT, GRID_WIDTH), np.uint8)
+        self._places: dict[tuple[int, int, int, int], Places] = {}
+        self.num_frames = 0
 
-    def sample(self, frame: VideoFrame) -> NDArray[np.uint8]:
+    def add(self, frame: VideoFrame) -> None:
+        """Read a frame's samples; the frame is not needed any more."""
         name = frame.format.name
-        if name in _PLANAR_8_BIT:
-            planes = [_plane(frame, i, np.uint8) for i in range(3)]
-            return np.stack([_cells(p) for p in planes])
-        if name in _PLANAR_16_BIT:
-            planes = [_plane(frame, i, np.uint16) for i in range(3)]
-            shift = _PLANAR_16_BIT[name]
-            return np.stack([_cells(p) >> shift for p in planes]).astype(np.uint8)
-        small = self._reformatter.reformat(
+        shift = _PLANAR_16_BIT.get(name, 0)
+        is_planar = name in _PLANAR
+        planes = frame.planes if is_planar else self._small(frame).planes
+        slot = self.num_frames
+        self._read(planes[0], self._luma[slot], LUMA_SAMPLES, shift)
+        self._read(planes[1], self._chroma[slot, 0], 1, shift)
+        self._read(planes[2], self._chroma[slot, 1], 1, shift)
+        self.num_frames += 1
+
+    def take(self) -> NDArray[np.uint8]:
+        """Return the planes of the frames since the last time, [B, 3, GRID_HEIGHT, GRID_WIDTH]:
+        the mean of the samples in each cell."""
+        count, self.num_frames = self.num_frames, 0
+        planes = np.empty((count, 3, GRID_HEIGHT, GRID_WIDTH), np.uint8)
+        # All frames, one below the other, are one picture to be made smaller.
+        column = self._luma[:count].reshape(-1, GRID_WIDTH * LUMA_SAMPLES)
+        size = GRID_WIDTH, count * GRID_HEIGHT
+        cells = cv2.resize(column, size, interpolation=cv2.INTER_AREA)
+        planes[:, 0] = cells.reshape(-1, GRID_HEIGHT, GRID_WIDTH)
+        planes[:, 1:] = self._chroma[:count]
+        return planes
+
+    def _read(self, plane: Any, samples: NDArray[np.uint8], k: int, shift: int) -> None:
+        """Read k x k samples of each cell of a plane, of which the upper 8 bits count."""
+        values = np.frombuffer(plane, np.uint16 if shift else np.uint8)
+        key = plane.width, plane.height, len(values) // plane.height, k
+        places = self._places.get(key)
+        if places is None:
+            places = self._places[key] = _places(*key)
+        if shift:
+            samples[:] = values[places] >> shift
+        else:
+            values.take(places, out=samples, mode="clip")  # all lie inside: no need to check
+
+    def _small(self, frame: VideoFrame) -> VideoFrame:
+        """Scale a frame whose samples do not lie in planes, so that each is a sample."""
+        return self._reformatter.reformat(
             frame,
-            width=GRID_WIDTH,
-            height=GRID_HEIGHT,
+            width=GRID_WIDTH * LUMA_SAMPLES,
+            height=GRID_HEIGHT * LUMA_SAMPLES,
             format="yuv444p",
             interpolation=Interpolation.AREA,
         )
-        return np.stack([_plane(small, i, np.uint8) for i in range(3)])
 
 
-def _plane(frame: VideoFrame, index: int, dtype: type[np.unsignedinteger]) -> NDArray:
-    plane = frame.planes[index]
-    rows = np.frombuffer(plane, dtype).reshape(plane.height, -1)
-    return rows[:, : plane.width]
-
-
-def _cells(plane: NDArray) -> NDArray:
-    """Return the mean of the samples in each cell of a plane [h, w]: [H, W]."""
-    k = SAMPLES_PER_CELL
-    # Exact: the sample nearest to the middle of its share of the cell.
-    samples = cv2.resize(
-        plane, (GRID_WIDTH * k, GRID_HEIGHT * k), interpolation=cv2.INTER_NEAREST_EXACT
-    )
-    return cv2.resize(samples, (GRID_WIDTH, GRID_HEIGHT), interpolation=cv2.INTER_AREA)
+def _places(width: int, height: int, line: int, k: int) -> Places:
+    """Return where k x k samples of each cell lie in a plane, [GRID_HEIGHT * k, GRID_WIDTH * k]:
+    nearest to the middles of their shares. `line` is the distance of rows in numbers."""
+    rows = (2 * np.arange(GRID_HEIGHT * k) + 1) * height // (2 * GRID_HEIGHT * k)
+    columns = (2 * np.arange(GRID_WIDTH * k) + 1) * width // (2 * GRID_WIDTH * k)
+    return np.asarray(rows[:, None] * line + columns, np.intp)
 
 
 class Thumbnailer:

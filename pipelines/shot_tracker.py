@@ -15,12 +15,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.curation_config import DecodeConfig, DetectorConfig, KeyframeConfig
-from pipelines.detectors.base import SmallFrame, Transition, make_detector
+from pipelines.detectors.base import SmallFrames, Transition, make_detector
 from pipelines.harvest import (
     Candidate,
     KeyframeHarvest,
@@ -31,7 +30,7 @@ from pipelines.harvest import (
     text_area,
 )
 from pipelines.ids import keyframe_uri, shot_id
-from pipelines.sampling import GridSampler, Thumbnailer
+from pipelines.sampling import BATCH_FRAMES, GridSampler, Thumbnailer
 from pipelines.shot_spans import ShotSpan, ShotSpans
 
 DEFAULT_FPS = 25.0
@@ -134,9 +133,9 @@ class ShotTracker:
         self._harvest = KeyframeHarvest(
             per_shot=settings.keyframes.per_shot,
             every_frames=round(fps * settings.keyframes.every_s),
-            max_delay=self._detector.max_delay,
+            max_delay=self._detector.max_delay + BATCH_FRAMES,
         )
-        self._previous: NDArray[np.uint8] | None = None
+        self._previous: NDArray[np.float32] | None = None
 
     @property
     def next_frame(self) -> int:
@@ -151,32 +150,41 @@ class ShotTracker:
             self.watched.rotation = frame.rotation
             self.watched.pixel_format = frame.format.name
         self.watched.times.append(time_s)
-        planes = self._sampler.sample(frame)
-        self._measure(planes[0])
+        self._sampler.add(frame)
         if self._harvest.wants(index):
             small = self._thumbnailer.scaled(frame, sample_aspect_ratio=self._sample_aspect_ratio)
             draw = partial(self._thumbnailer.upright, small, rotation=frame.rotation)
             self._harvest.offer(Candidate(index, time_s, draw))
-        self._note(self._detector.update(SmallFrame(index, time_s, planes)))
+        if self._sampler.num_frames == BATCH_FRAMES:
+            self._judge()
 
     def finish(self, *, is_end: bool = True) -> Watched:
         """Close the last shot and return all that is known; `is_end`: the video ends here."""
+        if self._sampler.num_frames:
+            self._judge()
         if is_end:
             self._note(self._detector.finish())
         if last := self._spans.finish(self.next_frame):
             self._keep(last)
         return self.watched
 
+    def _judge(self) -> None:
+        """Measure the frames sampled since the last time and show them to the detector."""
+        planes = self._sampler.take()
+        self._measure(planes[:, 0])
+        first = self.next_frame - len(planes)
+        self._note(
+            self._detector.update(SmallFrames(first, self.watched.times[-len(planes) :], planes))
+        )
+
     def _measure(self, luma: NDArray[np.uint8]) -> None:
-        if self._previous is None:
-            self.watched.motion.append(0.0)
-        else:
-            step = cv2.norm(luma, self._previous, cv2.NORM_L1)
-            self.watched.motion.append(step / luma.size)
-        mean, deviation = cv2.meanStdDev(luma)
-        self.watched.luma.append(float(mean[0, 0]))
-        self.watched.contrast.append(float(deviation[0, 0]))
-        self._previous = luma
+        levels = luma.reshape(len(luma), -1).astype(np.float32)  # [B, cells]
+        before = levels[:1] if self._previous is None else self._previous
+        self._previous = levels[-1:]
+        steps = np.abs(levels - np.concatenate([before, levels[:-1]])).mean(1)
+        self.watched.motion.extend(steps.tolist())
+        self.watched.luma.extend(levels.mean(1).tolist())
+        self.watched.contrast.extend(levels.std(1).tolist())
 
     def _note(self, transitions: Sequence[Transition]) -> None:
         self.watched.transitions += transitions

@@ -82,9 +82,10 @@ def check_stream(stream: Any, limits: DecodeConfig) -> None:
 def iter_frames(container: Any, stream: Any, seen: StreamSeen) -> Iterator[Any]:
     """Yield the stream's frames in presentation order; faults are counted, not raised."""
     try:
+        own = stream.index
         for packet in container.demux():
             note_time(packet, seen)
-            if packet.stream.index != stream.index:
+            if packet.stream_index != own:
                 continue
             seen.num_packets += packet.size > 0
             try:
@@ -95,7 +96,8 @@ def iter_frames(container: Any, stream: Any, seen: StreamSeen) -> Iterator[Any]:
                 seen.decode_errors += 1
                 continue
             for frame in frames:
-                seen.decode_errors += bool(frame.is_corrupt)
+                if frame.is_corrupt:
+                    seen.decode_errors += 1
                 yield frame
     except av.error.FFmpegError as fault:
         seen.demux_error = str(fault)
@@ -103,13 +105,14 @@ def iter_frames(container: Any, stream: Any, seen: StreamSeen) -> Iterator[Any]:
 
 def note_time(packet: Any, seen: StreamSeen) -> None:
     """Widen the span of time that the packets cover."""
-    index = packet.stream.index
+    index = packet.stream_index
     tick_s = seen.ticks_s.get(index)
     if tick_s is None:  # a fraction is slow to make, and a stream has but one
         tick_s = seen.ticks_s[index] = float(packet.time_base or 0)
-    if packet.dts is None or not tick_s:
+    dts = packet.dts
+    if dts is None or not tick_s:
         return
-    start_s = packet.dts * tick_s
+    start_s = dts * tick_s
     end_s = start_s + (packet.duration or 0) * tick_s
     seen.first_s = start_s if seen.first_s is None else min(seen.first_s, start_s)
     seen.ends_s[index] = max(seen.ends_s.get(index, 0.0), end_s)

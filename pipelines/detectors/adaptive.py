@@ -9,7 +9,7 @@ import numpy as np
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector as SceneDetectAdaptive
 
-from pipelines.detectors.base import SmallFrame, Transition
+from pipelines.detectors.base import SmallFrames, Transition
 
 
 class AdaptiveDetector:
@@ -37,12 +37,15 @@ class AdaptiveDetector:
         )
         self.max_delay = window + 1
 
-    def update(self, frame: SmallFrame) -> list[Transition]:
-        picture = cv2.cvtColor(
-            np.ascontiguousarray(frame.planes.transpose(1, 2, 0)), cv2.COLOR_YUV2BGR
-        )
-        found = self._detector.process_frame(FrameTimecode(frame.index, fps=self._rate), picture)
-        return [Transition("cut", cut.frame_num, cut.frame_num, 1.0) for cut in found]
+    def update(self, frames: SmallFrames) -> list[Transition]:
+        found: list[int] = []
+        for index, planes in frames.in_turn():
+            picture = cv2.cvtColor(
+                np.ascontiguousarray(planes.transpose(1, 2, 0)), cv2.COLOR_YUV2BGR
+            )
+            cuts = self._detector.process_frame(FrameTimecode(index, fps=self._rate), picture)
+            found += [cut.frame_num for cut in cuts]
+        return [Transition("cut", cut, cut, 1.0) for cut in found]
 
     def finish(self) -> list[Transition]:
         return []

@@ -1,11 +1,12 @@
 """What a shot detector is: small frames in, transitions out, in one pass and bounded memory.
 
-Knows nothing about files, decoding or Ray.
+Frames come a batch at a time: at these sizes a call costs more than what it computes. Knows nothing
+about files, decoding or Ray. B frames of a batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -28,12 +29,24 @@ DETECTORS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class SmallFrame:
-    """A decoded frame, reduced. `planes` is uint8 [3, GRID_HEIGHT, GRID_WIDTH]: Y, U, V."""
+class SmallFrames:
+    """Decoded frames in a row, reduced; `first` is the index of the first.
 
-    index: int
-    time_s: float
+    `planes` is uint8 [B, 3, GRID_HEIGHT, GRID_WIDTH]: Y, U, V; B is at least 1.
+    """
+
+    first: int
+    times_s: Sequence[float]
     planes: NDArray[np.uint8]
+
+    @property
+    def last(self) -> int:
+        """The index of the last frame."""
+        return self.first + len(self.planes) - 1
+
+    def in_turn(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield the index and the planes [3, GRID_HEIGHT, GRID_WIDTH] of each frame."""
+        yield from enumerate(self.planes, self.first)
 
 
 @dataclass(frozen=True)
@@ -51,13 +64,13 @@ class Transition:
 
 
 class ShotDetector(Protocol):
-    """Sees every frame once, in order. Transitions come out in order of time, at most
-    `max_delay` frames after their end."""
+    """Sees every frame once, in order. Transitions come out in order of time, with the batch that
+    holds the frame `max_delay` after their end at the latest."""
 
     max_delay: int
 
-    def update(self, frame: SmallFrame) -> list[Transition]:
-        """Take the next frame; return the transitions that are now certain."""
+    def update(self, frames: SmallFrames) -> list[Transition]:
+        """Take the next frames, however many; return the transitions that are now certain."""
         ...
 
     def finish(self) -> list[Transition]:
@@ -78,8 +91,9 @@ def check_detector(kind: str, options: Mapping[str, Any]) -> None:
     before = values.reshape(3, GRID_HEIGHT, GRID_WIDTH)
     try:
         detector = make_detector(kind, options, fps=25.0)
-        for index in range(50):
-            detector.update(SmallFrame(index, index / 25.0, before if index < 25 else ~before))
+        for first, planes in ((0, before), (25, ~before)):
+            times_s = [(first + number) / 25.0 for number in range(25)]
+            detector.update(SmallFrames(first, times_s, np.stack([planes] * 25)))
         detector.finish()
     except (TypeError, ValueError, LookupError) as error:
         raise ConfigError(

@@ -9,10 +9,11 @@ from fractions import Fraction
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from scenedetect import FrameTimecode
 from scenedetect.detectors import ContentDetector, HistogramDetector
 
-from pipelines.detectors.base import SmallFrame, Transition
+from pipelines.detectors.base import SmallFrames, Transition
 from pipelines.detectors.gradual import GradualFinder
 
 
@@ -41,14 +42,16 @@ class ContentHistogramDetector:
         self._patience = 2 * self._min_frames
         self.max_delay = self._patience + self._gradual.max_delay
 
-    def update(self, frame: SmallFrame) -> list[Transition]:
-        picture = cv2.cvtColor(
-            np.ascontiguousarray(frame.planes.transpose(1, 2, 0)), cv2.COLOR_YUV2BGR
-        )
-        self._last = FrameTimecode(frame.index, fps=self._rate)
+    def update(self, frames: SmallFrames) -> list[Transition]:
+        cuts = [self._cuts(index, planes) for index, planes in frames.in_turn()]
+        return self._gradual.update(frames, cuts)
+
+    def _cuts(self, index: int, planes: NDArray[np.uint8]) -> list[Transition]:
+        picture = cv2.cvtColor(np.ascontiguousarray(planes.transpose(1, 2, 0)), cv2.COLOR_YUV2BGR)
+        self._last = FrameTimecode(index, fps=self._rate)
         for detector in self._detectors:
             self._waiting += [c.frame_num for c in detector.process_frame(self._last, picture)]
-        return self._gradual.update(frame, self._release(frame.index - self._patience))
+        return self._release(index - self._patience)
 
     def finish(self) -> list[Transition]:
         for detector in self._detectors:

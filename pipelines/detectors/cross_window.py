@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.detectors.base import SmallFrame, Transition
+from pipelines.detectors.base import GRID_HEIGHT, GRID_WIDTH, SmallFrames, Transition
 from pipelines.detectors.gradual import GradualFinder
 
 Floats = NDArray[np.float32]
@@ -27,6 +27,7 @@ Floats = NDArray[np.float32]
 VARIANCE_FLOOR = 4.0
 LUMA_BINS = 8
 CHROMA_BINS = 16
+_MOST_AT_ONCE = 128  # frames whose numbers are bytes
 
 
 @dataclass(frozen=True)
@@ -37,27 +38,62 @@ class FrameSignature:
     structure: Floats
     histogram: Floats
     planes: NDArray[np.uint8]
+    step: float
+    """S from the frame before; 0 for the first."""
 
 
-def sign(frame: SmallFrame) -> FrameSignature:
-    """Reduce a frame to what frames are compared by."""
-    luma = cv2.GaussianBlur(frame.planes[0], (0, 0), 1.0)
-    mean, deviation = cv2.meanStdDev(luma)
-    centred = luma.ravel() - np.float32(mean[0, 0])
-    variance = float(deviation[0, 0]) ** 2
-    structure = np.empty(centred.size + 1, np.float32)
-    structure[:-1] = centred / np.sqrt((variance + VARIANCE_FLOOR) * centred.size)
-    structure[-1] = np.sqrt(VARIANCE_FLOOR / (variance + VARIANCE_FLOOR))
-    return FrameSignature(frame.index, structure, _histogram(frame.planes), frame.planes)
-
-
-def _histogram(planes: NDArray[np.uint8]) -> Floats:
-    bins = (LUMA_BINS, CHROMA_BINS, CHROMA_BINS)
-    counts = [
-        cv2.calcHist([plane], [0], None, [count], [0, 256])
-        for plane, count in zip(planes, bins, strict=True)
+def sign(frames: SmallFrames, before: FrameSignature | None) -> list[FrameSignature]:
+    """Reduce frames to what they are compared by; `before` is the frame before the first."""
+    structures = _structures(frames.planes[:, 0])
+    histograms = _histograms(frames.planes)
+    previous = np.roll(structures, 1, axis=0)
+    previous[0] = structures[0] if before is None else before.structure
+    steps = 1.0 - np.einsum("bn,bn->b", structures, previous)
+    return [
+        FrameSignature(frames.first + i, structures[i], histograms[i], planes, float(steps[i]))
+        for i, planes in enumerate(frames.planes)
     ]
-    return np.concatenate(counts).ravel() / np.float32(6.0 * planes[0].size)
+
+
+def _structures(luma: NDArray[np.uint8]) -> Floats:
+    """Return blurred luma [B, H, W] without mean and contrast: unit rows [B, H * W + 1]."""
+    blurred = (_BLUR_ROWS @ luma.astype(np.float32) @ _BLUR_COLUMNS).reshape(len(luma), -1)
+    size = blurred.shape[1]
+    rows = np.empty((len(luma), size + 1), np.float32)
+    np.subtract(blurred, blurred.mean(1, keepdims=True), out=rows[:, :-1])
+    variance = np.einsum("bn,bn->b", rows[:, :-1], rows[:, :-1]) / size + VARIANCE_FLOOR  # [B]
+    rows[:, :-1] /= np.sqrt(variance * size)[:, None]
+    rows[:, -1] = np.sqrt(VARIANCE_FLOOR / variance)
+    return rows
+
+
+def _blur(size: int) -> Floats:
+    """Return the Gaussian blur of a line of `size` as a matrix, the line mirrored at its ends."""
+    identity = np.eye(size, dtype=np.float32)
+    return cv2.GaussianBlur(identity, (1, 0), sigmaX=1e-6, sigmaY=1.0)
+
+
+_BLUR_ROWS, _BLUR_COLUMNS = _blur(GRID_HEIGHT), _blur(GRID_WIDTH).T
+
+
+def _histograms(planes: NDArray[np.uint8]) -> Floats:
+    """Return the three planes' shares of levels, together one sixth of what all hold: [B, bins]."""
+    parts = [planes[i : i + _MOST_AT_ONCE] for i in range(0, len(planes), _MOST_AT_ONCE)]
+    return np.concatenate([_counts(part) for part in parts]) / np.float32(6.0 * planes[0, 0].size)
+
+
+def _counts(planes: NDArray[np.uint8]) -> Floats:
+    """Count levels of all frames in one call a plane: the frame's number is a second channel."""
+    count, _, height, width = planes.shape
+    numbers = np.repeat(np.arange(count, dtype=np.uint8), height)[:, None].repeat(width, 1)
+    found = [
+        cv2.calcHist(
+            [numbers, np.ascontiguousarray(planes[:, plane]).reshape(-1, width)],
+            [0, 1], None, [count, bins], [0, count, 0, 256],
+        )
+        for plane, bins in enumerate((LUMA_BINS, CHROMA_BINS, CHROMA_BINS))
+    ]  # fmt: skip
+    return np.concatenate(found, axis=1)
 
 
 def structural_distances(left: list[FrameSignature], right: list[FrameSignature]) -> Floats:
@@ -97,12 +133,15 @@ class CrossWindowDetector:
         self._gradual = GradualFinder(fps=fps) if gradual else None
         self.max_delay = 2 * self._reach + (self._gradual.max_delay if self._gradual else 0)
 
-    def update(self, frame: SmallFrame) -> list[Transition]:
-        self._recent.append(sign(frame))
+    def update(self, frames: SmallFrames) -> list[Transition]:
         cuts = []
-        if len(self._recent) > self._reach:
-            cuts = self._judge(len(self._recent) - self._reach)
-        return self._gradual.update(frame, cuts) if self._gradual else cuts
+        for signature in sign(frames, self._recent[-1] if self._recent else None):
+            self._recent.append(signature)
+            middle = len(self._recent) - self._reach
+            cuts.append(self._judge(middle) if middle > 0 else [])
+        if self._gradual:
+            return self._gradual.update(frames, cuts)
+        return [cut for found in cuts for cut in found]
 
     def finish(self) -> list[Transition]:
         cuts = []
@@ -114,6 +153,8 @@ class CrossWindowDetector:
 
     def _judge(self, middle: int) -> list[Transition]:
         """Ask whether a shot begins at position `middle` of the recent frames."""
+        if self._held is None and self._recent[middle].step < self._min_structure:
+            return []  # nearly every frame is like the one before
         frames = list(self._recent)
         score = self._score(frames[:middle], frames[middle:])
         index = frames[middle].index
@@ -127,7 +168,7 @@ class CrossWindowDetector:
 
     def _score(self, before: list[FrameSignature], after: list[FrameSignature]) -> float | None:
         """Return how much of a cut lies between the two runs of frames, None for no cut."""
-        if 1.0 - float(before[-1].structure @ after[0].structure) < self._min_structure:
+        if after[0].step < self._min_structure:
             return None
         near_before, near_after = before[-self._window :], after[: self._window]
         structure = float(structural_distances(near_before, near_after).min())

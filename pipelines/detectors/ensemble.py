@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fw_model.errors import ConfigError
-from pipelines.detectors.base import SmallFrame, Transition, make_detector
+from pipelines.detectors.base import SmallFrames, Transition, make_detector
 
 
 class EnsembleDetector:
@@ -35,10 +35,10 @@ class EnsembleDetector:
         self._waiting: list[tuple[int, Transition]] = []
         self.max_delay = max(m.max_delay for m in self._members) + 2 * tolerance_frames + 1
 
-    def update(self, frame: SmallFrame) -> list[Transition]:
+    def update(self, frames: SmallFrames) -> list[Transition]:
         for number, member in enumerate(self._members):
-            self._waiting += [(number, found) for found in member.update(frame)]
-        return self._release(frame.index - self.max_delay)
+            self._waiting += [(number, found) for found in member.update(frames)]
+        return self._release(frames.last - self.max_delay)
 
     def finish(self) -> list[Transition]:
         for number, member in enumerate(self._members):

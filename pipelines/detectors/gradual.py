@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.detectors.base import GRID_HEIGHT, GRID_WIDTH, SmallFrame, Transition
+from pipelines.detectors.base import GRID_HEIGHT, GRID_WIDTH, SmallFrames, Transition
 
 Floats = NDArray[np.float32]
 
@@ -108,19 +108,33 @@ class GradualFinder:
         self._first_index = 0
         self._last_end = 0
         self._next_index = 0
+        self._last_turn = 0  # the last frame that is even after one that is not, or the reverse
         # A fade is joined only after its second half was seen whole.
         self.max_delay = 2 * longest + self._join_frames
 
-    def update(self, frame: SmallFrame, cuts: list[Transition]) -> list[Transition]:
-        """Take a frame and the cuts that a detector has just found."""
-        self._recent.append(_thumbnail(frame))
-        self._history.append(self._recent[-1])
-        self._next_index = frame.index + 1
+    def update(self, frames: SmallFrames, cuts: Sequence[Sequence[Transition]]) -> list[Transition]:
+        """Take frames and, for each of them, the cuts that a detector found when it saw it."""
+        released = []
+        for thumbnail, found in zip(_thumbnails(frames), cuts, strict=True):
+            released += self._take(thumbnail, found)
+        return released
+
+    def _take(self, thumbnail: _Thumbnail, cuts: Sequence[Transition]) -> list[Transition]:
+        was_flat = bool(self._recent) and self._recent[-1].is_flat
+        if thumbnail.is_flat != was_flat:
+            self._last_turn = thumbnail.index
+        self._recent.append(thumbnail)
+        self._history.append(thumbnail)
+        self._next_index = thumbnail.index + 1
         self._cuts += cuts
-        if frame.index % LOOK_EVERY == 0:
+        if thumbnail.index % LOOK_EVERY == 0:
             self._look_back()
-        self._look_for_fades()
-        return self._release(frame.index - self.max_delay)
+        if thumbnail.index - self._last_turn <= self._fade_lengths[-1]:
+            self._look_for_fades()
+        before = thumbnail.index - self.max_delay
+        if all(t.end_frame >= before for t in (*self._cuts, *self._found)):
+            return []
+        return self._release(before)
 
     def finish(self, cuts: list[Transition]) -> list[Transition]:
         """Return all that is still open."""
@@ -306,14 +320,17 @@ def _structure(first: _Thumbnail, last: _Thumbnail) -> float:
     return 1.0 - (float(first.centred @ last.centred) + floor) / math.sqrt(power)
 
 
-def _thumbnail(frame: SmallFrame) -> _Thumbnail:
-    size = (GRID_WIDTH // 2, GRID_HEIGHT // 2)
-    halved = cv2.resize(frame.planes[0].astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    mean, deviation = (float(value[0, 0]) for value in cv2.meanStdDev(halved))
-    luma = halved.ravel()
-    centred = luma - np.float32(mean)
-    power = deviation**2 * luma.size
-    return _Thumbnail(frame.index, luma, centred, power, is_flat=deviation < FLAT_STD)
+def _thumbnails(frames: SmallFrames) -> list[_Thumbnail]:
+    rows, columns = GRID_HEIGHT // 2, GRID_WIDTH // 2
+    halves = frames.planes[:, 0].reshape(-1, rows, 2, columns, 2)
+    luma = halves.sum((2, 4), dtype=np.uint16).reshape(-1, rows * columns) * np.float32(0.25)
+    centred = luma - luma.mean(1, keepdims=True)  # [B, N]
+    powers = np.einsum("bn,bn->b", centred, centred)  # [B]
+    flat = powers < FLAT_STD**2 * luma.shape[1]
+    return [
+        _Thumbnail(frames.first + i, luma[i], centred[i], float(powers[i]), bool(flat[i]))
+        for i in range(len(luma))
+    ]
 
 
 def _start(transition: Transition) -> int:

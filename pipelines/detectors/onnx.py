@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fw_model.errors import ConfigError
-from pipelines.detectors.base import SmallFrame, Transition
+from pipelines.detectors.base import SmallFrames, Transition
 
 
 class OnnxDetector:
@@ -44,10 +44,11 @@ class OnnxDetector:
         self._run: list[tuple[int, float]] = []
         self.max_delay = 2 * window
 
-    def update(self, frame: SmallFrame) -> list[Transition]:
-        picture = cv2.cvtColor(
-            np.ascontiguousarray(frame.planes.transpose(1, 2, 0)), cv2.COLOR_YUV2RGB
-        )
+    def update(self, frames: SmallFrames) -> list[Transition]:
+        return [found for _, planes in frames.in_turn() for found in self._take(planes)]
+
+    def _take(self, planes: NDArray[np.uint8]) -> list[Transition]:
+        picture = cv2.cvtColor(np.ascontiguousarray(planes.transpose(1, 2, 0)), cv2.COLOR_YUV2RGB)
         small = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
         if not self._frames:
             self._frames = [small] * self._margin  # the first frames have no past

@@ -5,7 +5,7 @@ from fw_model.errors import ConfigError
 from pipelines.detectors.base import (
     GRID_HEIGHT,
     GRID_WIDTH,
-    SmallFrame,
+    SmallFrames,
     check_detector,
     make_detector,
 )
@@ -15,16 +15,20 @@ from tests.pipelines.curation.footage import film, scenery, shot
 BIG = (128, 72)
 
 
-def transitions(frames, *, kind="cross_window", fps=24.0, **options):
+def transitions(frames, *, kind="cross_window", fps=24.0, batch=16, **options):
     """Run a detector over RGB frames [F, H, W, 3]."""
     import cv2
 
     detector = make_detector(kind, options, fps=fps)
-    found = []
-    for index, frame in enumerate(frames):
+    planes = []
+    for frame in frames:
         small = cv2.resize(frame, (GRID_WIDTH, GRID_HEIGHT), interpolation=cv2.INTER_AREA)
-        planes = cv2.cvtColor(small, cv2.COLOR_RGB2YUV).transpose(2, 0, 1)
-        found += detector.update(SmallFrame(index, index / fps, np.ascontiguousarray(planes)))
+        planes.append(cv2.cvtColor(small, cv2.COLOR_RGB2YUV).transpose(2, 0, 1))
+    found = []
+    for first in range(0, len(planes), batch):
+        part = np.stack(planes[first : first + batch])
+        times_s = [(first + i) / fps for i in range(len(part))]
+        found += detector.update(SmallFrames(first, times_s, part))
     return found + detector.finish()
 
 
@@ -35,6 +39,16 @@ def cuts(frames, **settings):
 def blend(first, last, num_frames):
     weights = (np.arange(1, num_frames + 1) / (num_frames + 1))[:, None, None, None]
     return ((1 - weights) * first + weights * last).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["cross_window", "adaptive", "content_histogram", "ensemble"])
+def test_how_frames_are_batched_changes_nothing(kind):
+    mixed = blend(scenery(1), scenery(2), 17)
+    frames = np.concatenate([shot(1, 30), mixed, shot(2, 40), shot(3, 30)])
+    whole = transitions(frames, kind=kind, batch=len(frames))
+    assert whole
+    assert transitions(frames, kind=kind, batch=1) == whole
+    assert transitions(frames, kind=kind, batch=7) == whole
 
 
 @pytest.mark.parametrize("kind", ["cross_window", "adaptive", "content_histogram", "ensemble"])
