@@ -56,6 +56,9 @@ from pipelines.writer import Part, check_unique, publish, write_part
 
 logger = logging.getLogger(__name__)
 
+LEAST_BLOCKS = 256
+BLOCKS_PER_ACTOR = 128
+
 Progress = Callable[[str, int, int], None]
 """Called with (phase, done, total)."""
 
@@ -149,7 +152,7 @@ class _Curation:
                 self._watch("long", long, max(1, many // children), num_children=children)
         if half_done:
             receipts = [{"id": i, "key": e.key} for i, e in half_done.items()]
-            rows = _blocks(receipts, RECEIPT)
+            rows = _blocks(receipts, RECEIPT, num_actors=self._analyze_actors(len(half_done)))
             self._drain("embed", self._embedded(rows, len(half_done)), len(half_done))
         return len(pending)
 
@@ -157,7 +160,7 @@ class _Curation:
         self, phase: str, pending: list[dict[str, Any]], num_actors: int, *, num_children: int
     ) -> list[dict[str, Any]]:
         """Decode and embed `pending`; return those that are too long for one child."""
-        rows = _blocks(pending, PENDING_VIDEO)  # a row is a video
+        rows = _blocks(pending, PENDING_VIDEO, num_actors=num_actors)  # a row is a video
         rows = rows.map_batches(  # 1:1, decodes in child processes, commits each video
             AnalyzeVideos,
             fn_constructor_args=(
@@ -338,9 +341,10 @@ def _set_up_ray_data() -> None:
     context.execution_no_progress_timeout_s = -1
 
 
-def _blocks(rows: list[dict[str, Any]], schema: pa.Schema) -> ray.data.Dataset:
-    """Return a dataset with few rows a block: what a block holds is lost together in a crash."""
-    size = max(1, len(rows) // 20_000)
+def _blocks(rows: list[dict[str, Any]], schema: pa.Schema, *, num_actors: int) -> ray.data.Dataset:
+    """Return a dataset in blocks: so many that all actors end at about the same time, and no more,
+    for each costs the driver some 90 KiB until the run ends."""
+    size = -(-len(rows) // max(LEAST_BLOCKS, BLOCKS_PER_ACTOR * num_actors))
     tables = [
         pa.Table.from_pylist(rows[i : i + size], schema=schema) for i in range(0, len(rows), size)
     ]

@@ -76,13 +76,24 @@ class Ledger:
                 if key != merged:
                     self.store.delete(key)
 
+    def committed(self, row_id: str, attempts: int) -> Entry | None:
+        """Return the entry, with its status, of a row committed by itself in this run; None if
+        there is none."""
+        key = self._key([{self.id_column: row_id, "attempts": attempts}])
+        if not self.store.exists(key):
+            return None
+        (values,) = self.store.read_table(key, ["status"]).to_pylist()
+        return Entry(key, values)
+
     def _write(self, table: pa.Table) -> str:
-        rows = table.select([self.id_column, "attempts"]).to_pylist()
-        held = sorted(f"{row[self.id_column]} {row['attempts']}" for row in rows)
-        name = hashlib.sha256("\n".join(held).encode()).hexdigest()[:32]
-        key = f"{self.folder}/{name}.parquet"
+        key = self._key(table.select([self.id_column, "attempts"]).to_pylist())
         self.store.write_table(key, table)
         return key
+
+    def _key(self, rows: Iterable[Mapping[str, Any]]) -> str:
+        held = sorted(f"{row[self.id_column]} {row['attempts']}" for row in rows)
+        name = hashlib.sha256("\n".join(held).encode()).hexdigest()[:32]
+        return f"{self.folder}/{name}.parquet"
 
     def every_row(self, columns: Iterable[str]) -> Iterator[Entry]:
         """Yield all rows with `columns`, superseded ones too."""

@@ -131,11 +131,19 @@ class AnalyzeVideos:
         self._children = [DecodeSandbox(settings) for _ in range(num_children)]
 
     def __call__(self, pending: pa.Table) -> pa.Table:
-        return pa.concat_tables([self._settle(self._analyze(row)) for row in pending.to_pylist()])
+        return pa.concat_tables([self._receipt(row) for row in pending.to_pylist()])
 
     def __del__(self) -> None:
         for child in getattr(self, "_children", []):
             child.close()
+
+    def _receipt(self, pending: Mapping[str, Any]) -> pa.Table:
+        # A block whose worker died comes again, whole: what it had committed is not done twice.
+        done = self._ledger.committed(pending["source_id"], pending["attempts"])
+        if done is None:
+            return self._settle(self._analyze(pending))
+        receipt = {"id": pending["source_id"], "status": done.values["status"], "key": done.key}
+        return pa.Table.from_pylist([receipt], schema=RECEIPT)
 
     def _settle(self, row: Mapping[str, Any]) -> pa.Table:
         if row["status"] != LONG:

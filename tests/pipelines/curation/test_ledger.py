@@ -4,10 +4,14 @@ import pyarrow as pa
 import pytest
 
 from fw_model.errors import InputError
+from fw_model.schema import ANALYZED_VIDEOS
 from pipelines.curation_config import CurationConfig, DetectorConfig
-from pipelines.ledger import Ledger, config_hash
+from pipelines.ledger import Entry, Ledger, config_hash
+from pipelines.operators import PENDING_VIDEO, AnalyzeVideos, Provenance
+from pipelines.shot_tracker import AnalyzeSettings
 from pipelines.sources import list_sources
 from pipelines.storage import Store
+from tests.pipelines.curation.footage import write_film
 
 SCHEMA = pa.schema([("id", pa.string()), ("attempts", pa.int32()), ("note", pa.string())])
 
@@ -25,6 +29,17 @@ def test_what_was_committed_is_found_again(tmp_path):
     entries = ledger(tmp_path).entries(["attempts"])
     assert set(entries) == {"a", "b"}
     assert ledger(tmp_path).read({"b": entries["b"]}) == [row("b", note="x")]
+
+
+def test_a_row_committed_by_itself_is_known_by_id_and_attempt(tmp_path):
+    schema = pa.schema([*SCHEMA, ("status", pa.string())])
+    book = Ledger(Store(str(tmp_path)), "stage", "abc", schema, "id")
+    assert book.committed("a", 1) is None
+    key = book.commit([row("a") | {"status": "kept"}])
+    assert book.committed("a", 1) == Entry(key, {"status": "kept"})
+    assert book.committed("a", 2) is None
+    book.commit([row("b") | {"status": "kept"}, row("c") | {"status": "kept"}])
+    assert book.committed("b", 1) is None  # it stands in a file with another
 
 
 def test_a_column_within_a_column_is_read_alone(tmp_path):
@@ -158,3 +173,23 @@ def test_a_source_without_videos_is_one_clear_sentence(tmp_path):
         source(tmp_path)
     with pytest.raises(InputError, match="There is no"):
         source(tmp_path / "gone")
+
+
+def test_a_block_that_comes_again_decodes_nothing_that_is_committed(tmp_path, monkeypatch):
+    films = [write_film(tmp_path / f"{seed}.mp4", [seed]) for seed in (1, 2)]
+    config, store = CurationConfig(), Store(str(tmp_path / "out"))
+    settings = AnalyzeSettings(config.decode, config.detector, config.keyframes, "hash")
+    ledger = Ledger(store, "decoded", "abc", ANALYZED_VIDEOS, "source_id")
+    analyze = AnalyzeVideos(settings, store, ledger, Provenance("c", "v", "r"))
+    rows = [
+        {"source_id": film.stem, "uri": str(film), "size_bytes": film.stat().st_size,
+         "modified": "", "attempts": 1}
+        for film in films
+    ]  # fmt: skip
+    whole = pa.Table.from_pylist(rows, schema=PENDING_VIDEO)
+    first = analyze(whole.slice(0, 1))  # the worker dies after the first
+    receipts = analyze(whole)
+    assert receipts.slice(0, 1).equals(first)
+    monkeypatch.setattr(analyze, "_decode", lambda *_, **__: pytest.fail("decoded again"))
+    assert analyze(whole).equals(receipts)
+    assert len(store.keys(ledger.folder, ".parquet")) == 2
