@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ def main() -> None:
     """Judge every film again and print the tables."""
     arguments = _arguments()
     evaluated: Path = arguments.evaluated
+    if not (evaluated / "scorecard.json").is_file():
+        sys.exit(f"{evaluated} holds no scorecard.json; run `filmweaver evaluate` first.")
     settings = json.loads((evaluated / "scorecard.json").read_text())["settings"]
     known = {name: settings[name] for name in EvaluationConfig.model_fields if name in settings}
     config = EvaluationConfig(**known)
@@ -94,7 +97,7 @@ def tables(
             )
             for metric in METRICS
         }
-        if variant in ("full", "truth"):
+        if variant in ("full", "truth") or "full" not in scores:
             continue
         less[variant] = {}
         for metric in METRICS:

@@ -22,6 +22,7 @@ from pipelines.detectors.base import GRID_HEIGHT, GRID_WIDTH
 
 BATCH_FRAMES = 16
 LUMA_SAMPLES = 2  # to each axis of a cell; of chroma, coarser in most files, one is enough
+_MOST_SIZES = 8
 Places = NDArray[np.intp]
 _PLANAR_8_BIT = frozenset(
     {"yuv420p", "yuv422p", "yuv444p", "yuv440p", "yuv411p", "yuv410p"}
@@ -79,6 +80,8 @@ class GridSampler:
         key = plane.width, plane.height, len(values) // plane.height, k
         places = self._places.get(key)
         if places is None:
+            if len(self._places) >= _MOST_SIZES:
+                self._places.clear()  # some files have another size for every frame
             places = self._places[key] = _places(*key)
         if shift:
             samples[:] = values[places] >> shift

@@ -85,7 +85,7 @@ def iter_frames(container: Any, stream: Any, seen: StreamSeen) -> Iterator[Any]:
         own = stream.index
         for packet in container.demux():
             note_time(packet, seen)
-            if packet.stream_index != own:
+            if packet.stream.index != own:  # packet.stream_index is wrong of those that flush
                 continue
             seen.num_packets += packet.size > 0
             try:
@@ -105,7 +105,7 @@ def iter_frames(container: Any, stream: Any, seen: StreamSeen) -> Iterator[Any]:
 
 def note_time(packet: Any, seen: StreamSeen) -> None:
     """Widen the span of time that the packets cover."""
-    index = packet.stream_index
+    index = packet.stream.index
     tick_s = seen.ticks_s.get(index)
     if tick_s is None:  # a fraction is slow to make, and a stream has but one
         tick_s = seen.ticks_s[index] = float(packet.time_base or 0)

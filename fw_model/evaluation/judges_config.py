@@ -88,7 +88,8 @@ class CharactersConfig(StrictModel):
         default=None,
         ge=0,
         description="Most that a run may spend, in equal shares for its actors; an actor that has "
-        "spent its share ends the run. Null: no limit.",
+        "spent its share ends the run, and one that finds no room to start leaves its share. Null: "
+        "no limit.",
     )
     usd_per_million_input_tokens: float = Field(
         default=0.0, ge=0, description="Price, for the budget."

@@ -96,7 +96,7 @@ def _differences(full_minus: Mapping[str, Mapping[str, Any]]) -> str:
         if any(found):
             cells = "".join(f"<td>{_signed(difference)}</td>" for difference in found)
             rows += f"<tr><td>{metric}</td>{cells}</tr>"
-    return f"<table><tr>{head}</tr>{rows}</table>" if rows else "<p>One variant alone.</p>"
+    return f"<table><tr>{head}</tr>{rows}</table>" if rows else "<p>Nothing to compare.</p>"
 
 
 def _signed(difference: Mapping[str, float] | None) -> str:
@@ -108,7 +108,7 @@ def _signed(difference: Mapping[str, float] | None) -> str:
 
 
 def _details(details: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the table of what has no plot, a variant a column; lists have plots of their own."""
+    """Return the table of details, a variant a column, but for those chunk by chunk."""
     names = [
         name
         for name in next(iter(details.values()), {})
@@ -123,7 +123,7 @@ def _detail(value: Any) -> str:
         return "not measured"
     if isinstance(value, Mapping):
         return f"{value['mean']:.3g} [{value['low']:.3g}, {value['high']:.3g}]"
-    return f"{value:.4g}"
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
 def _plot(scorecard: Mapping[str, Any], metric: str) -> str:

@@ -44,6 +44,12 @@ class SmallFrames:
         """The index of the last frame."""
         return self.first + len(self.planes) - 1
 
+    def singly(self) -> Iterator[SmallFrames]:
+        """Yield each frame as a batch of its own."""
+        for number in range(len(self.planes)):
+            own = slice(number, number + 1)
+            yield SmallFrames(self.first + number, self.times_s[own], self.planes[own])
+
     def in_turn(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield the index and the planes [3, GRID_HEIGHT, GRID_WIDTH] of each frame."""
         yield from enumerate(self.planes, self.first)
@@ -95,7 +101,7 @@ def check_detector(kind: str, options: Mapping[str, Any]) -> None:
             times_s = [(first + number) / 25.0 for number in range(25)]
             detector.update(SmallFrames(first, times_s, np.stack([planes] * 25)))
         detector.finish()
-    except (TypeError, ValueError, LookupError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
         raise ConfigError(
             f"The shot detector {kind!r} does not work with the options {dict(options)}: {error}; "
             "correct curation.detector."

@@ -36,9 +36,13 @@ class EnsembleDetector:
         self.max_delay = max(m.max_delay for m in self._members) + 2 * tolerance_frames + 1
 
     def update(self, frames: SmallFrames) -> list[Transition]:
+        # One by one: which votes are in when a group is judged must not hang on the batches.
+        return [found for frame in frames.singly() for found in self._take(frame)]
+
+    def _take(self, frame: SmallFrames) -> list[Transition]:
         for number, member in enumerate(self._members):
-            self._waiting += [(number, found) for found in member.update(frames)]
-        return self._release(frames.last - self.max_delay)
+            self._waiting += [(number, found) for found in member.update(frame)]
+        return self._release(frame.last - self.max_delay)
 
     def finish(self) -> list[Transition]:
         for number, member in enumerate(self._members):

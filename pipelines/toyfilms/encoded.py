@@ -21,8 +21,9 @@ from typing import Any
 import cv2
 import torch
 
+from fw_model.lock import only_one
 from fw_model.media.keyframes import select_keyframe_indices
-from fw_model.model import ModelConfig
+from fw_model.model import ModelConfig, load_record
 from pipelines.encode import EncodeConfig, encoded_meta, frame_format, load_frozen_models
 from pipelines.encoded_store import EncodedStore
 from pipelines.encoding import (
@@ -47,12 +48,18 @@ _KEYFRAMES = 3  # of a shot, as curation keeps them
 
 @dataclass(frozen=True)
 class DrawJob:
-    """What every process is told. Films are drawn at the model's own size and rate."""
+    """What every process is told. Films are drawn at the model's own size and rate, whatever
+    `films` says of them."""
 
     films: ToyFilmsConfig
     encode: EncodeConfig
     model: ModelConfig
     output: Path
+
+    def film(self, seed: int) -> FilmSpec:
+        """Return the film of `seed` at the model's rate."""
+        rate = {"fps": round(load_record(self.model).fps)}
+        return sample_film(seed, self.films.model_copy(update=rate))
 
 
 def encode_films(job: DrawJob, *, num_processes: int | None = None) -> dict[str, int]:
@@ -61,9 +68,14 @@ def encode_films(job: DrawJob, *, num_processes: int | None = None) -> dict[str,
     Films of other seeds that are there stay: a dataset can be made of several kinds of films.
     Without `num_processes`, one a core.
     """
+    with only_one("drawing", job.output):
+        return _encode_films(job, num_processes)
+
+
+def _encode_films(job: DrawJob, num_processes: int | None) -> dict[str, int]:
     store = EncodedStore(job.output)
     store.open(encoded_meta(job.encode, job.model))
-    wanted = {seed: film_spans(sample_film(seed, job.films)) for seed in job.films.seeds}
+    wanted = {seed: film_spans(job.film(seed)) for seed in job.films.seeds}
     done = store.encoded()
     missing = [s for s, v in wanted.items() if done.get(v.video_id) != v.captions_hash]
     size = job.encode.videos_per_part
@@ -99,7 +111,7 @@ def film_spans(film: FilmSpec) -> VideoSpans:
             )
         )
     content = json.dumps([RENDER_VERSION, film.to_json()], sort_keys=True)
-    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{content}\n{shots!r}".encode()).hexdigest()[:16]
     return VideoSpans(f"toy-{film.seed}", f"toyfilm:{film.seed}", film.fps, tuple(shots), digest)
 
 
@@ -132,7 +144,7 @@ class _Process:
         rows: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
         texts: list[str] = []
         for seed in seeds:
-            film = sample_film(seed, self._job.films)
+            film = self._job.film(seed)
             spans = film_spans(film)
             source, shots, keyframes = encode_shots(
                 spans,

@@ -6,6 +6,7 @@ from pipelines.detectors.base import (
     GRID_HEIGHT,
     GRID_WIDTH,
     SmallFrames,
+    Transition,
     check_detector,
     make_detector,
 )
@@ -32,6 +33,34 @@ def transitions(frames, *, kind="cross_window", fps=24.0, batch=16, **options):
     return found + detector.finish()
 
 
+class ToldDetector:
+    """Gives what it was told to, when it sees the frame."""
+
+    def __init__(self, *, fps, told, delay):
+        self.told = {int(seen): Transition(*found) for seen, found in told.items()}
+        self.max_delay = delay
+
+    def update(self, frames):
+        return [self.told[i] for i, _ in frames.in_turn() if i in self.told]
+
+    def finish(self):
+        return []
+
+
+def test_votes_are_counted_alike_however_frames_are_batched():
+    name = f"{__name__}:ToldDetector"
+    members = [
+        {"kind": name, "options": {"told": {"101": ("cut", 100, 100, 1.0)}, "delay": 2}},
+        {"kind": name, "options": {"told": {"130": ("gradual", 98, 126, 0.5)}, "delay": 4}},
+    ]
+    frames = np.zeros((200, 36, 64, 3), np.uint8)
+    found = {
+        batch: transitions(frames, kind="ensemble", members=members, batch=batch)
+        for batch in (1, 7, 16, 200)
+    }
+    assert all(each == found[1] for each in found.values())
+
+
 def cuts(frames, **settings):
     return [t.start_frame for t in transitions(frames, **settings) if t.kind == "cut"]
 
@@ -44,7 +73,12 @@ def blend(first, last, num_frames):
 @pytest.mark.parametrize("kind", ["cross_window", "adaptive", "content_histogram", "ensemble"])
 def test_how_frames_are_batched_changes_nothing(kind):
     mixed = blend(scenery(1), scenery(2), 17)
-    frames = np.concatenate([shot(1, 30), mixed, shot(2, 40), shot(3, 30)])
+    black = np.zeros_like(scenery(3))
+    fade_out, fade_in = blend(scenery(3), black, 9), blend(black, scenery(4), 9)
+    frames = np.concatenate(
+        [shot(1, 30), mixed, shot(2, 40), shot(3, 30), fade_out, fade_in, shot(4, 40)]
+    )
+    assert len(frames) > 128  # more than are counted at once
     whole = transitions(frames, kind=kind, batch=len(frames))
     assert whole
     assert transitions(frames, kind=kind, batch=1) == whole

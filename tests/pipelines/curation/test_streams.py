@@ -114,3 +114,42 @@ def test_times_of_a_variable_rate_are_those_of_its_frames(tmp_path):
     assert cut["start_frame"] == 20
     assert cut["start_s"] == pytest.approx(20 / FPS, abs=0.002)
     assert row["duration_s"] == pytest.approx((20 + 3 * 20) / FPS, abs=0.3)
+
+
+def write_beside(path, pictures, *, sound_first=False, timecode=False):
+    """Write frames of which some wait for later ones (B-frames), and other streams beside them."""
+    with av.open(str(path), "w") as container:
+        sound = container.add_stream("aac", rate=8000) if sound_first else None
+        stream = add_video(container, pictures[0], bf="3")
+        data = container.add_data_stream("bin_data") if timecode else None
+        if sound is not None:
+            silence = av.AudioFrame.from_ndarray(
+                np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+            )
+            silence.sample_rate = 8000
+            silence.pts = 0
+            container.mux(sound.encode(silence))
+            container.mux(sound.encode(None))
+        for packet in packets_of(stream, pictures):
+            container.mux(packet)
+        if data is not None:
+            packet = av.Packet(b"\x00\x00\x00\x01")
+            packet.stream, packet.time_base = data, stream.time_base
+            packet.pts = packet.dts = 0
+            container.mux(packet)
+
+
+def test_no_frame_is_lost_where_sound_comes_first(tmp_path):
+    write_beside(tmp_path / "sound.mp4", film([1, 2], 24), sound_first=True)
+    with av.open(str(tmp_path / "sound.mp4")) as container:
+        assert container.streams.video[0].index == 1
+    row, _ = analyze(tmp_path / "sound.mp4")
+    assert (row["status"], row["num_frames"], row["decode_errors"]) == ("kept", 48, 0)
+
+
+def test_a_stream_of_data_beside_the_frames_is_passed_over(tmp_path):
+    write_beside(tmp_path / "camera.ts", film([1, 2], 24), timecode=True)
+    with av.open(str(tmp_path / "camera.ts")) as container:
+        assert [s.type for s in container.streams] == ["video", "data"]
+    row, _ = analyze(tmp_path / "camera.ts")
+    assert (row["status"], row["num_frames"], row["decode_errors"]) == ("kept", 48, 0)

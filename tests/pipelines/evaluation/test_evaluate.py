@@ -65,6 +65,8 @@ def test_evaluate_leaves_a_scorecard_and_goes_on_where_it_was(
         variants=("full", "without_shot_cache"),
         oracle=str(oracle),
         aesthetic=AestheticConfig(head="head.pth", clip=str(tiny_path / "clip")),
+        num_actors=2,
+        cpus_per_actor=1.5,  # the second finds no room on two CPUs: the first has all the work
         num_bootstrap=100,
     )
     scorecard = run_evaluate(config, model, GENERATION, tmp_path)
@@ -78,6 +80,7 @@ def test_evaluate_leaves_a_scorecard_and_goes_on_where_it_was(
         assert (metrics["aesthetic"] is not None) == measured
         assert metrics["inception"] is None
     assert scorecard["truth"]["copy_paste"]["mean"] == 0.0
+    assert scorecard["clip"] is not None
     assert scorecard["oracle"]["held_out"] == {"place_accuracy": 0.2}
     page = (tmp_path / "scorecard.html").read_text()
     assert page.count("data:image/jpeg") == 2 * 3

@@ -15,12 +15,12 @@ from fw_model.evaluation.oracle import Oracle
 from fw_model.evaluation.oracle_net import OracleNet, Vocabulary
 from fw_model.evaluation.scorecard import build_scorecard
 from fw_model.generation import GenerationConfig
-from fw_model.model import TINY, ModelConfig
+from fw_model.model import TINY, ModelConfig, PartConfig
 from pipelines import story_filming
 from pipelines.evaluate import plan_jobs, run_evaluate
 from pipelines.storage import Store
 from pipelines.story_filming import StoryFilmer, StoryJob
-from pipelines.story_judges import checked_judges
+from pipelines.story_judges import OutsideJudges, checked_judges, clip_of
 from tests.fw_model.evaluation.judge_files import random_inception, saved, v1_state
 from tests.fw_model.small_model import small_film_model
 
@@ -128,6 +128,19 @@ def test_weights_that_do_not_load_end_the_run_before_any_filming(judges, oracle,
     with pytest.raises(CheckpointError, match=r"no/(head|inception)\.pth"):
         run_evaluate(config, ModelConfig(), GenerationConfig(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_packaged_clip_judges_toy_films_alone_unless_it_is_named(tmp_path):
+    model = ModelConfig(device="cpu")
+    toys, words = EvaluationConfig(), EvaluationConfig(suite="scenes20x5")
+    assert clip_of(toys, model) == "the packaged CLIP"
+    assert clip_of(words, model) is None
+    assert OutsideJudges.load(words, model, Store(str(tmp_path)), "cpu").embedder is None
+    named = words.model_copy(update={"clip": str(TINY / "clip")})
+    assert clip_of(named, model) == str(TINY / "clip")
+    assert OutsideJudges.load(named, model, Store(str(tmp_path)), "cpu").embedder is not None
+    own = PartConfig(kind="my_package:Embedder")
+    assert clip_of(words, model.model_copy(update={"embedder": own})) == "my_package:Embedder"
 
 
 def test_an_unknown_finder_ends_the_run_before_any_filming(oracle, tmp_path):
