@@ -21,17 +21,13 @@ from fw_model.embedders.base import Embedder
 from fw_model.embedders.clip import OpenClipEmbedder
 from fw_model.evaluation import consistency
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.scorecard import Interval, bootstrap_interval, difference_interval
+from fw_model.evaluation.scorecard import build_scorecard, table_text
+from fw_model.evaluation.story_score import METRICS
 from fw_model.evaluation.truth import StoryTruth
 from fw_model.media.video import read_frames
+from pipelines.story_filming import TRUTH
 from pipelines.story_suites import suite_story
 
-METRICS = (
-    "character_consistency",
-    "overall_consistency",
-    "character_alignment",
-    "overall_alignment",
-)
 NUM_BOOTSTRAP = 2000
 
 
@@ -48,21 +44,22 @@ def main() -> None:
     stories = {seed: suite_story(seed, config).truth for seed in config.story_seeds}
     scores = {
         variant: {seed: judge(evaluated, variant, stories[seed], embedder) for seed in stories}
-        for variant in ("truth", *config.variants)
+        for variant in (TRUTH, *config.variants)
     }
-    report = tables(scores)
-    for title, rows in report.items():
-        print(f"\n{title}\n" + " " * 24 + "".join(f"{metric:>32}" for metric in METRICS))
-        for name, row in rows.items():
-            print(f"{name:<24}" + "".join(f"{_cell(row[metric]):>32}" for metric in METRICS))
+    truth = scores.pop(TRUTH)
+    scorecard = build_scorecard(scores, truth, num_bootstrap=NUM_BOOTSTRAP, about={})
+    print(table_text(scorecard))
+    for variant, differences in scorecard["full_minus"].items():
+        for metric in METRICS:
+            if (less := differences[metric]) is not None:
+                interval = f"{less['mean']:+.2f} [{less['low']:+.2f}, {less['high']:+.2f}]"
+                print(f"full minus {variant:<24}{metric:<24}{interval}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(scorecard, indent=2) + "\n")
 
 
-def judge(
-    evaluated: Path, variant: str, story: StoryTruth, embedder: Embedder
-) -> dict[str, float | None]:
-    """Return the four measures of one film."""
+def judge(evaluated: Path, variant: str, story: StoryTruth, embedder: Embedder) -> dict[str, Any]:
+    """Return the score of one film: CLIP's four measures, the others not measured."""
     name = f"{variant}/story_{story.seed:07d}"
     result = json.loads((evaluated / f"stories/{name}.json").read_text())
     frames = read_frames(evaluated / f"films/{name}.mp4")
@@ -76,41 +73,8 @@ def judge(
     standing = sorted({(index, seen["frame"]) for index, _, seen in told})
     boxes = {(i, seen["frame"], kind): seen["box"] for i, kind, seen in told if "box" in seen}
     found = consistency.embed_frames(shots, standing, story, boxes, embedder)
-    return {
-        "character_consistency": consistency.character_consistency(found),
-        "overall_consistency": consistency.overall_consistency(found, story),
-        "character_alignment": consistency.character_alignment(found),
-        "overall_alignment": consistency.overall_alignment(found),
-    }
-
-
-def tables(
-    scores: dict[str, dict[int, dict[str, float | None]]],
-) -> dict[str, dict[str, dict[str, Interval | None]]]:
-    """Return the means of variants, and the full method less each, both with intervals."""
-    means: dict[str, Any] = {}
-    less: dict[str, Any] = {}
-    for variant, own in scores.items():
-        means[variant] = {
-            metric: bootstrap_interval(
-                [s[metric] for s in own.values() if s[metric] is not None], NUM_BOOTSTRAP
-            )
-            for metric in METRICS
-        }
-        if variant in ("full", "truth") or "full" not in scores:
-            continue
-        less[variant] = {}
-        for metric in METRICS:
-            pairs = [(scores["full"][seed][metric], own[seed][metric]) for seed in own]
-            both = [(a, b) for a, b in pairs if a is not None and b is not None]
-            less[variant][metric] = difference_interval(both, NUM_BOOTSTRAP)
-    return {"means": means, "full less": less}
-
-
-def _cell(interval: Interval | None) -> str:
-    if interval is None:
-        return "not measured"
-    return f"{interval['mean']:.2f} [{interval['low']:.2f}, {interval['high']:.2f}]"
+    measures = consistency.clip_measures(found, story)
+    return {"metrics": {**dict.fromkeys(METRICS), **measures}, "details": {}}
 
 
 def _arguments() -> argparse.Namespace:

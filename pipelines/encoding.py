@@ -1,6 +1,6 @@
 """What a video's captioned shots become: latents, keyframe latents and embeddings, as Arrow tables.
 
-Fetches, decodes and runs models; knows nothing of Ray, resuming or files of the dataset.
+Runs models over decoded shots; knows nothing of Ray, resuming or files of the dataset.
 F frames, H x W pixels, C channels, f latents, h x w latent cells.
 """
 
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,14 +20,18 @@ from numpy.typing import NDArray
 from fw_model.codecs.base import Codec
 from fw_model.embedders.base import Embedder
 from fw_model.errors import MediaError, StorageError
-from fw_model.media.keyframes import select_keyframe_indices
-from fw_model.media.video import VideoInfo, iter_frames, packet_times, probe, uint8_to_frames
+from fw_model.media.video import uint8_to_frames
 from fw_model.text_encoders.base import TextEncoder
 from fw_model.training.dataset import KEYFRAMES, SHOTS, TEXTS, text_id
-from pipelines.storage import local_copy
-from pipelines.video_stream import is_variable
+from pipelines.shot_frames import (
+    DecodedShot,
+    FrameFormat,
+    Pixels,
+    ShotSpan,
+    VideoSpans,
+    decode_shots,
+)
 
-Pixels = NDArray[np.uint8]
 logger = logging.getLogger(__name__)
 
 TEXTS_AT_ONCE = 16  # of a large text encoder one is 8 MiB
@@ -44,50 +47,6 @@ SOURCES = pa.schema(
         ("num_keyframes", pa.int32()),
     ]
 )
-
-
-@dataclass(frozen=True)
-class ShotSpan:
-    """A captioned shot: source frames [start, end) in decode order, and its keyframes' frames."""
-
-    shot_id: str
-    scene_id: str
-    index: int
-    start: int
-    end: int
-    text: str
-    keyframes: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class VideoSpans:
-    """The captioned shots of one video, in order: a unit of work. `fps` 0 asks the file."""
-
-    video_id: str
-    uri: str
-    fps: float
-    shots: tuple[ShotSpan, ...]
-    captions_hash: str
-
-
-@dataclass(frozen=True)
-class FrameFormat:
-    """What frames are made to: size in pixels, rate, and the longest shot."""
-
-    width: int
-    height: int
-    fps: float
-    max_frames: int
-    temporal_factor: int
-
-
-@dataclass
-class DecodedShot:
-    """A shot's frames at the model's size and rate [F, H, W, 3], and its keyframes."""
-
-    span: ShotSpan
-    frames: list[Pixels] = field(default_factory=list)
-    keyframes: list[tuple[int, Pixels]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -134,63 +93,6 @@ def _video_spans(video_id: str, uri: str, fps: float, shots: list[ShotSpan]) -> 
     )
     digest = hashlib.sha256(repr((uri, fps, numbered)).encode()).hexdigest()[:16]
     return VideoSpans(video_id, uri, fps, numbered, digest)
-
-
-def decode_shots(video: VideoSpans, form: FrameFormat) -> Iterator[DecodedShot]:
-    """Fetch and decode a video once and yield its shots as they end.
-
-    The picture is scaled to cover the format and cropped at its centre; frames are taken at the
-    format's rate, by their own times where these are uneven. StorageError if it cannot be fetched,
-    MediaError if it breaks off.
-    """
-    with local_copy(video.uri) as path:
-        yield from _decode_file(path, video, form)
-
-
-def _decode_file(path: str, video: VideoSpans, form: FrameFormat) -> Iterator[DecodedShot]:
-    info = probe(path)
-    if not info.has_video:
-        raise MediaError(f"{video.uri} has no video stream; it changed: curate it again.")
-    fps = video.fps or float(info.fps) or form.fps
-    size = _covering_size(info, form)
-    times = np.asarray(packet_times(path))
-    if not is_variable(array("d", times)):
-        times = times[:0]
-    waiting = [
-        (DecodedShot(span), _wanted_frames(span, fps, form, times), _keyframes_of(span))
-        for span in video.shots
-    ]
-    for number, frame in enumerate(iter_frames(path, size=size, pass_over_damage=True)):
-        cropped: Pixels | None = None
-        for shot, wanted, keyframes in waiting:
-            if shot.span.start > number:
-                break
-            repeats = wanted.get(number, 0)
-            if repeats or number in keyframes:
-                cropped = _centre(frame, form) if cropped is None else cropped
-                shot.frames.extend([cropped] * repeats)
-                if number in keyframes:
-                    shot.keyframes.append((number, cropped))
-        while waiting and waiting[0][0].span.end <= number + 1:
-            yield waiting.pop(0)[0]
-        if not waiting:
-            return
-    if waiting:
-        missing = waiting[0][0].span
-        raise MediaError(
-            f"{video.uri} ended before frame {missing.end} of shot {missing.shot_id}; it changed "
-            "since it was curated: curate it again."
-        )
-
-
-def _covering_size(info: VideoInfo, form: FrameFormat) -> tuple[int, int]:
-    """Return the size at which a picture, its pixels made square, just covers the format."""
-    ratio = float(info.sample_aspect_ratio)
-    is_turned = info.rotation % 180 != 0
-    width = info.width * (1.0 if is_turned else ratio)
-    height = info.height * (ratio if is_turned else 1.0)
-    scale = max(form.width / width, form.height / height)
-    return max(form.width, round(width * scale)), max(form.height, round(height * scale))
 
 
 def encode_video(
@@ -339,53 +241,12 @@ def _encode_frames(
     return [encoded[number] for number in range(len(takes))]
 
 
-def _wanted_frames(
-    span: ShotSpan, fps: float, form: FrameFormat, times: NDArray[np.float64]
-) -> dict[int, int]:
-    """Return how often each source frame of `span` is taken to reach the format's rate.
-
-    `times` are those of all frames, in seconds, where they do not follow one another evenly.
-    """
-    if len(times) >= span.end:
-        return _wanted_at(times[span.start : span.end], span.start, form)
-    step = fps / form.fps
-    if abs(step - 1) < 0.02:  # 23.976 is 24: better a slightly other speed than a jump
-        step = 1.0
-    count = min(form.max_frames, max(1, int((span.end - span.start) / step)))
-    wanted: dict[int, int] = {}
-    for k in range(count):
-        number = min(span.end - 1, span.start + round(k * step))
-        wanted[number] = wanted.get(number, 0) + 1
-    return wanted
-
-
-def _wanted_at(own: NDArray[np.float64], start: int, form: FrameFormat) -> dict[int, int]:
-    """Return how often each frame is the nearest in time to a moment of the format's rate."""
-    shown_s = float(own[-1] - own[0]) + float(np.median(np.diff(own)) if len(own) > 1 else 0.0)
-    count = min(form.max_frames, max(1, int(shown_s * form.fps + 1e-6)))
-    moments = own[0] + np.arange(count) / form.fps
-    numbers = start + np.searchsorted((own[1:] + own[:-1]) / 2, moments)
-    found, repeats = np.unique(numbers, return_counts=True)
-    return dict(zip(found.tolist(), repeats.tolist(), strict=True))
-
-
-def _keyframes_of(span: ShotSpan) -> frozenset[int]:
-    inside = {f for f in span.keyframes if span.start <= f < span.end}
-    middle = span.start + select_keyframe_indices(span.end - span.start, 1)[0]
-    return frozenset(inside or {middle})
-
-
 def _trim(shot: DecodedShot, factor: int) -> bool:
     """Cut the shot to factor * k + 1 frames; False if none are left."""
     if not shot.frames:
         return False
     del shot.frames[factor * ((len(shot.frames) - 1) // factor) + 1 :]
     return True
-
-
-def _centre(frame: Pixels, form: FrameFormat) -> Pixels:
-    top, left = (frame.shape[0] - form.height) // 2, (frame.shape[1] - form.width) // 2
-    return np.ascontiguousarray(frame[top : top + form.height, left : left + form.width])
 
 
 def _source_row(

@@ -76,6 +76,16 @@ def _means(keys: Sequence[Key], rows: Floats) -> dict[Key, Floats]:
     return {key: np.mean(values, axis=0) for key, values in own.items()}
 
 
+def clip_measures(embeddings: StoryEmbeddings, story: StoryTruth) -> dict[str, float | None]:
+    """Return the four measures by their names in the scorecard."""
+    return {
+        "character_consistency": character_consistency(embeddings),
+        "overall_consistency": overall_consistency(embeddings, story),
+        "character_alignment": character_alignment(embeddings),
+        "overall_alignment": overall_alignment(embeddings),
+    }
+
+
 def crop(frame: Pixels, box: Box) -> Pixels:
     """Return what lies in a box given in fractions of the frame; never less than a few pixels."""
     height, width = frame.shape[:2]

@@ -11,7 +11,6 @@ from fw_model.embedders.base import Embedder
 from fw_model.evaluation import accuracy, consistency, continuity, copying, drift, hue, retrieval
 from fw_model.evaluation.aesthetic import AestheticPredictor
 from fw_model.evaluation.characters import (
-    CharacterBoxes,
     CharacterFinder,
     StoryCharacters,
     found_by,
@@ -79,7 +78,8 @@ def score_story(
     if judges.finder is not None:
         characters = found_by(judges.finder, shots, story)
     if judges.embedder is not None:
-        metrics |= _clip_metrics(shots, story, characters.boxes, judges.embedder)
+        embeddings = consistency.embed_story(shots, story, characters.boxes, judges.embedder)
+        metrics |= consistency.clip_measures(embeddings, story)
     details["characters_found"] = characters.share_found
     details["usual_and_border_jump"] = continuity.usual_and_border_jump(shots)
     details["shots"] = [
@@ -106,18 +106,6 @@ def _oracle_metrics(
         "hue_error_deg": median(hue_errors) if hue_errors else None,
         "copy_paste": copying.copy_paste(shots, truth),
         "retrieval_return_accuracy": retrieval.retrieval_return_accuracy(shots, story),
-    }
-
-
-def _clip_metrics(
-    shots: Sequence[FilmedShot], story: StoryTruth, boxes: CharacterBoxes, embedder: Embedder
-) -> dict[str, float | None]:
-    embeddings = consistency.embed_story(shots, story, boxes, embedder)
-    return {
-        "character_consistency": consistency.character_consistency(embeddings),
-        "overall_consistency": consistency.overall_consistency(embeddings, story),
-        "character_alignment": consistency.character_alignment(embeddings),
-        "overall_alignment": consistency.overall_alignment(embeddings),
     }
 
 

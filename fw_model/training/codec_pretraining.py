@@ -161,18 +161,7 @@ def pretrain_codec(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     metrics = MetricsFile(output / "metrics.jsonl")
-    if (output / "state.pt").is_file():
-        vae = load_vae(output / "vae")
-    elif config.start_from is not None:
-        vae = load_vae(Path(config.start_from))
-        metrics.truncate(-1)
-        save_vae(vae, output / "vae")
-    else:
-        vae = build_vae(config)
-        metrics.truncate(-1)
-        metrics.append(0, fit_encoder(config, vae, library))
-        save_vae(vae, output / "vae")
-    vae.to(device).train()
+    vae = _opened(config, library, output, metrics).to(device).train()
     kernels, others = split_weights(vae)
     muon = Muon(kernels, lr=config.learning_rate)
     adam = torch.optim.Adam(others, lr=config.adam_learning_rate, betas=(0.9, 0.98))
@@ -212,6 +201,22 @@ def pretrain_codec(
         save_vae(vae, output / "vae")
     metrics.append(config.num_steps, result)
     return result
+
+
+def _opened(
+    config: CodecPretrainConfig, library: ShotLibrary, output: Path, metrics: MetricsFile
+) -> AutoencoderKLWan:
+    """Return the VAE of a stopped run, the one to start from, or a new one, its encoder fitted."""
+    if (output / "state.pt").is_file():
+        return load_vae(output / "vae")
+    metrics.truncate(-1)
+    if config.start_from is not None:
+        vae = load_vae(Path(config.start_from))
+    else:
+        vae = build_vae(config)
+        metrics.append(0, fit_encoder(config, vae, library))
+    save_vae(vae, output / "vae")
+    return vae
 
 
 def draw_clips(

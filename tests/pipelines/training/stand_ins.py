@@ -12,12 +12,8 @@ from pipelines.encode import (
     EncodeConfig,
 )
 from pipelines.encoded_store import EncodedStore
-from pipelines.encoding import (
-    FrameFormat,
-    Models,
-    ShotSpan,
-    VideoSpans,
-)
+from pipelines.encoding import Models
+from pipelines.shot_frames import FrameFormat, ShotSpan, VideoSpans
 
 FORM = FrameFormat(width=16, height=16, fps=12.0, max_frames=60, temporal_factor=4)
 

@@ -30,16 +30,8 @@ from pipelines.encode import (
     video_to_json,
 )
 from pipelines.encoded_store import EncodedStore
-from pipelines.encoding import (
-    FrameFormat,
-    Models,
-    VideoSpans,
-    _covering_size,
-    decode_shots,
-    encode_video,
-    spans_of_scenes,
-    text_rows,
-)
+from pipelines.encoding import Models, encode_video, spans_of_scenes, text_rows
+from pipelines.shot_frames import FrameFormat, VideoSpans, _covering_size, decode_shots
 from pipelines.storage import filesystem
 from pipelines.video_stream import StreamSeen, first_video
 from pipelines.video_stream import iter_frames as curated_frames
