@@ -22,6 +22,9 @@ def ramps(width, height):
 
 def decoded(width, height, pixel_format):
     frame = av.VideoFrame.from_ndarray(ramps(width, height), format="rgb24")
+    if pixel_format == "yuv444p16le":  # FFmpeg's own conversion gives other numbers each time
+        planes = frame.reformat(format="yuv444p").to_ndarray().astype(np.uint16) << 8
+        return av.VideoFrame.from_ndarray(planes.transpose(1, 2, 0), format=pixel_format)
     return frame.reformat(format=pixel_format)
 
 
