@@ -194,6 +194,38 @@ def measure_gpu(model: FilmModel, num_steps: int) -> dict[str, float]:
     }
 
 
+def reuse_table(rows: list[dict[str, Any]]) -> Table:
+    """Return what `measure_reuse` found, a row a setting."""
+    columns = (
+        "steps", "guidance", "reused s", "recomputed s", "speedup", "max abs diff", "sampled",
+    )  # fmt: skip
+    title = "Context encoded once a chunk against at every step (extend_new_shot)"
+    table = _numbers(title, columns)
+    for row in rows:
+        table.add_row(
+            str(row["steps"]), f"{row['guidance_scale']:g}", f"{row['reused_s']:.3f}",
+            f"{row['recomputed_s']:.3f}", f"{row['speedup']:.2f}x", f"{row['max_abs_diff']:.1e}",
+            f"{row['sampled_diff']:.1e}",
+        )  # fmt: skip
+    return table
+
+
+def length_table(seconds: list[float]) -> Table:
+    """Return the seconds of some chunks of one shot, the last among them."""
+    table = _numbers("Cost of chunk N of one shot", ("chunk", "s"))
+    last = len(seconds)
+    for chunk in [n for n in (1, 2, 3, 5, 10, 20, 30, 40, 50) if n < last] + [last]:
+        table.add_row(str(chunk), f"{seconds[chunk - 1]:.3f}")
+    return table
+
+
+def _numbers(title: str, columns: tuple[str, ...]) -> Table:
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", default="tiny", help="tiny, wan-1.3b, or a model folder")
@@ -213,33 +245,9 @@ def main() -> None:
 
     scales = (1.0, model.record.guidance_scale)
     reuse = [measure_reuse(model, scale, n, repeats) for n in steps for scale in scales]
-    table = Table(title="Context encoded once a chunk against at every step (extend_new_shot)")
-    columns = (
-        "steps",
-        "guidance",
-        "reused s",
-        "recomputed s",
-        "speedup",
-        "max abs diff",
-        "sampled",
-    )
-    for column in columns:
-        table.add_column(column, justify="right")
-    for row in reuse:
-        table.add_row(
-            str(row["steps"]), f"{row['guidance_scale']:g}", f"{row['reused_s']:.3f}",
-            f"{row['recomputed_s']:.3f}", f"{row['speedup']:.2f}x", f"{row['max_abs_diff']:.1e}",
-            f"{row['sampled_diff']:.1e}",
-        )  # fmt: skip
-    CONSOLE.print(table)
-
+    CONSOLE.print(reuse_table(reuse))
     seconds = measure_length(model, min(steps), args.chunks, 1 if args.quick else 3)
-    table = Table(title="Cost of chunk N of one shot")
-    table.add_column("chunk", justify="right")
-    table.add_column("s", justify="right")
-    for chunk in [n for n in (1, 2, 3, 5, 10, 20, 30, 40, 50, args.chunks) if n <= args.chunks]:
-        table.add_row(str(chunk), f"{seconds[chunk - 1]:.3f}")
-    CONSOLE.print(table)
+    CONSOLE.print(length_table(seconds))
 
     late, early = statistics.median(seconds[-5:]), statistics.median(seconds[2:5])
     report: dict[str, Any] = {
