@@ -33,7 +33,7 @@ class KeyframeConfig(StrictModel):
     per_shot: int = Field(3, ge=1, le=16, description="Keyframes per shot, evenly spread.")
     max_side_px: int = Field(512, ge=32, le=4096, description="Longest side of a keyframe.")
     every_s: float = Field(
-        0.25, gt=0, le=10, description="Seconds between the frames a keyframe is chosen from."
+        0.5, gt=0, le=10, description="Seconds between the frames a keyframe is chosen from."
     )
     jpeg_quality: int = Field(88, ge=1, le=95, description="JPEG quality of stored keyframes.")
 

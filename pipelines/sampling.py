@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipelines.detectors.base import GRID_HEIGHT, GRID_WIDTH
 
-BATCH_FRAMES = 16
+BATCH_FRAMES = 32
 LUMA_SAMPLES = 2  # to each axis of a cell; of chroma, coarser in most files, one is enough
 _MOST_SIZES = 8
 Places = NDArray[np.intp]

@@ -26,6 +26,7 @@ from pipelines.harvest import (
     colour_histogram,
     encode_jpeg,
     fingerprint,
+    miniature,
     spread_evenly,
     text_area,
 )
@@ -180,11 +181,14 @@ class ShotTracker:
     def _measure(self, luma: NDArray[np.uint8]) -> None:
         levels = luma.reshape(len(luma), -1).astype(np.float32)  # [B, cells]
         before = levels[:1] if self._previous is None else self._previous
-        self._previous = levels[-1:]
+        self._previous = levels[-1:].copy()
         steps = np.abs(levels - np.concatenate([before, levels[:-1]])).mean(1)
         self.watched.motion.extend(steps.tolist())
-        self.watched.luma.extend(levels.mean(1).tolist())
-        self.watched.contrast.extend(levels.std(1).tolist())
+        means = levels.mean(1)
+        levels -= means[:, None]
+        deviations = np.sqrt(np.einsum("bn,bn->b", levels, levels) / levels.shape[1])
+        self.watched.luma.extend(means.tolist())
+        self.watched.contrast.extend(deviations.tolist())
 
     def _note(self, transitions: Sequence[Transition]) -> None:
         self.watched.transitions += transitions
@@ -204,12 +208,13 @@ class ShotTracker:
             sha256 = hashlib.sha256(jpeg).hexdigest()
             self._on_keyframe(sha256, jpeg)
             height, width = picture.shape[:2]
+            mini = miniature(picture)
             # Text is read in a shot's middle picture; in a part of a video any may become that.
             asked = place == len(chosen) // 2 or self._own != _WHOLE
             self.watched.pictures.append(
                 KeptPicture(
                     candidate.frame, candidate.time_s, sha256, width, height,
-                    fingerprint(picture), colour_histogram(picture),
+                    fingerprint(mini), colour_histogram(mini),
                     text_area(picture) if asked else None,
                 )
             )  # fmt: skip

@@ -66,7 +66,7 @@ def describe(container: Any, stream: Any) -> dict[str, Any]:
 
 
 def check_stream(stream: Any, limits: DecodeConfig) -> None:
-    """Raise Rejected if the stream cannot be decoded within `limits`; else decode in one thread."""
+    """Raise Rejected if the stream cannot be decoded within `limits`; else prepare its decoder."""
     context = stream.codec_context
     if context is None:
         raise Rejected(VideoReason.UNSUPPORTED_CODEC, "there is no decoder for this codec")
@@ -77,6 +77,9 @@ def check_stream(stream: Any, limits: DecodeConfig) -> None:
         )
     context.thread_type = "NONE"
     context.thread_count = 1
+    # Frames that others are predicted from stay exact. The rest keep the edges of their blocks,
+    # which nobody sees at a keyframe's size, and cost a sixth less.
+    context.options = {"skip_loop_filter": "noref"}
 
 
 def iter_frames(container: Any, stream: Any, seen: StreamSeen) -> Iterator[Any]:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,6 +49,7 @@ JOIN_S = 0.6
 EDGE_S = 0.4  # a picture seen for no longer than this at the end of the file is no shot
 RETURN_STRUCTURE = 0.15  # two frames closer than this show the same view
 LOOK_EVERY = 4
+_ROWS, _COLUMNS = GRID_HEIGHT // 2, GRID_WIDTH // 2
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,18 @@ class _Thumbnail:
     centred: Floats  # [N], its mean taken off
     power: float  # sum of squares of `centred`
     is_flat: bool
+
+
+@dataclass(frozen=True)
+class _Window:
+    """M frames in a row, and the luma of all of them, [M, N]."""
+
+    frames: Sequence[_Thumbnail]
+    luma: Floats
+
+    def part(self, start: int, stop: int | None) -> _Window:
+        """Return the frames `[start, stop)` of these; counted from the end if negative."""
+        return _Window(self.frames[start:stop], self.luma[start:stop])
 
 
 @dataclass(frozen=True)
@@ -76,19 +90,22 @@ def fit_dissolve(first: Floats, last: Floats, between: Floats) -> Blend:
     energy = float(change @ change)
     offset = between - first  # [M, N]
     weights = offset @ change / energy  # [M]
-    rest = offset - weights[:, None] * change
-    return Blend(weights, float((rest * rest).sum(1).mean()) / energy)
+    # What is left is at right angles to the change, so its square is a difference of squares.
+    rest = float(np.vdot(offset, offset)) - float(weights @ weights) * energy
+    return Blend(weights, max(0.0, rest) / len(between) / energy)
 
 
 def fit_wipe(first: Floats, last: Floats, between: Floats) -> Blend:
     """Fit each pixel of `between` [M, N] as either `first`'s or `last`'s."""
     change = last - first
-    energy = float(change @ change)
-    to_first, to_last = (between - first) ** 2, (between - last) ** 2  # [M, N]
-    switched = to_last < to_first
-    weights = (switched * change**2).sum(1) / energy  # [M]
-    rest = np.minimum(to_first, to_last)
-    return Blend(weights.astype(np.float32), float(rest.sum(1).mean()) / energy)
+    power = change * change  # [N]
+    energy = float(power.sum())
+    offset = between - first  # [M, N]
+    # A pixel's square distance from `first` less that from `last`: above 0 it has switched.
+    nearer = (2.0 * change) * offset - power
+    weights = (nearer > 0).astype(np.float32) @ power / energy  # [M]
+    rest = float(np.vdot(offset, offset)) - float(np.maximum(nearer, 0.0, out=nearer).sum())
+    return Blend(weights, max(0.0, rest) / len(between) / energy)
 
 
 class GradualFinder:
@@ -100,7 +117,7 @@ class GradualFinder:
         self._join_frames = round(JOIN_S * fps)
         self._edge_frames = round(EDGE_S * fps)
         longest = self._lengths[-1]
-        self._recent: deque[_Thumbnail] = deque(maxlen=longest + 1)
+        self._recent = _Window([], np.empty((0, _ROWS * _COLUMNS), np.float32))
         self._cuts: list[Transition] = []
         self._found: list[Transition] = []
         # What is needed to look at both sides of a transition when it is released.
@@ -114,23 +131,29 @@ class GradualFinder:
 
     def update(self, frames: SmallFrames, cuts: Sequence[Sequence[Transition]]) -> list[Transition]:
         """Take frames and, for each of them, the cuts that a detector found when it saw it."""
+        longest = self._lengths[-1]
+        before, new = self._recent.part(-longest, None), _thumbnails(frames)
+        self._recent = _Window(
+            [*before.frames, *new.frames], np.concatenate([before.luma, new.luma])
+        )
         released = []
-        for thumbnail, found in zip(_thumbnails(frames), cuts, strict=True):
-            released += self._take(thumbnail, found)
+        for number, found in enumerate(cuts, len(before.frames) + 1):
+            released += self._take(self._recent.part(max(0, number - longest - 1), number), found)
         return released
 
-    def _take(self, thumbnail: _Thumbnail, cuts: Sequence[Transition]) -> list[Transition]:
-        was_flat = bool(self._recent) and self._recent[-1].is_flat
+    def _take(self, recent: _Window, cuts: Sequence[Transition]) -> list[Transition]:
+        """Take the last of the recent frames and the cuts that were found with it."""
+        thumbnail = recent.frames[-1]
+        was_flat = len(recent.frames) > 1 and recent.frames[-2].is_flat
         if thumbnail.is_flat != was_flat:
             self._last_turn = thumbnail.index
-        self._recent.append(thumbnail)
         self._history.append(thumbnail)
         self._next_index = thumbnail.index + 1
         self._cuts += cuts
         if thumbnail.index % LOOK_EVERY == 0:
-            self._look_back()
+            self._look_back(recent)
         if thumbnail.index - self._last_turn <= self._fade_lengths[-1]:
-            self._look_for_fades()
+            self._look_for_fades(recent)
         before = thumbnail.index - self.max_delay
         if all(t.end_frame >= before for t in (*self._cuts, *self._found)):
             return []
@@ -139,31 +162,30 @@ class GradualFinder:
     def finish(self, cuts: list[Transition]) -> list[Transition]:
         """Return all that is still open."""
         self._cuts += cuts
-        self._look_back()
+        self._look_back(self._recent.part(-self._lengths[-1] - 1, None))
         return [self._at_end(found) for found in self._release(None)]
 
-    def _look_back(self) -> None:
+    def _look_back(self, recent: _Window) -> None:
         """Ask of each length whether a gradual transition has just ended."""
-        frames = list(self._recent)
         for length in self._lengths:
-            if len(frames) <= length:
+            if len(recent.frames) <= length:
                 return
-            window = frames[-length - 1 :]
-            if any(_is_cut_inside(window, cut.start_frame) for cut in self._cuts):
+            window = recent.part(-length - 1, None)
+            if any(_is_cut_inside(window.frames, cut.start_frame) for cut in self._cuts):
                 return
             found = _judge(window)
             if found is not None:
                 self._add(found)
 
-    def _look_for_fades(self) -> None:
+    def _look_for_fades(self, recent: _Window) -> None:
         """Ask whether a fade ends in the first frame of an even picture, or began in its last."""
-        frames = list(self._recent)
         for length in self._fade_lengths:
-            if len(frames) <= length:
+            if len(recent.frames) <= length:
                 return
-            window = frames[-length - 1 :]
-            fades_out = window[-1].is_flat and not window[-2].is_flat
-            fades_in = window[0].is_flat and not window[1].is_flat
+            window = recent.part(-length - 1, None)
+            frames = window.frames
+            fades_out = frames[-1].is_flat and not frames[-2].is_flat
+            fades_in = frames[0].is_flat and not frames[1].is_flat
             if fades_out or fades_in:
                 found = _judge(window, max_step=MAX_FADE_STEP)
                 if found is not None:
@@ -233,7 +255,7 @@ class GradualFinder:
         return Transition("gradual", found.start_frame, self._next_index, found.score)
 
 
-def _is_cut_inside(window: list[_Thumbnail], frame: int) -> bool:
+def _is_cut_inside(window: Sequence[_Thumbnail], frame: int) -> bool:
     """Tell whether a hard cut at `frame` parts the window.
 
     What looks like a cut out of an even picture may be the first frame of a fade in.
@@ -242,52 +264,62 @@ def _is_cut_inside(window: list[_Thumbnail], frame: int) -> bool:
     return 0 < place < len(window) and not window[place - 1].is_flat
 
 
-def _judge(window: list[_Thumbnail], *, max_step: float = MAX_STEP) -> Transition | None:
+def _judge(window: _Window, *, max_step: float = MAX_STEP) -> Transition | None:
     """Return the gradual transition that the frames of `window` hold, None if there is none.
 
     `max_step` is the most weight that may change from one frame to the next.
     """
-    first, last = window[0].luma, window[-1].luma
-    structure = _structure(window[0], window[-1])
+    begin, end = window.frames[0], window.frames[-1]
+    structure = _structure(begin, end)
     # A picture that has all but faded is still like the one it was.
-    fades = window[0].is_flat != window[-1].is_flat
+    fades = begin.is_flat != end.is_flat
     if structure < MIN_STRUCTURE and not fades:
         return None
-    area = float((np.abs(last - first) > SAME_LUMA).mean())
+    step = end.luma - begin.luma
+    area = float(np.count_nonzero(np.abs(step) > SAME_LUMA)) / step.size
     if area < MIN_AREA:
         return None
-    change = _median_block(last - first)
+    change = _median_block(step)
     if change < MIN_BLOCK_CHANGE:
         return None
-    between = np.stack([thumbnail.luma for thumbnail in window])  # [M, N]
-    blend = fit_dissolve(first, last, between)
+    blend = fit_dissolve(begin.luma, end.luma, window.luma)
     if blend.residual > (MAX_RESIDUAL_OF_DIP if _dips(window, blend) else MAX_RESIDUAL):
         core = _core(window, blend)
         found = None if core is None else _judge(core, max_step=max_step)
         if found is not None:
             return found
-        blend = fit_wipe(first, last, between)
-        if blend.residual > MAX_WIPE_RESIDUAL or area < MIN_WIPE_AREA:
+        wipe = _wipe(window, structure, area)
+        if wipe is None:
             return None
-        is_clean = blend.residual < MAX_CLEAN_RESIDUAL
-        if structure < (MIN_CLEAN_STRUCTURE if is_clean else MIN_WIPE_STRUCTURE):
-            return None
+        blend = wipe
     inside = np.flatnonzero((blend.weights > 0.04) & (blend.weights < 0.96))
     if len(inside) < 3 or not _rises(blend.weights, len(inside), max_step):
         return None
-    start, end = window[int(inside[0])].index, window[int(inside[-1])].index + 1
     # A part of a dissolve is a dissolve too: the larger change is the whole.
     score = (1.0 - blend.residual) * change / (change + MIN_BLOCK_CHANGE)
-    return Transition("gradual", start, end, score)
+    first, last = window.frames[int(inside[0])], window.frames[int(inside[-1])]
+    return Transition("gradual", first.index, last.index + 1, score)
 
 
-def _dips(window: list[_Thumbnail], blend: Blend) -> bool:
+def _wipe(window: _Window, structure: float, area: float) -> Blend | None:
+    """Return how the frames are a wipe between the first and the last, None if they are not."""
+    if area < MIN_WIPE_AREA or structure < MIN_CLEAN_STRUCTURE:
+        return None
+    blend = fit_wipe(window.frames[0].luma, window.frames[-1].luma, window.luma)
+    is_clean = blend.residual < MAX_CLEAN_RESIDUAL
+    if structure < (MIN_CLEAN_STRUCTURE if is_clean else MIN_WIPE_STRUCTURE):
+        return None
+    return blend if blend.residual <= MAX_WIPE_RESIDUAL else None
+
+
+def _dips(window: _Window, blend: Blend) -> bool:
     """Tell whether contrast sinks half-way, as it does where two pictures lie over each other."""
-    middle = window[int(np.abs(blend.weights - 0.5).argmin())].power
-    return 2.0 * middle < (1.0 - MIN_DIP) * (window[0].power + window[-1].power)
+    middle = window.frames[int(np.abs(blend.weights - 0.5).argmin())].power
+    both = window.frames[0].power + window.frames[-1].power
+    return 2.0 * middle < (1.0 - MIN_DIP) * both
 
 
-def _core(window: list[_Thumbnail], blend: Blend) -> list[_Thumbnail] | None:
+def _core(window: _Window, blend: Blend) -> _Window | None:
     """Return the frames in which a roughly fitted dissolve goes from 0 to 1, if they are fewer.
 
     What moves before and after a dissolve is no part of it.
@@ -297,15 +329,24 @@ def _core(window: list[_Thumbnail], blend: Blend) -> list[_Thumbnail] | None:
     inside = np.flatnonzero((blend.weights > 0.08) & (blend.weights < 0.92))
     if len(inside) < 3:
         return None
-    core = window[max(0, int(inside[0]) - 1) : int(inside[-1]) + 2]
-    return core if len(core) < len(window) and _dips(window, blend) else None
+    core = window.part(max(0, int(inside[0]) - 1), int(inside[-1]) + 2)
+    return core if len(core.frames) < len(window.frames) and _dips(window, blend) else None
 
 
 def _median_block(change: Floats) -> float:
     """Return the root mean square of the median of 3 x 4 blocks of a thumbnail [N]."""
-    rows, columns = GRID_HEIGHT // 2 // 3, GRID_WIDTH // 2 // 4
-    blocks = (change * change).reshape(3, rows, 4, columns).mean((1, 3))
-    return float(np.sqrt(np.median(blocks)))
+    ordered = np.sort((change * change) @ _BLOCK_MEANS)  # [12]
+    return math.sqrt(float(ordered[5] + ordered[6]) / 2.0)
+
+
+def _block_means() -> Floats:
+    """Return what makes the means of 3 x 4 blocks of a thumbnail: [N, 12]."""
+    rows, columns = np.arange(_ROWS) * 3 // _ROWS, np.arange(_COLUMNS) * 4 // _COLUMNS
+    block = (rows[:, None] * 4 + columns).ravel()  # [N]: which one a pixel lies in
+    return np.asarray(np.eye(12, dtype=np.float32)[block] * 12 / len(block), np.float32)
+
+
+_BLOCK_MEANS = _block_means()
 
 
 def _rises(weights: Floats, num_inside: int, max_step: float) -> bool:
@@ -320,17 +361,19 @@ def _structure(first: _Thumbnail, last: _Thumbnail) -> float:
     return 1.0 - (float(first.centred @ last.centred) + floor) / math.sqrt(power)
 
 
-def _thumbnails(frames: SmallFrames) -> list[_Thumbnail]:
-    rows, columns = GRID_HEIGHT // 2, GRID_WIDTH // 2
-    halves = frames.planes[:, 0].reshape(-1, rows, 2, columns, 2)
-    luma = halves.sum((2, 4), dtype=np.uint16).reshape(-1, rows * columns) * np.float32(0.25)
+def _thumbnails(frames: SmallFrames) -> _Window:
+    # All frames, one below the other, are one picture to be halved.
+    column = frames.planes[:, 0].reshape(-1, GRID_WIDTH).astype(np.float32)
+    halved = cv2.resize(column, (_COLUMNS, len(column) // 2), interpolation=cv2.INTER_AREA)
+    luma = np.asarray(halved, np.float32).reshape(-1, _ROWS * _COLUMNS)  # [B, N]
     centred = luma - luma.mean(1, keepdims=True)  # [B, N]
     powers = np.einsum("bn,bn->b", centred, centred)  # [B]
     flat = powers < FLAT_STD**2 * luma.shape[1]
-    return [
+    thumbnails = [
         _Thumbnail(frames.first + i, luma[i], centred[i], float(powers[i]), bool(flat[i]))
         for i in range(len(luma))
     ]
+    return _Window(thumbnails, luma)
 
 
 def _start(transition: Transition) -> int:

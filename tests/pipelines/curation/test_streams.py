@@ -9,9 +9,13 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.video.frame import PictureType
 from PIL import Image
 
 from fw_model.media.video import read_frames
+from pipelines.analyze import opened
+from pipelines.curation_config import DecodeConfig
+from pipelines.video_stream import StreamSeen, check_stream, iter_frames
 from tests.pipelines.curation.footage import FPS, film
 from tests.pipelines.curation.test_analyze import analyze
 
@@ -153,3 +157,25 @@ def test_a_stream_of_data_beside_the_frames_is_passed_over(tmp_path):
         assert [s.type for s in container.streams] == ["video", "data"]
     row, _ = analyze(tmp_path / "camera.ts")
     assert (row["status"], row["num_frames"], row["decode_errors"]) == ("kept", 48, 0)
+
+
+def test_frames_that_others_are_predicted_from_are_decoded_exactly(tmp_path):
+    """The decoder smooths no other: those differ by little, and only where blocks meet."""
+    path = tmp_path / "coarse.mp4"
+    pictures = film([1, 2], 24)
+    with av.open(str(path), "w") as container:
+        stream = add_video(container, pictures[0], bf="2", crf="36")
+        for packet in packets_of(stream, pictures):
+            container.mux(packet)
+    exact = read_frames(path).astype(int)
+    with opened(path) as (container, stream):
+        check_stream(stream, DecodeConfig())
+        frames = list(iter_frames(container, stream, StreamSeen()))
+    kinds = [PictureType(frame.pict_type).name for frame in frames]
+    offs = [
+        np.abs(frame.to_ndarray(format="rgb24").astype(int) - true)
+        for frame, true in zip(frames, exact, strict=True)
+    ]
+    assert {"I", "P", "B"} <= set(kinds)
+    assert all(not off.any() for off, kind in zip(offs, kinds, strict=True) if kind in "IP")
+    assert any(off.any() for off in offs) and max(off.mean() for off in offs) < 2.0
