@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -37,14 +38,17 @@ class ShotAesthetics:
 
         CheckpointError if the head reads embeddings of another width.
         """
-        rows = {i: s["embedding"] for i, s in enumerate(video["shots"]) if s["embedding"]}
+        shots = video["shots"]
+        rows = {i: s["embedding"] for i, s in enumerate(shots) if s["embedding"] is not None}
         scores: dict[int, float] = {}
         if rows:
-            embeddings = torch.tensor(list(rows.values()))  # [shots, E]
+            embeddings = torch.from_numpy(np.stack(list(rows.values())))  # [shots, E]
             self._check(embeddings.shape[1])
             scores = dict(zip(rows, self._head(embeddings)[:, 0].tolist(), strict=True))
-        shots = [shot | {"aesthetic": scores.get(i)} for i, shot in enumerate(video["shots"])]
-        return {**video, "shots": shots}
+        return {
+            **video,
+            "shots": [shot | {"aesthetic": scores.get(i)} for i, shot in enumerate(shots)],
+        }
 
     def _check(self, width: int) -> None:
         if width != self._width:

@@ -7,7 +7,7 @@ changes. Knows nothing about Ray.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -32,15 +32,18 @@ class Assembled:
     scenes: list[dict[str, Any]] = field(default_factory=list)
 
 
+TABLES = tuple(table.name for table in fields(Assembled))
+
+
 def assemble_video(
     video: Row,
     duplicates: set[str],
     *,
     filters: FilterConfig,
     scenes: SceneConfig,
-    into: Assembled,
-) -> None:
-    """Add the rows of one analyzed video to `into`."""
+) -> Assembled:
+    """Return the rows of one analyzed video."""
+    into = Assembled()
     stamp = {name: video[name] for name in PROVENANCE}
     into.videos.append({f.name: video[f.name] for f in VIDEO_FIELDS} | stamp)
     reasons = [
@@ -74,6 +77,7 @@ def assemble_video(
                 **stamp,
             }
         )
+    return into
 
 
 def shot_prints(videos: Iterable[Row], filters: FilterConfig) -> Iterable[ShotPrint]:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pipelines.aesthetic import ShotAesthetics
-from pipelines.assemble import Assembled, assemble_video, shot_prints
+from pipelines.assemble import TABLES, assemble_video, shot_prints
 from pipelines.curation_config import CurationConfig
 from pipelines.duplicates import Lookalikes, find_duplicates
 from pipelines.ledger import Entry, Ledger
 from pipelines.storage import Store
-from pipelines.writer import Part, write_assembled
+from pipelines.writer import Draft, Part
 
 Progress = Callable[[str, int, int], None]
 
@@ -51,10 +51,12 @@ class AssemblePhase:
         duplicates = self._duplicates(groups)
         parts = []
         for place, group in enumerate(groups):
-            rows = Assembled()
+            drafts = {name: Draft(name) for name in TABLES}
             for video in self._measured(group):
-                assemble_video(video, duplicates, filters=filters, scenes=scenes, into=rows)
-            parts += write_assembled(self._store, place, rows, self._run_id)
+                rows = assemble_video(video, duplicates, filters=filters, scenes=scenes)
+                for name, draft in drafts.items():
+                    draft.add(getattr(rows, name))
+            parts += [d.stage(self._store, place, self._run_id) for d in drafts.values()]
             self._on_progress("assemble", place + 1, len(groups))
         return parts
 

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import pyarrow as pa
 import ray.data
 
 from fw_model.config import load_yaml
 from fw_model.model import ModelConfig
 from fw_model.registry import resolve
 from fw_model.schema import CAPTIONS, PASSING_CAPTION_REASONS
+from pipelines.blocks import blocks_of
 from pipelines.caption_estimate import CaptionEstimate, estimate_captions
 from pipelines.captioners.base import CAPTIONERS, EngineAnswer, Prompts, SceneView, scene_view
 from pipelines.captioners.chat import ChatCaptioner
@@ -99,7 +99,7 @@ class CaptionPhase:
         answers: Mapping[str, EngineAnswer],
     ) -> None:
         share = self.config.resources
-        rows = ray.data.from_arrow([pa.Table.from_pylist([p], schema=SCENE_PART) for p in pending])
+        rows = blocks_of(pending, SCENE_PART, num_actors=share.caption_actors)
         rows = rows.map_batches(  # 1:N, commits the scenes of a row together
             CaptionScenes,
             fn_constructor_args=(

@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import ray
 import ray.data
 
@@ -31,6 +30,7 @@ from fw_model.schema import ANALYZED_VIDEOS
 from pipelines.aesthetic import ShotAesthetics
 from pipelines.analyze import ANALYZE_VERSION, LONG
 from pipelines.assemble_phase import AssemblePhase
+from pipelines.blocks import blocks_of
 from pipelines.caption_phase import CaptionPhase, caption_ledger
 from pipelines.captioners.base import check_captioner
 from pipelines.curation_config import CurationConfig
@@ -52,12 +52,9 @@ from pipelines.sources import Source, list_sources
 from pipelines.spending import recorded_runs, spent_before
 from pipelines.storage import Store
 from pipelines.summary import SUMMARY, CurationSummary, check_totals, count_tables
-from pipelines.writer import Part, check_unique, publish, write_part
+from pipelines.writer import Part, check_unique, publish, published_ids, write_part
 
 logger = logging.getLogger(__name__)
-
-LEAST_BLOCKS = 256
-BLOCKS_PER_ACTOR = 128
 
 Progress = Callable[[str, int, int], None]
 """Called with (phase, done, total)."""
@@ -152,7 +149,7 @@ class _Curation:
                 self._watch("long", long, max(1, many // children), num_children=children)
         if half_done:
             receipts = [{"id": i, "key": e.key} for i, e in half_done.items()]
-            rows = _blocks(receipts, RECEIPT, num_actors=self._analyze_actors(len(half_done)))
+            rows = blocks_of(receipts, RECEIPT, num_actors=self._analyze_actors(len(half_done)))
             self._drain("embed", self._embedded(rows, len(half_done)), len(half_done))
         return len(pending)
 
@@ -160,7 +157,7 @@ class _Curation:
         self, phase: str, pending: list[dict[str, Any]], num_actors: int, *, num_children: int
     ) -> list[dict[str, Any]]:
         """Decode and embed `pending`; return those that are too long for one child."""
-        rows = _blocks(pending, PENDING_VIDEO, num_actors=num_actors)  # a row is a video
+        rows = blocks_of(pending, PENDING_VIDEO, num_actors=num_actors)  # a row is a video
         rows = rows.map_batches(  # 1:1, decodes in child processes, commits each video
             AnalyzeVideos,
             fn_constructor_args=(
@@ -231,8 +228,10 @@ class _Curation:
             "config": self.config.model_dump(mode="json"),
         }
         publish(self.store, parts, self.run_id, about)
-        for ledger in (self.decoded, self.analyzed, self.captioned, self.clips):
-            ledger.compact()
+        for ledger in (self.decoded, self.analyzed):
+            ledger.compact(source.source_id for source in sources)
+        self.captioned.compact(published_ids(self.store, "scenes"))
+        self.clips.compact(published_ids(self.store, "shots"))
         self.store.write(SUMMARY, summary.to_json().encode())
         write_report(self.config.output)
         return summary
@@ -339,16 +338,6 @@ def _set_up_ray_data() -> None:
     context.enable_progress_bars = False  # progress is told by phase, through on_progress
     # One long video is no standstill: it may be many ranges long, and each has its own deadline.
     context.execution_no_progress_timeout_s = -1
-
-
-def _blocks(rows: list[dict[str, Any]], schema: pa.Schema, *, num_actors: int) -> ray.data.Dataset:
-    """Return a dataset in blocks: so many that all actors end at about the same time, and no more,
-    for each costs the driver some 90 KiB until the run ends."""
-    size = -(-len(rows) // max(LEAST_BLOCKS, BLOCKS_PER_ACTOR * num_actors))
-    tables = [
-        pa.Table.from_pylist(rows[i : i + size], schema=schema) for i in range(0, len(rows), size)
-    ]
-    return ray.data.from_arrow(tables)
 
 
 def _actors(cpus: float, gpus: float, most: int) -> dict[str, Any]:

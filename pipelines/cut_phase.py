@@ -18,6 +18,8 @@ import ray.data
 
 from fw_model.errors import StorageError
 from fw_model.schema import SHOT_CLIPS
+from pipelines.arrow_rows import iter_rows
+from pipelines.blocks import blocks_of
 from pipelines.clips import Clip, Span
 from pipelines.curation_config import CurationConfig, DecodeConfig
 from pipelines.cut import cut_apart
@@ -116,8 +118,8 @@ class CutPhase:
     def _cut(self, pending: list[dict[str, Any]]) -> None:
         share = self.config.resources
         cpus = int(ray.cluster_resources().get("CPU", 1))
-        tables = [pa.Table.from_pylist([row], schema=PENDING_CUT) for row in pending]
-        rows = ray.data.from_arrow(tables)  # a row is a video
+        num_actors = max(1, min(share.analyze_actors or cpus, len(pending)))
+        rows = blocks_of(pending, PENDING_CUT, num_actors=num_actors)  # a row is a video
         rows = rows.map_batches(  # 1:N, cuts in a child process, commits the clips of a video
             CutShots,
             fn_constructor_args=(
@@ -130,9 +132,7 @@ class CutPhase:
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=share.analyze_cpus,
-            compute=ray.data.ActorPoolStrategy(
-                min_size=1, max_size=max(1, min(share.analyze_actors or cpus, len(pending)))
-            ),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=num_actors),
         )
         total, done = sum(len(row["shot_ids"]) for row in pending), 0
         self.on_progress("cut", 0, total)
@@ -142,10 +142,12 @@ class CutPhase:
 
     def _with_clips(self, part: Part, place: int, clips: Mapping[str, Entry]) -> Part:
         """Stage a part of the shots again, with what became of their clips."""
-        rows = self.store.read_table(part.key).to_pylist()
-        for row in rows:
-            if row["drop_reason"] is None and row["shot_id"] in clips:
-                row |= {name: clips[row["shot_id"]].values[name] for name in CLIP_COLUMNS}
+        rows = (
+            row | {name: clips[row["shot_id"]].values[name] for name in CLIP_COLUMNS}
+            if row["drop_reason"] is None and row["shot_id"] in clips
+            else row
+            for row in iter_rows(self.store.read_table(part.key))
+        )
         return write_part(self.store, "shots", place, rows, self.provenance.run_id)
 
 

@@ -20,6 +20,7 @@ from ray.exceptions import RayError
 
 from fw_model.errors import CapacityError, ConfigError
 from fw_model.model import ModelConfig
+from pipelines.blocks import blocks_of
 from pipelines.captioners.base import CaptionContext, EngineAnswer, Prompts, scene_view
 from pipelines.captioners.chat import VERDICT_ATTEMPTS, keep_answer
 from pipelines.captioners.questions import Question
@@ -93,8 +94,7 @@ def answer_rounds(
     process = make_processor(captioner)
     longest = (1 + validation.refinements) * (1 + VERDICT_ATTEMPTS * validation.verdict)
     for number in range(1, longest + 1):
-        parts = [pa.Table.from_pylist([dict(part)], schema=SCENE_PART) for part in pending]
-        questions = ray.data.from_arrow(parts).map_batches(
+        questions = blocks_of(pending, SCENE_PART, num_actors=1).map_batches(
             OpenQuestions,
             fn_constructor_args=(captioner, validation, prompts, model, store, answers),
             batch_size=1,

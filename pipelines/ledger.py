@@ -19,11 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
+from pipelines.arrow_rows import iter_rows
 from pipelines.storage import Store
 
 LEDGER_FOLDER = "ledger"
 MAX_SMALL_FILES = 512
-FILES_TOGETHER = 256
+SMALL_BYTES = 32 * 1024 * 1024
+FULL_BYTES = 64 * 1024 * 1024
 
 
 def config_hash(*parts: Any) -> str:
@@ -61,16 +63,23 @@ class Ledger:
         """Write rows, all or none, and return the key of their file."""
         return self._write(pa.Table.from_pylist(list(rows), schema=self.schema))
 
-    def compact(self) -> None:
-        """Put many small files together, so that the next run has few to read.
+    def compact(self, order: Iterable[str]) -> None:
+        """Put many small files together, so that the next run has few to read; `order` is that of
+        the ids, in which they will be read.
 
         Superseded rows stay. A crash in between leaves rows in two files, which readers see once.
         """
-        keys = self.store.keys(self.folder, ".parquet")
-        if len(keys) <= MAX_SMALL_FILES:
+        sizes = self.store.sizes(self.folder, ".parquet")
+        small = [key for key, size_bytes in sizes.items() if size_bytes < SMALL_BYTES]
+        if len(small) <= MAX_SMALL_FILES:
             return
-        for i in range(0, len(keys), FILES_TOGETHER):
-            group = keys[i : i + FILES_TOGETHER]
+        places = {row_id: place for place, row_id in enumerate(order)}
+        first = dict.fromkeys(small, len(places))
+        for entry in self.every_row(()):
+            if entry.key in first:
+                place = places.get(entry.values[self.id_column], len(places))
+                first[entry.key] = min(first[entry.key], place)
+        for group in _together(sorted(small, key=first.__getitem__), sizes):
             merged = self._write(pa.concat_tables([self.store.read_table(key) for key in group]))
             for key in group:
                 if key != merged:
@@ -113,8 +122,9 @@ class Ledger:
 
     def read(
         self, chosen: Mapping[str, Entry], columns: list[str] | None = None
-    ) -> list[dict[str, Any]]:
-        """Return the rows of the entries, in their order: whole, or their id and `columns`.
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the rows of the entries, in their order: whole, or their id and `columns`; a list
+        of floats is a NumPy row.
 
         A column may be one within a column, such as `shots.list.element.fingerprint`.
         """
@@ -123,15 +133,34 @@ class Ledger:
         by_key: dict[str, set[str]] = {}
         for row_id, entry in chosen.items():
             by_key.setdefault(entry.key, set()).add(row_id)
-        rows: dict[str, dict[str, Any]] = {}
+        if not by_key:
+            return
+        tables = []
         for key, ids in by_key.items():
             table = self.store.read_table(key, columns)
-            wanted = pc.is_in(table[self.id_column], pa.array(sorted(ids)))
-            for row in table.filter(wanted).to_pylist():  # a row is costly to make
-                row_id = row[self.id_column]
-                if row_id not in rows or _supersedes(row, rows[row_id]):
-                    rows[row_id] = row
-        return [rows[row_id] for row_id in chosen]
+            held = pc.is_in(table[self.id_column], pa.array(sorted(ids)))
+            tables.append(table.filter(held))
+        found = pa.concat_tables(tables)
+        places: dict[str, int] = {}
+        numbered = found.select([self.id_column, "attempts"]).to_pylist()
+        for place, row in enumerate(numbered):
+            known = places.get(row[self.id_column])
+            if known is None or _supersedes(row, numbered[known]):
+                places[row[self.id_column]] = place
+        yield from iter_rows(found.take([places[row_id] for row_id in chosen]))
+
+
+def _together(keys: Iterable[str], sizes: Mapping[str, int]) -> list[list[str]]:
+    """Part files into groups of FULL_BYTES or little more, in order."""
+    groups: list[list[str]] = []
+    size_bytes = FULL_BYTES
+    for key in keys:
+        if size_bytes >= FULL_BYTES:
+            groups.append([])
+            size_bytes = 0
+        groups[-1].append(key)
+        size_bytes += sizes[key]
+    return groups
 
 
 def _supersedes(row: Mapping[str, Any], known: Mapping[str, Any]) -> bool:

@@ -28,6 +28,7 @@ from fw_model.errors import StorageError
 from fw_model.schema import MEASURED_SHOT_FIELDS, VideoReason
 from fw_model.similarity import unit_rows
 from pipelines.analyze import LONG
+from pipelines.arrow_rows import iter_rows
 from pipelines.captioners.base import (
     CaptionContext,
     EngineAnswer,
@@ -333,8 +334,8 @@ def _rows_of(
     """Return the rows of a part with these ids. Filtered while read: a part holds many scenes and
     is read once for each few of them.
     """
-    table = store.read_table(key, list(columns))
-    return table.filter(pc.is_in(table[column], pa.array(sorted(set(ids))))).to_pylist()  # type: ignore[no-any-return]
+    wanted = pc.field(column).isin(pa.array(sorted(set(ids)), pa.string()))
+    return list(iter_rows(store.read_table(key, list(columns), filters=wanted)))
 
 
 def code_version() -> str:

@@ -6,13 +6,16 @@ Shows where material was lost and why, what the scenes look like, and what the w
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image
 
 from fw_model.errors import StorageError
+from pipelines.arrow_rows import iter_rows
 from pipelines.report_html import (
     bars,
     cards,
@@ -34,6 +37,15 @@ MAX_SHOTS_SHOWN = 10
 MAX_ROWS = 20
 MAX_HISTOGRAM_ROWS = 200_000
 THUMBNAIL_PX = 176
+COLUMNS = {
+    "videos": ["uri", "status", "reason", "detail", "analyze_s", "num_frames", "decode_errors"],
+    "shots": ["start_s", "end_s", "motion"],
+    "scenes": [
+        "scene_id", "uri", "shot_ids", "num_shots", "start_s", "end_s", "min_link_similarity",
+        "mean_similarity",
+    ],
+    "captions": ["uri", "scene_id", "status", "reason", "detail", "attempts"],
+}  # fmt: skip
 
 Row = Mapping[str, Any]
 
@@ -42,19 +54,16 @@ def write_report(output: str) -> str:
     """Write `report.html` into a finished output folder and return its address."""
     store = Store(output)
     summary = read_summary(output)
-    videos = list(_rows(store, "videos"))
-    shots = list(_rows(store, "shots"))
-    scenes = list(_rows(store, "scenes"))
-    captions = {row["scene_id"]: row for row in _rows(store, "captions")}
+    videos, scenes = _rows(store, "videos"), _rows(store, "scenes")
     parts = [
         f"<h1>Curation report</h1><p class='soft'>{text(store.address(''))}</p>",
         _headline(summary),
         section("Funnel", bars(_funnel(summary))),
         section("What was lost, and why", _losses(summary)),
         section("Quarantined videos", _quarantined(videos)),
-        section("Rejected scenes", _rejected(captions.values())),
-        section("Distributions", _distributions(shots, scenes)),
-        section("Scenes", *_contact_sheets(store, scenes, shots, captions)),
+        section("Rejected scenes", _rejected(_rows(store, "captions"))),
+        section("Distributions", _distributions(_rows(store, "shots"), scenes)),
+        section("Scenes", *_contact_sheets(store, scenes)),
         section("Slowest and most damaged sources", _troublesome(videos)),
         section("Time and cost", _costs(summary)),
     ]
@@ -62,17 +71,25 @@ def write_report(output: str) -> str:
     return store.address(REPORT)
 
 
-def _rows(store: Store, name: str) -> Iterator[Row]:
-    """Yield the rows of a table without its embeddings and the like, up to a bound."""
-    count = 0
+def _rows(store: Store, name: str) -> list[Row]:
+    """Return the rows of a table up to a bound, each no more than is shown of all of them."""
+    rows: list[Row] = []
     for key in published_files(store, name):
-        content = store.read_table(key)
-        kept = [c for c in content.column_names if c not in ("embedding", "fingerprint", "colours")]
-        for row in content.select(kept).to_pylist():
-            yield row
-            count += 1
-            if count >= MAX_HISTOGRAM_ROWS:
-                return
+        table = store.read_table(key, COLUMNS[name])
+        rows += table.slice(0, MAX_HISTOGRAM_ROWS - len(rows)).to_pylist()
+        if len(rows) == MAX_HISTOGRAM_ROWS:
+            break
+    return rows
+
+
+def _whole(store: Store, name: str, id_column: str, ids: Sequence[str]) -> dict[str, Row]:
+    """Return some rows of a table by id, whole."""
+    wanted = pa.array(ids, pa.string())
+    return {
+        row[id_column]: row
+        for key in published_files(store, name)
+        for row in iter_rows(store.read_table(key, filters=pc.field(id_column).isin(wanted)))
+    }
 
 
 def _headline(summary: Row) -> str:
@@ -146,14 +163,14 @@ def _distributions(shots: Sequence[Row], scenes: Sequence[Row]) -> str:
     )
 
 
-def _contact_sheets(
-    store: Store, scenes: Sequence[Row], shots: Sequence[Row], captions: Mapping[str, Row]
-) -> list[str]:
+def _contact_sheets(store: Store, scenes: Sequence[Row]) -> list[str]:
     """Scenes of several shots first: they are what curation is for."""
     ordered = sorted(scenes, key=lambda scene: scene["num_shots"] < 2)[:MAX_SCENES]
-    by_id = {shot["shot_id"]: shot for shot in shots}
+    shot_ids = [i for scene in ordered for i in scene["shot_ids"][:MAX_SHOTS_SHOWN]]
+    shots = _whole(store, "shots", "shot_id", shot_ids)
+    captions = _whole(store, "captions", "scene_id", [scene["scene_id"] for scene in ordered])
     shown = [
-        _contact_sheet(store, scene, by_id, captions.get(scene["scene_id"], {}))
+        _contact_sheet(store, scene, shots, captions.get(scene["scene_id"], {}))
         for scene in ordered
     ]
     if len(scenes) > len(ordered):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs as arrow_fs
 
@@ -94,11 +95,16 @@ class Store:
     def keys(self, folder: str, suffix: str = "") -> list[str]:
         """Return the keys below `folder` that end with `suffix`, sorted. A folder that is not
         there holds none; temporary files of interrupted writes are left out."""
+        return list(self.sizes(folder, suffix))
+
+    def sizes(self, folder: str, suffix: str = "") -> dict[str, int]:
+        """Return the bytes of the files that `keys` names, in the same order."""
         path = self.path(folder).rstrip("/")
         selector = arrow_fs.FileSelector(path, allow_not_found=True, recursive=True)
         found = self._try("list", folder, lambda: self._filesystem.get_file_info(selector))
-        keys = [info.path[len(self._root) + 1 :] for info in found if info.is_file]
-        return sorted(k for k in keys if k.endswith(suffix) and not k.endswith(".tmp"))
+        sizes = {info.path[len(self._root) + 1 :]: info.size for info in found if info.is_file}
+        kept = sorted(k for k in sizes if k.endswith(suffix) and not k.endswith(".tmp"))
+        return {key: sizes[key] for key in kept}
 
     def move(self, source: str, target: str) -> None:
         """Give the file at `source` the key `target`, replacing what was there."""
@@ -150,10 +156,17 @@ class Store:
         self.write(key, data)
         return Written(len(data), hashlib.sha256(data).hexdigest())
 
-    def read_table(self, key: str, columns: list[str] | None = None) -> pa.Table:
-        """Read a Parquet file, or some columns of it; `a.list.element.b` is one within a list."""
+    def read_table(
+        self,
+        key: str,
+        columns: list[str] | None = None,
+        *,
+        filters: pc.Expression | None = None,
+    ) -> pa.Table:
+        """Read a Parquet file, some columns of it (`a.list.element.b` is one within a list), or the
+        rows that pass `filters`."""
         try:
-            return self._try("read", key, lambda: self._parquet(key, columns))
+            return self._try("read", key, lambda: self._parquet(key, columns, filters))
         except pa.ArrowException as error:
             raise StorageError(f"Cannot read {self.address(key)}: {error}.") from error
 
@@ -167,9 +180,13 @@ class Store:
     def _footer(self, key: str) -> pq.FileMetaData:
         return pq.read_metadata(self.path(key), filesystem=self._filesystem)
 
-    def _parquet(self, key: str, columns: list[str] | None) -> pa.Table:
+    def _parquet(
+        self, key: str, columns: list[str] | None, filters: pc.Expression | None
+    ) -> pa.Table:
         if columns is None or not any("." in column for column in columns):
-            return pq.read_table(self.path(key), columns=columns, filesystem=self._filesystem)
+            return pq.read_table(
+                self.path(key), columns=columns, filters=filters, filesystem=self._filesystem
+            )
         with pq.ParquetFile(self.path(key), filesystem=self._filesystem) as file:
             return file.read(columns=columns)  # read_table knows no columns within a list
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from fw_model.errors import DataError
 from fw_model.schema import CURATED_TABLES, SCHEMA_VERSION
-from pipelines.assemble import Assembled
+from pipelines.arrow_rows import ROWS_AT_ONCE
 from pipelines.storage import Store
 
 STAGING = "staging"
@@ -37,28 +37,53 @@ class Part:
     content_sha256: str  # of the rows, whatever writes them
 
 
+class Draft:
+    """The rows of one part of a table, put away in Arrow as they come: Python needs ten times the
+    memory for them."""
+
+    def __init__(self, table: str) -> None:
+        self.table = table
+        self._schema, _ = CURATED_TABLES[table]
+        self._rows: list[Mapping[str, Any]] = []
+        self._batches: list[pa.RecordBatch] = []
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Take further rows."""
+        for row in rows:
+            self._rows.append(row)
+            if len(self._rows) == ROWS_AT_ONCE:
+                self._put_away()
+
+    def stage(self, store: Store, place: int, run_id: str) -> Part:
+        """Write the rows as part number `place` of the table."""
+        self._put_away()
+        # One batch, however they came: the hash is of the rows alone.
+        content = pa.Table.from_batches(self._batches, self._schema).combine_chunks()
+        digest = _content_sha256(content)
+        key = f"{STAGING}/{run_id}/{self.table}/part-{place:05d}-{digest[:12]}.parquet"
+        written = store.write_table(key, content)
+        return Part(self.table, key, content.num_rows, written.size_bytes, written.sha256, digest)
+
+    def _put_away(self) -> None:
+        if self._rows:
+            self._batches.append(pa.RecordBatch.from_pylist(self._rows, schema=self._schema))
+            self._rows = []
+
+
 def write_part(
-    store: Store, table: str, place: int, rows: Sequence[Mapping[str, Any]], run_id: str
+    store: Store, table: str, place: int, rows: Iterable[Mapping[str, Any]], run_id: str
 ) -> Part:
     """Stage the rows of one part of `table`."""
-    schema, _ = CURATED_TABLES[table]
-    content = pa.Table.from_pylist(list(rows), schema=schema)
+    draft = Draft(table)
+    draft.add(rows)
+    return draft.stage(store, place, run_id)
+
+
+def _content_sha256(content: pa.Table) -> str:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as stream:
+    with pa.ipc.new_stream(sink, content.schema) as stream:
         stream.write_table(content)
-    digest = hashlib.sha256(sink.getvalue()).hexdigest()
-    key = f"{STAGING}/{run_id}/{table}/part-{place:05d}-{digest[:12]}.parquet"
-    written = store.write_table(key, content)
-    return Part(table, key, len(rows), written.size_bytes, written.sha256, digest)
-
-
-def write_assembled(store: Store, place: int, rows: Assembled, run_id: str) -> list[Part]:
-    """Stage one part each of videos, shots and scenes."""
-    return [
-        write_part(store, "videos", place, rows.videos, run_id),
-        write_part(store, "shots", place, rows.shots, run_id),
-        write_part(store, "scenes", place, rows.scenes, run_id),
-    ]
+    return hashlib.sha256(sink.getvalue()).hexdigest()
 
 
 def check_unique(store: Store, parts: Iterable[Part]) -> int:
@@ -116,6 +141,13 @@ def published_files(store: Store, table: str) -> list[str]:
             "`filmweaver curate SOURCE OUTPUT` and give its OUTPUT."
         )
     return keys
+
+
+def published_ids(store: Store, table: str) -> Iterator[str]:
+    """Yield the ids of a finished table, in its order."""
+    column = CURATED_TABLES[table][1]
+    for key in published_files(store, table):
+        yield from store.read_table(key, [column])[column].to_pylist()
 
 
 def read_published(store: Store, table: str, columns: list[str]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fw_model.errors import DataError
+from pipelines.arrow_rows import iter_rows
 from pipelines.storage import Store
 from pipelines.writer import MANIFEST, published_files
 
@@ -72,8 +73,7 @@ class Snapshot:
             yield from self.scenes(place)
 
     def _rows(self, table: str, place: int) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self.store.read_table(self._tables[table][place]).to_pylist()
-        return rows
+        return list(iter_rows(self.store.read_table(self._tables[table][place])))
 
 
 def _by_place(store: Store, table: str) -> dict[int, str]:

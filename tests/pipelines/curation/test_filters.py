@@ -3,7 +3,7 @@ import pytest
 from pydantic import ValidationError
 
 from fw_model.schema import ShotReason
-from pipelines.assemble import Assembled, assemble_video
+from pipelines.assemble import assemble_video
 from pipelines.curation_config import FilterConfig, SceneConfig
 from pipelines.duplicates import (
     Lookalikes,
@@ -161,10 +161,7 @@ def test_every_shot_stays_in_the_table_and_only_kept_ones_are_in_scenes():
          "num_shots", "detector", "config_hash", "code_version", "run_id", "created_at"]
     )  # fmt: skip
     video = columns | VIDEO | {"video_id": "v", "uri": "f", "status": "kept", "shots": shots}
-    rows = Assembled()
-    assemble_video(
-        video, {"s3"}, filters=FilterConfig(), scenes=SceneConfig(min_shots=2), into=rows
-    )
+    rows = assemble_video(video, {"s3"}, filters=FilterConfig(), scenes=SceneConfig(min_shots=2))
     assert [row["drop_reason"] for row in rows.shots] == [None, "dark", None, "duplicate"]
     assert [row["shot_ids"] for row in rows.scenes] == [["s0", "s2"]]
     assert {row["scene_id"] for row in rows.shots} == {rows.scenes[0]["scene_id"], None}

@@ -28,7 +28,7 @@ def test_what_was_committed_is_found_again(tmp_path):
     ledger(tmp_path).commit([row("a"), row("b", note="x")])
     entries = ledger(tmp_path).entries(["attempts"])
     assert set(entries) == {"a", "b"}
-    assert ledger(tmp_path).read({"b": entries["b"]}) == [row("b", note="x")]
+    assert list(ledger(tmp_path).read({"b": entries["b"]})) == [row("b", note="x")]
 
 
 def test_a_row_committed_by_itself_is_known_by_id_and_attempt(tmp_path):
@@ -47,7 +47,7 @@ def test_a_column_within_a_column_is_read_alone(tmp_path):
     deep = pa.schema([*SCHEMA, ("parts", parts)])
     book = Ledger(Store(str(tmp_path)), "stage", "abc", deep, "id")
     book.commit([row("a") | {"parts": [{"name": "x", "weight": 1.0}]}, row("b") | {"parts": []}])
-    read = book.read(book.entries(()), ["parts.list.element.name"])
+    read = list(book.read(book.entries(()), ["parts.list.element.name"]))
     assert read == [
         {"id": "a", "attempts": 1, "parts": [{"name": "x"}]},
         {"id": "b", "attempts": 1, "parts": []},
@@ -67,16 +67,31 @@ def test_of_several_rows_of_one_id_the_last_attempt_counts(tmp_path):
     assert [r["note"] for r in ledger(tmp_path).read(entries)] == ["new", ""]
 
 
-def test_compaction_keeps_every_row_and_few_files(tmp_path, monkeypatch):
+def test_compaction_keeps_every_row_in_few_files_in_the_order_of_reading(tmp_path, monkeypatch):
     monkeypatch.setattr("pipelines.ledger.MAX_SMALL_FILES", 4)
-    monkeypatch.setattr("pipelines.ledger.FILES_TOGETHER", 5)
-    for i in range(10):
-        ledger(tmp_path).commit([row(f"r{i}", note=str(i))])
-    before = ledger(tmp_path).read(ledger(tmp_path).entries(()))
-    ledger(tmp_path).compact()
-    after = ledger(tmp_path).read(ledger(tmp_path).entries(()))
-    assert {r["id"]: r for r in after} == {r["id"]: r for r in before}
-    assert len(list(tmp_path.glob("ledger/stage/*/*.parquet"))) == 2
+    book = ledger(tmp_path)
+    ids = [f"r{i}" for i in range(10)]
+    for row_id in reversed(ids):
+        book.commit([row(row_id, note=row_id)])
+    smallest = min(book.store.sizes(book.folder).values())
+    monkeypatch.setattr("pipelines.ledger.FULL_BYTES", 5 * smallest)
+    book.compact(ids)
+    entries = book.entries(())
+    assert list(book.read({i: entries[i] for i in ids})) == [row(i, note=i) for i in ids]
+    held = [{i for i, e in entries.items() if e.key == key} for key in book.store.keys(book.folder)]
+    assert sorted(map(sorted, held)) == [ids[:5], ids[5:]]
+
+
+def test_full_files_are_left_alone_by_compaction(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.ledger.MAX_SMALL_FILES", 2)
+    book = ledger(tmp_path)
+    full = book.commit([row("a", note="n" * 100)])
+    monkeypatch.setattr("pipelines.ledger.SMALL_BYTES", book.store.sizes(book.folder)[full])
+    for i in range(4):
+        book.commit([row(f"r{i}")])
+    book.compact(["a"])
+    assert full in book.store.keys(book.folder) and len(book.store.keys(book.folder)) == 2
+    assert set(book.entries(())) == {"a", "r0", "r1", "r2", "r3"}
 
 
 @pytest.mark.parametrize("together", [1, 2])
@@ -87,7 +102,7 @@ def test_compaction_keeps_the_last_attempt_of_a_row(tmp_path, monkeypatch, toget
             ids = [f"r{i + k}" for k in range(together)]
             ledger(tmp_path).commit([row(row_id, attempts, note) for row_id in ids])
         for _ in range(2):
-            ledger(tmp_path).compact()
+            ledger(tmp_path).compact([])
         entries = ledger(tmp_path).entries(["note"])
         assert {entry.values["note"] for entry in entries.values()} == {note}
         assert {r["note"] for r in ledger(tmp_path).read(entries)} == {note}
