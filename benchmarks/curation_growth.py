@@ -1,17 +1,22 @@
 """How do time and memory of curation grow with the shots of a video, and with the videos?
 
-    python benchmarks/curation_growth.py [--shots N,N,...] [--videos N,N,...] [--json FILE]
+    python benchmarks/curation_growth.py [--shots N,..] [--videos N,..] [--rows N,..] [--json FILE]
 
 Each size is curated whole (analyze, embed, caption offline, finalize) by a process with a Ray of
 its own on two CPUs, while its driver, its decoding children and its actors are weighed four times a
 second. Compare the seconds that each shot, or video, more costs from size to size: what every run
 needs to begin is not in them.
+
+What the driver does by itself (listing what is done, duplicates, scenes, tables, compaction) is
+then measured for more videos than can be decoded here: rows of two shots, as analysis commits them.
+An empty list leaves a table out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -19,6 +24,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -27,8 +33,13 @@ import cv2
 import numpy as np
 import psutil
 
+from fw_model.schema import ANALYZED_VIDEOS
+from pipelines.ledger import Ledger
+from pipelines.storage import Store
+
 MIB = 1024 * 1024
 FRAMES_OF_A_SHOT = 10
+ROWS_OF_A_COMMIT = 8
 ROLES = {"child": "pipelines.sandbox", "actor": "ray::MapWorker"}
 
 
@@ -48,6 +59,9 @@ def main() -> None:
     if arguments.curate:
         _curate(*arguments.curate)
         return
+    if arguments.drive:
+        _drive(*arguments.drive)
+        return
     figures = {}
     with tempfile.TemporaryDirectory() as scratch:
         for title, sizes, write in (
@@ -60,7 +74,11 @@ def main() -> None:
                 (folder / "films").mkdir(parents=True)
                 write(folder / "films", size)
                 costs.append(measure(size, folder))
-            figures[title] = _report(title, costs)
+            if costs:
+                figures[title] = _report(title, costs)
+        costs = [measure_driver(size, Path(scratch) / f"rows_{size}") for size in arguments.rows]
+        if costs:
+            figures["rows of videos"] = _report("rows of videos", costs)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
@@ -79,6 +97,82 @@ def measure(size: int, folder: Path) -> Cost:
         sys.exit(f"curating {size} ended with code {process.returncode}")
     summary = json.loads((folder / "out" / "summary.json").read_text(encoding="utf-8"))
     return Cost(size, summary["seconds"], time.perf_counter() - started, peak)
+
+
+def measure_driver(size: int, folder: Path) -> Cost:
+    """Commit the rows of analyzed videos and let a process do with them what a driver does."""
+    _, ledger = _books(str(folder))
+    for first in range(0, size, ROWS_OF_A_COMMIT):
+        rows = [_analyzed(number) for number in range(first, min(size, first + ROWS_OF_A_COMMIT))]
+        ledger.commit(rows)
+    words = [sys.executable, __file__, "--drive", str(folder), str(folder / "figures.json")]
+    started = time.perf_counter()
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    told = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+    return Cost(size, told["seconds"], time.perf_counter() - started, told["mib"])
+
+
+def _drive(output: str, figures: str) -> None:
+    """Assemble, check and publish all rows of a ledger and compact it; tell time and memory."""
+    from pipelines.assemble_phase import AssemblePhase
+    from pipelines.curation_config import CurationConfig
+    from pipelines.writer import check_unique, publish
+
+    store, ledger = _books(output)
+    config = CurationConfig(output=output)
+    process, seconds = psutil.Process(), {}
+    mib = {"imported": process.memory_info().rss / MIB}
+    started = time.perf_counter()
+    source_ids = sorted(ledger.entries(["status", "reason"]))
+    seconds["list"] = time.perf_counter() - started
+    mib["listed"] = process.memory_info().rss / MIB
+    phase = AssemblePhase(config, store, ledger, None, "run", lambda name, done, total: None)
+    parts = phase.run(source_ids)
+    seconds["assemble"] = time.perf_counter() - started - seconds["list"]
+    check_unique(store, parts)
+    publish(store, parts, "run", {})
+    ledger.compact(source_ids)
+    seconds["finish"] = time.perf_counter() - started - sum(seconds.values())
+    mib["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    told = {"seconds": seconds, "mib": mib}
+    Path(figures).write_text(json.dumps(told), encoding="utf-8")
+
+
+def _books(output: str) -> tuple[Store, Ledger]:
+    store = Store(output)
+    return store, Ledger(store, "analyzed", "rows", ANALYZED_VIDEOS, "source_id")
+
+
+def _analyzed(number: int) -> dict[str, Any]:
+    """Return the row of a video of two shots of 4 s, unlike those of any other number."""
+    rng = np.random.default_rng(number)
+    name = f"{number:012d}"
+    shots = [_shot(rng, name, index) for index in range(2)]
+    return {
+        "source_id": name, "video_id": name, "uri": f"s3://bucket/videos/{name}.mp4",
+        "status": "kept", "attempts": 1, "width": 1920, "height": 1080, "fps": 24.0,
+        "num_frames": 192, "duration_s": 8.0, "num_shots": 2, "shots": shots, "analyze_s": 0.5,
+    }  # fmt: skip
+
+
+def _shot(rng: np.random.Generator, video: str, index: int) -> dict[str, Any]:
+    embedding = rng.normal(size=512).astype(np.float32)
+    sha256 = rng.bytes(32).hex()
+    first, last = 96 * index, 96 * (index + 1)
+    return {
+        "shot_id": f"{video}{index}", "index": index, "start_frame": first, "end_frame": last,
+        "content_start_frame": first, "content_end_frame": last,
+        "start_s": first / 24, "end_s": last / 24,
+        "motion": 5.0, "luma": 100.0, "contrast": 40.0, "text_area": 0.0,
+        "fingerprint": [rng.bytes(32) for _ in range(3)],
+        "colours": np.full(128, 128**-0.5, np.float32),
+        "keyframes": [
+            {"frame": frame, "time_s": frame / 24, "uri": f"media/{sha256}.jpg", "sha256": sha256,
+             "width": 512, "height": 288}
+            for frame in range(first + 16, last, 32)
+        ],
+        "embedding": embedding / np.linalg.norm(embedding),
+    }  # fmt: skip
 
 
 def _weights(driver: int) -> list[tuple[str, float]]:
@@ -165,15 +259,17 @@ def _report(title: str, costs: list[Cost]) -> dict[str, object]:
 
 
 def _numbers(words: str) -> list[int]:
-    return sorted(int(word) for word in words.split(","))
+    return sorted(int(word) for word in words.split(",") if word)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shots", type=_numbers, default="100,1000,10000", help="in one video")
     parser.add_argument("--videos", type=_numbers, default="100,1000,3000", help="of two shots")
+    parser.add_argument("--rows", type=_numbers, default="10000,30000,100000", help="of videos")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--curate", nargs=2, metavar=("SOURCE", "OUTPUT"), help=argparse.SUPPRESS)
+    parser.add_argument("--drive", nargs=2, metavar=("OUTPUT", "FIGURES"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 

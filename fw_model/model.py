@@ -31,7 +31,9 @@ from fw_model.text_encoders.base import TextEncoder
 
 TINY = Path(__file__).parent / "assets" / "tiny"
 RECORD_FILE = "filmweaver.json"
-Part = Literal["transformer", "vae", "clip", "text_encoder"]
+Part = Literal["transformer", "vae", "vae_encoder", "clip", "text_encoder"]
+# What of a VAE's folder latents do not depend on.
+DECODER = ("decoder", "post_quant_conv")
 
 BACKBONES = {"wan": "fw_model.backbones.wan:WanBackbone"}
 CODECS = {"wan": "fw_model.codecs.wan:WanCodec"}
@@ -266,14 +268,22 @@ def model_fingerprint(config: ModelConfig) -> str:
 
 def part_fingerprint(config: ModelConfig, parts: Sequence[Part]) -> str:
     """Return a hash of some parts of a model: of each its kind and what its loader reads."""
-    prints = [fingerprint_folders(*_part_source(config, part)) for part in parts]
+    prints = [
+        fingerprint_folders(
+            *_part_source(config, part), without=DECODER if part == "vae_encoder" else ()
+        )
+        for part in parts
+    ]
     return hashlib.sha256("\n".join(prints).encode()).hexdigest()[:16]
 
 
 def encoding_parts(config: ModelConfig) -> dict[str, str]:
-    """Return the fingerprints of the parts that a transformer learns to speak to, by name."""
-    parts: tuple[Part, ...] = ("vae", "text_encoder")
-    return {part: part_fingerprint(config, (part,)) for part in parts}
+    """Return the fingerprints of the parts that a transformer learns to speak to, by name.
+
+    Of the VAE its encoder counts alone: a decoder may learn more and latents stay what they are.
+    """
+    parts: dict[str, Part] = {"vae": "vae_encoder", "text_encoder": "text_encoder"}
+    return {name: part_fingerprint(config, (part,)) for name, part in parts.items()}
 
 
 def resolve_folder(path: str) -> Path:
@@ -366,7 +376,7 @@ def _is_new(config: ModelConfig) -> bool:
 
 def _part_source(config: ModelConfig, part: Part) -> tuple[str, list[Path]]:
     """Return the kind of a part and the folders that its loader reads; none where there is none."""
-    if part == "vae":
+    if part in ("vae", "vae_encoder"):
         return config.codec.kind, _present(_vae_folder(config))
     if part == "clip":
         return config.embedder.kind, [_clip_folder(config)]

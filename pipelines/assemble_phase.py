@@ -20,8 +20,8 @@ from pipelines.writer import Draft, Part
 Progress = Callable[[str, int, int], None]
 
 FINGERPRINTS = "shots.list.element.fingerprint"
-SHOTS_PER_PART = 16_000  # about 64 MB of shots, with their embeddings
-VIDEOS_PER_PART = 16_000
+SHOTS_PER_PART = 8_000  # 32 to 64 MB, with their embeddings
+VIDEOS_PER_PART = 8_000
 
 
 class AssemblePhase:

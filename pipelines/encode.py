@@ -166,7 +166,7 @@ def encoded_meta(config: EncodeConfig, model: ModelConfig) -> EncodedMeta:
     models = load_frozen_models(model)
     form = frame_format(model, config, models)
     identity = {
-        "fingerprint": part_fingerprint(model, ("vae", "clip", "text_encoder")),
+        "fingerprint": part_fingerprint(model, ("vae_encoder", "clip", "text_encoder")),
         "format": asdict(form),
         "version": [FORMAT_VERSION, ENCODE_VERSION],
     }

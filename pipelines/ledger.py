@@ -128,18 +128,20 @@ class Ledger:
 
         A column may be one within a column, such as `shots.list.element.fingerprint`.
         """
+        if chosen:
+            yield from iter_rows(self._table(chosen, columns))
+
+    def _table(self, chosen: Mapping[str, Entry], columns: list[str] | None) -> pa.Table:
         if columns is not None:
             columns = list(dict.fromkeys([self.id_column, "attempts", *columns]))
         by_key: dict[str, set[str]] = {}
         for row_id, entry in chosen.items():
             by_key.setdefault(entry.key, set()).add(row_id)
-        if not by_key:
-            return
         tables = []
         for key, ids in by_key.items():
             table = self.store.read_table(key, columns)
             held = pc.is_in(table[self.id_column], pa.array(sorted(ids)))
-            tables.append(table.filter(held))
+            tables.append(table if pc.all(held).as_py() else table.filter(held))
         found = pa.concat_tables(tables)
         places: dict[str, int] = {}
         numbered = found.select([self.id_column, "attempts"]).to_pylist()
@@ -147,7 +149,7 @@ class Ledger:
             known = places.get(row[self.id_column])
             if known is None or _supersedes(row, numbered[known]):
                 places[row[self.id_column]] = place
-        yield from iter_rows(found.take([places[row_id] for row_id in chosen]))
+        return found.take([places[row_id] for row_id in chosen])
 
 
 def _together(keys: Iterable[str], sizes: Mapping[str, int]) -> list[list[str]]:

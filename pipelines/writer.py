@@ -9,6 +9,7 @@ one whole run; the next run takes out what is left over.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class Draft:
         self._put_away()
         # One batch, however they came: the hash is of the rows alone.
         content = pa.Table.from_batches(self._batches, self._schema).combine_chunks()
+        self._batches = []
         digest = _content_sha256(content)
         key = f"{STAGING}/{run_id}/{self.table}/part-{place:05d}-{digest[:12]}.parquet"
         written = store.write_table(key, content)
@@ -80,10 +82,24 @@ def write_part(
 
 
 def _content_sha256(content: pa.Table) -> str:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, content.schema) as stream:
+    digest = _DigestFile()
+    with pa.ipc.new_stream(pa.PythonFile(digest, "w"), content.schema) as stream:
         stream.write_table(content)
-    return hashlib.sha256(sink.getvalue()).hexdigest()
+    return digest.sha256.hexdigest()
+
+
+class _DigestFile(io.RawIOBase):
+    """A file that keeps of what is written to it the hash alone."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        self.sha256.update(data)
+        return len(data)
 
 
 def check_unique(store: Store, parts: Iterable[Part]) -> int:

@@ -1,5 +1,6 @@
 """A model folder: what its fingerprints follow, and what a damaged one is told to be."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -35,13 +36,13 @@ def copied(folder: Path, part: str) -> Path:
     return Path(shutil.copytree(TINY / part, folder / f"my-{part}"))
 
 
-def changed(folder: Path, part: str, file: str) -> Path:
-    """Copy a part of the tiny model and change one byte in the middle of one of its files."""
-    path = copied(folder, part) / file
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    return path.parent
+def learned(folder: Path, begins: str) -> Path:
+    """Change the first tensor of a folder whose name begins so."""
+    weights = load_file(folder / WEIGHTS)
+    name = min(name for name in weights if name.startswith(begins))
+    weights[name] = weights[name] + 1.0
+    save_file(weights, folder / WEIGHTS)
+    return folder
 
 
 def with_vae(path: Path) -> ModelConfig:
@@ -61,7 +62,7 @@ def copied_text(folder: Path) -> Path:
 def test_a_vae_of_its_own_folder_changes_the_fingerprints_of_vae_and_model_only(
     tmp_path: Path,
 ) -> None:
-    own = with_vae(changed(tmp_path, "vae", WEIGHTS))
+    own = with_vae(learned(copied(tmp_path, "vae"), "encoder."))
     before, after = encoding_parts(PLAIN), encoding_parts(own)
     assert before["vae"] != after["vae"] and before["text_encoder"] == after["text_encoder"]
     assert model_fingerprint(own) != model_fingerprint(PLAIN)
@@ -76,6 +77,24 @@ def test_a_text_encoder_of_its_own_folder_changes_the_fingerprints(tmp_path: Pat
     before, after = encoding_parts(PLAIN), encoding_parts(own)
     assert before["vae"] == after["vae"] and before["text_encoder"] != after["text_encoder"]
     assert model_fingerprint(own) != model_fingerprint(PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("begins", "counts"), [("decoder.", False), ("post_quant_conv.", False), ("encoder.", True)]
+)
+def test_latents_are_the_encoders_alone(begins: str, counts: bool, tmp_path: Path) -> None:
+    own = with_vae(learned(copied(tmp_path, "vae"), begins))
+    assert (encoding_parts(own) != encoding_parts(PLAIN)) == counts
+    assert model_fingerprint(own) != model_fingerprint(PLAIN)
+
+
+def test_another_width_of_the_decoder_leaves_latents_what_they_are(tmp_path: Path) -> None:
+    folder = copied(tmp_path, "vae")
+    config = json.loads((folder / "config.json").read_text())
+    for name, same in (("decoder_base_dim", True), ("z_dim", False)):
+        other = config | {name: config[name] + 1}
+        (folder / "config.json").write_text(json.dumps(other))
+        assert (encoding_parts(with_vae(folder)) == encoding_parts(PLAIN)) == same
 
 
 def test_a_copy_of_the_same_files_has_the_same_fingerprint(tmp_path: Path) -> None:

@@ -55,10 +55,10 @@ def test_a_part_holds_as_many_videos_as_make_a_good_file():
     def entries(*counts):
         return {str(i): Entry("k", {"num_shots": n}) for i, n in enumerate(counts)}
 
-    long = grouped(entries(9_000, 8_000, 7_000, 40_000, None, 3))
+    long = grouped(entries(4_500, 4_000, 3_500, 20_000, None, 3))
     assert [list(group) for group in long] == [["0"], ["1", "2"], ["3"], ["4", "5"]]
-    short = grouped(entries(*[0] * 40_000))
-    assert [len(group) for group in short] == [16_000, 16_000, 8_000]
+    short = grouped(entries(*[0] * 20_000))
+    assert [len(group) for group in short] == [8_000, 8_000, 4_000]
     assert grouped({}) == []
 
 
