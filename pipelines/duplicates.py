@@ -21,6 +21,7 @@ from pipelines.curation_config import FilterConfig
 
 HASH_BITS = 256
 LENGTH_TOLERANCE = 0.05
+PRINTS_AT_ONCE = 4096
 
 Bands = NDArray[np.uint64]
 
@@ -42,6 +43,7 @@ class Lookalikes:
     def __init__(self, max_distance_bits: int) -> None:
         self._num_bands = max_distance_bits + 1
         self._videos: list[str] = []
+        self._waiting: list[bytes] = []  # to be parted into bands together
         self._bands: list[Bands] = []
         self._places: list[NDArray[np.int32]] = []  # [shots, (video, shot in it)]
 
@@ -50,7 +52,9 @@ class Lookalikes:
         told = [i for i, prints in enumerate(shots) if prints]
         if not told:
             return
-        self._bands.append(bands([middle(shots[i]) for i in told], self._num_bands))
+        self._waiting += [middle(shots[i]) for i in told]
+        if len(self._waiting) >= PRINTS_AT_ONCE:
+            self._part()
         places = [(len(self._videos), i) for i in told]
         self._places.append(np.array(places, np.int32))
         self._videos.append(video)
@@ -58,11 +62,17 @@ class Lookalikes:
     def found(self) -> dict[str, set[int]]:
         """Return the lookalikes: video -> the places of its shots among all that were added."""
         alike: dict[str, set[int]] = defaultdict(set)
+        self._part()
         if self._bands:
             places = np.concatenate(self._places)
             for video, shot in places[_shared(np.concatenate(self._bands))].tolist():
                 alike[self._videos[video]].add(shot)
         return dict(alike)
+
+    def _part(self) -> None:
+        if self._waiting:
+            self._bands.append(bands(self._waiting, self._num_bands))
+            self._waiting = []
 
 
 def find_duplicates(shots: Iterable[ShotPrint], config: FilterConfig) -> set[str]:
