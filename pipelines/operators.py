@@ -342,7 +342,10 @@ def code_version() -> str:
     """Return a hash of the code that decides rows, so that a changed program is visible."""
     digest = hashlib.sha256()
     folder = Path(__file__).parent
-    names = ("analyze", "harvest", "sampling", "shot_spans", "shot_tracker", "time_ranges")
+    names = (
+        "analyze", "harvest", "sampling", "shot_spans", "shot_tracker", "time_ranges",
+        "video_stream",
+    )  # fmt: skip
     for name in (*(f"{name}.py" for name in names), "detectors"):
         path = folder / name
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:

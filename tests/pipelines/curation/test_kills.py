@@ -28,8 +28,9 @@ from tests.pipelines.curation.footage import write_film
 
 NUM_VIDEOS = 200
 NUM_KILLS = 20
+NUM_LATE_KILLS = 3  # of these, while scenes are captioned
 NUM_ACTORS = 2  # of each operator, and of the Ray that curate_once starts
-START_S = 240.0
+START_S = 600.0
 VICTIMS = ("ray::MapWorker", "pipelines.sandbox")
 
 
@@ -47,13 +48,18 @@ class Rampage:
         self._known: dict[str, str] = {}
 
     def run(self) -> None:
-        """Kill `NUM_KILLS` times, then let curation end."""
-        while self.kills.total() < NUM_KILLS:
+        """Kill `NUM_KILLS` times, the last of them while scenes are captioned; then let it end."""
+        while self.kills.total() < NUM_KILLS - NUM_LATE_KILLS:
             driver = self._start()
             for _ in range(self._random.randrange(3)):
                 self._wait_for_rows(driver, self._random.randrange(1, 8))
                 self._kill_a_worker(driver)
             self._wait_for_rows(driver, self._random.randrange(1, 8))
+            self._kill(driver)
+            self._compare()
+        for _ in range(NUM_LATE_KILLS):
+            driver = self._start()
+            self._wait_for_rows(driver, 1, stage="captioned")
             self._kill(driver)
             self._compare()
         assert self._start().wait(timeout=1200) == 0
@@ -69,10 +75,12 @@ class Rampage:
             start_new_session=True,
         )
 
-    def _wait_for_rows(self, driver: subprocess.Popen[bytes], number: int) -> None:
-        """Wait until `number` rows more are committed, and a random moment longer."""
-        before, until = self._num_files(), time.monotonic() + START_S
-        while self._num_files() < before + number:
+    def _wait_for_rows(
+        self, driver: subprocess.Popen[bytes], number: int, stage: str = "decoded"
+    ) -> None:
+        """Wait until `number` files more are committed, and a random moment longer."""
+        before, until = self._num_files(stage), time.monotonic() + START_S
+        while self._num_files(stage) < before + number:
             assert driver.poll() is None, "curation ended before it was killed often enough"
             assert time.monotonic() < until, "curation does not get on"
             time.sleep(0.02)
@@ -108,16 +116,16 @@ class Rampage:
         self.rewritten += sum(rows[key] != run for key, run in self._known.items())
         self._known = rows
 
-    def _num_files(self) -> int:
-        return len(self._keys())
+    def _num_files(self, stage: str) -> int:
+        return len(self._keys(stage))
 
     def _decoded_rows(self) -> Iterator[dict[str, str]]:
-        for key in self._keys():
+        for key in self._keys("decoded"):
             yield from self._store.read_table(key, ["source_id", "run_id"]).to_pylist()
 
-    def _keys(self) -> list[str]:
+    def _keys(self, stage: str) -> list[str]:
         try:
-            return [k for k in self._store.keys("ledger", ".parquet") if "/decoded/" in k]
+            return [k for k in self._store.keys("ledger", ".parquet") if f"/{stage}/" in k]
         except StorageError:
             return []
 
