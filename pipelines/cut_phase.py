@@ -7,7 +7,6 @@ of a video together. Shots that have a row are not cut again, whatever became of
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from pipelines.cut import cut_apart
 from pipelines.ids import clip_uri
 from pipelines.ledger import Entry, Ledger, config_hash
 from pipelines.operators import Provenance, commit
+from pipelines.scratch import scratch_folder
 from pipelines.storage import Store, local_copy
 from pipelines.writer import Part, write_part
 
@@ -198,15 +198,15 @@ class CutShots:
             Span(*values)
             for values in zip(video["shot_ids"], video["starts"], video["ends"], strict=True)
         ]
-        with tempfile.TemporaryDirectory(prefix="filmweaver-cut-") as folder:
+        with scratch_folder() as folder:
             try:
                 with local_copy(video["uri"]) as path:
-                    clips = self._clips(path, video, spans, Path(folder))
+                    clips = self._clips(path, video, spans, folder)
                 status = None
             except StorageError as error:
                 clips = [Clip(span.shot_id, "failed", None, str(error)) for span in spans]
                 status = "away"
-            rows = [self._row(clip, status, Path(folder)) for clip in clips]
+            rows = [self._row(clip, status, folder) for clip in clips]
         return [row | {"attempts": n} for row, n in zip(rows, video["attempts"], strict=True)]
 
     def _clips(

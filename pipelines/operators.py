@@ -12,7 +12,6 @@ import contextlib
 import datetime
 import hashlib
 import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +43,7 @@ from pipelines.ledger import Entry, Ledger
 from pipelines.long_videos import analyze_in_ranges
 from pipelines.sandbox import DecodeSandbox
 from pipelines.shot_tracker import AnalyzeSettings
-from pipelines.storage import Store, fetch_local, file_info
+from pipelines.storage import Store, fetched, file_info
 
 if TYPE_CHECKING:
     from fw_model.model import ModelConfig
@@ -164,26 +163,23 @@ class AnalyzeVideos:
         }
 
     def _decode(self, uri: str, *, is_there: bool) -> dict[str, Any]:
-        try:
-            if not is_there and not file_info(uri).is_file:  # it may have failed to be listed only
-                raise FileNotFoundError(f"there is no file at {uri}")
-            path, is_copy = fetch_local(uri)
-        except (OSError, StorageError) as error:
-            return {
-                "uri": uri,
-                "video_id": video_id(uri, ""),
-                "status": "quarantined",
-                "reason": str(VideoReason.SOURCE_UNAVAILABLE),
-                "detail": str(error),
-                "shots": [],
-                "num_shots": 0,
-            }
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                # It may have failed to be listed only.
+                if not is_there and not file_info(uri).is_file:
+                    raise FileNotFoundError(f"there is no file at {uri}")
+                path = stack.enter_context(fetched(uri))
+            except (OSError, StorageError) as error:
+                return {
+                    "uri": uri,
+                    "video_id": video_id(uri, ""),
+                    "status": "quarantined",
+                    "reason": str(VideoReason.SOURCE_UNAVAILABLE),
+                    "detail": str(error),
+                    "shots": [],
+                    "num_shots": 0,
+                }
             return self._watch(path, uri)
-        finally:
-            if is_copy:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
 
     def _watch(self, path: str, uri: str) -> dict[str, Any]:
         if len(self._children) > 1:

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from fw_model.errors import StorageError
 from pipelines.locations import filesystem as filesystem  # found with what is done with it
 from pipelines.locations import is_local, neighbour
 from pipelines.persistence import persist
+from pipelines.scratch import scratch_folder
 
 BLOCK_BYTES = 1 << 22
 Result = TypeVar("Result")
@@ -183,12 +183,13 @@ class Store:
     def _parquet(
         self, key: str, columns: list[str] | None, filters: pc.Expression | None
     ) -> pa.Table:
-        if columns is None or not any("." in column for column in columns):
+        # read_table knows no columns within a list, and the other way knows no filters.
+        if filters is not None or not any("." in column for column in columns or ()):
             return pq.read_table(
                 self.path(key), columns=columns, filters=filters, filesystem=self._filesystem
             )
         with pq.ParquetFile(self.path(key), filesystem=self._filesystem) as file:
-            return file.read(columns=columns)  # read_table knows no columns within a list
+            return file.read(columns=columns)
 
 
 def _write_local(path: Path, data: bytes) -> None:
@@ -238,22 +239,21 @@ def file_info(uri: str) -> arrow_fs.FileInfo:
     return persist(lambda: found.get_file_info(path))
 
 
-def fetch_local(uri: str) -> tuple[str, bool]:
-    """Return a local path with the content of `uri`, and whether it is a copy to be deleted.
+@contextlib.contextmanager
+def fetched(uri: str) -> Iterator[str]:
+    """Give a local path with the content of `uri` while the block runs.
 
     OSError for a file that is not there, cannot be read, or changes while it is read.
     """
     found, path = filesystem(uri)
     if is_local(found):
-        return path, False
-    handle, copy = tempfile.mkstemp(suffix=Path(path).suffix)
-    try:
-        with os.fdopen(handle, "wb") as target:
+        yield path
+        return
+    with scratch_folder() as folder:
+        copy = folder / f"copy{Path(path).suffix}"
+        with open(copy, "wb") as target:
             _download(found, path, target)
-    except BaseException:
-        Path(copy).unlink(missing_ok=True)
-        raise
-    return copy, True
+        yield str(copy)
 
 
 def _download(found: arrow_fs.FileSystem, path: str, target: BinaryIO) -> None:
@@ -274,15 +274,12 @@ def _download(found: arrow_fs.FileSystem, path: str, target: BinaryIO) -> None:
 @contextlib.contextmanager
 def local_copy(uri: str) -> Iterator[str]:
     """Give a local path with the content of `uri` while the block runs; StorageError without."""
-    try:
-        path, is_copy = fetch_local(uri)
-    except OSError as error:
-        raise StorageError(f"Cannot read {uri}: {_why(error)}.") from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            path = stack.enter_context(fetched(uri))
+        except OSError as error:
+            raise StorageError(f"Cannot read {uri}: {_why(error)}.") from error
         yield path
-    finally:
-        if is_copy:
-            Path(path).unlink(missing_ok=True)
 
 
 def _why(error: OSError) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from fw_model.training.recipe import recipe
 from fw_model.training.run import EXPORT, METRICS_FILE
 from pipelines.deepspeed_engine import DeepSpeedEngine
 from pipelines.encoded_store import local_dataset
+from pipelines.scratch import scratch_folder
 from pipelines.training_feed import RayDataFeed
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ class RayStore:
 
         A crash right after a report that is not committed would lose the checkpoint.
         """
-        with tempfile.TemporaryDirectory(prefix="filmweaver-checkpoint-") as folder:
+        with scratch_folder() as folder:
             with writing(f"save a checkpoint by way of {folder}"):
-                write(Path(folder))
+                write(folder)
             ray.train.report({"step": step}, checkpoint=Checkpoint.from_directory(folder))
         ray.train.get_all_reported_checkpoints(CheckpointConsistencyMode.COMMITTED)

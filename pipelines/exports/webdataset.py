@@ -13,7 +13,6 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,6 +21,7 @@ from typing import Any
 
 from pipelines.exports.rows import scene_row, shot_rows
 from pipelines.exports.snapshot import CuratedScene, Snapshot
+from pipelines.scratch import scratch_folder
 from pipelines.storage import Store
 
 BLOCK = 512  # a tar file's unit, bytes
@@ -45,8 +45,8 @@ def export_webdataset(snapshot: Snapshot, target: Store, *, max_shard_bytes: int
         (scene.scene["scene_id"], _sample(scene, snapshot.store))
         for scene in islice(snapshot.every_scene(), num_done, None)
     )
-    with tempfile.TemporaryDirectory(prefix="filmweaver-export-") as folder:
-        for number, shard in enumerate(_packed(samples, max_shard_bytes, Path(folder)), len(done)):
+    with scratch_folder() as folder:
+        for number, shard in enumerate(_packed(samples, max_shard_bytes, folder), len(done)):
             target.write_file(f"{_name(number)}.tar", shard.file)
             index = {"num_scenes": len(shard.scene_ids), "scene_ids": shard.scene_ids}
             target.write(f"{_name(number)}.json", (json.dumps(index) + "\n").encode())
