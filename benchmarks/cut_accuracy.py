@@ -25,8 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import av
 import numpy as np
 
+from pipelines.curation_config import DecodeConfig
 from pipelines.detectors.base import SmallFrames, Transition, make_detector
 from pipelines.sampling import BATCH_FRAMES, GridSampler
+from pipelines.video_stream import check_stream
 
 TOLERANCE = 1
 OURS = ("cross_window", "adaptive", "content_histogram", "ensemble")
@@ -96,7 +98,7 @@ def sample_video(path: Path) -> list[SmallFrames]:
 
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        stream.thread_type = "NONE"
+        check_stream(stream, DecodeConfig())  # decodes as analysis does
         for frame in container.decode(stream):
             sampler.add(frame)
             times_s.append(float(frame.time or 0.0))

@@ -269,9 +269,7 @@ def model_fingerprint(config: ModelConfig) -> str:
 def part_fingerprint(config: ModelConfig, parts: Sequence[Part]) -> str:
     """Return a hash of some parts of a model: of each its kind and what its loader reads."""
     prints = [
-        fingerprint_folders(
-            *_part_source(config, part), without=DECODER if part == "vae_encoder" else ()
-        )
+        fingerprint_folders(*_part_source(config, part), without=_not_read(config, part))
         for part in parts
     ]
     return hashlib.sha256("\n".join(prints).encode()).hexdigest()[:16]
@@ -388,6 +386,11 @@ def _part_source(config: ModelConfig, part: Part) -> tuple[str, list[Path]]:
     if _is_new(config):
         return config.backbone.model_dump_json(), []
     return config.backbone.kind, _present(_find(config, "transformer"))
+
+
+def _not_read(config: ModelConfig, part: Part) -> tuple[str, ...]:
+    """Return how names begin that a part does not depend on; nobody knows it of others' code."""
+    return DECODER if part == "vae_encoder" and config.codec.kind in CODECS else ()
 
 
 def _present(folder: Path | None) -> list[Path]:

@@ -90,7 +90,8 @@ def shot_prints(videos: Iterable[Row], filters: FilterConfig) -> Iterable[ShotPr
                     shot["shot_id"],
                     duration_s(shot),
                     tuple(shot["fingerprint"]),
-                    None if row is None else np.asarray(row, np.float32),
+                    # A copy: a view would keep the rows of all other shots too.
+                    None if row is None else np.array(row, np.float32),
                 )
 
 

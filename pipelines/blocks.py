@@ -17,9 +17,9 @@ def blocks_of(
 ) -> ray.data.Dataset:
     """Return a dataset in blocks: so many that all actors end at about the same time, and no more,
     for each costs the driver some 90 KiB until the run ends."""
-    size = -(-len(rows) // max(LEAST_BLOCKS, BLOCKS_PER_ACTOR * num_actors))
+    size = max(1, -(-len(rows) // max(LEAST_BLOCKS, BLOCKS_PER_ACTOR * num_actors)))
     tables = [
         pa.Table.from_pylist(list(rows[i : i + size]), schema=schema)
-        for i in range(0, len(rows), size)
+        for i in range(0, max(1, len(rows)), size)
     ]
     return ray.data.from_arrow(tables)

@@ -89,14 +89,18 @@ def spread_evenly(
 
 def encode_jpeg(picture: Picture, quality: int) -> bytes:
     """Return a picture as JPEG; the same picture gives the same bytes."""
-    _, jpeg = cv2.imencode(
+    done, jpeg = cv2.imencode(
         ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
     )
+    if not done:
+        raise ValueError(f"a picture {picture.shape} cannot be written as JPEG")
     return jpeg.tobytes()
 
 
 def miniature(picture: Picture) -> Picture:
     """Return what is left of a picture at 64x36, where likeness is measured."""
+    if picture.shape[0] >= 144 and picture.shape[1] >= 256:
+        picture = cv2.resize(picture, (256, 144), interpolation=cv2.INTER_LINEAR)
     return np.asarray(cv2.resize(picture, (64, 36), interpolation=cv2.INTER_AREA))
 
 
@@ -134,9 +138,9 @@ def text_area(picture: Picture) -> float:
     lines = cv2.morphologyEx(
         strong, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_RECT, (9, 1))
     )
-    # Boxes of one row lie more than 8 pixels apart, so that 16 bits number those of most pictures.
+    # Strokes of one row lie more than 8 pixels apart: 16 bits number those of most pictures.
     rows, columns = grey.shape
-    labels = cv2.CV_16U if (rows // 2 + 1) * (columns // 9 + 1) < 2**16 else cv2.CV_32S
+    labels = cv2.CV_16U if rows * (columns // 9 + 1) < 2**16 else cv2.CV_32S
     _, _, boxes, _ = cv2.connectedComponentsWithStats(lines, ltype=labels)
     _, _, width, height, area = boxes[1:].T.astype(np.int64)
     is_flat = (width >= 2.5 * height) & (height >= 5) & (height <= 0.15 * rows)

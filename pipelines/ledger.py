@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from pipelines.arrow_rows import iter_rows
-from pipelines.storage import Store
+from pipelines.storage import Store, Written
 
 LEDGER_FOLDER = "ledger"
 MAX_SMALL_FILES = 512
@@ -61,7 +61,8 @@ class Ledger:
 
     def commit(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """Write rows, all or none, and return the key of their file."""
-        return self._write(pa.Table.from_pylist(list(rows), schema=self.schema))
+        key, _ = self._write(pa.Table.from_pylist(list(rows), schema=self.schema))
+        return key
 
     def compact(self, order: Iterable[str]) -> None:
         """Put many small files together, so that the next run has few to read; `order` is that of
@@ -79,11 +80,24 @@ class Ledger:
             if entry.key in first:
                 place = places.get(entry.values[self.id_column], len(places))
                 first[entry.key] = min(first[entry.key], place)
-        for group in _together(sorted(small, key=first.__getitem__), sizes):
-            merged = self._write(pa.concat_tables([self.store.read_table(key) for key in group]))
-            for key in group:
-                if key != merged:
-                    self.store.delete(key)
+        group: list[tuple[str, pa.Table]] = []
+        shrinks = 1.0  # bytes of a file, as a share of those of its rows in memory
+        for key in sorted(small, key=first.__getitem__):
+            group.append((key, self.store.read_table(key)))
+            num_bytes = sum(table.nbytes for _, table in group)
+            if num_bytes * shrinks >= FULL_BYTES:
+                shrinks = self._merge(group) / num_bytes
+                group = []
+        if group:
+            self._merge(group)
+
+    def _merge(self, group: Sequence[tuple[str, pa.Table]]) -> int:
+        """Make one file of several; return its bytes."""
+        merged, written = self._write(pa.concat_tables([table for _, table in group]))
+        for key, _ in group:
+            if key != merged:
+                self.store.delete(key)
+        return written.size_bytes
 
     def committed(self, row_id: str, attempts: int) -> Entry | None:
         """Return the entry, with its status, of a row committed by itself in this run; None if
@@ -94,10 +108,9 @@ class Ledger:
         (values,) = self.store.read_table(key, ["status"]).to_pylist()
         return Entry(key, values)
 
-    def _write(self, table: pa.Table) -> str:
+    def _write(self, table: pa.Table) -> tuple[str, Written]:
         key = self._key(table.select([self.id_column, "attempts"]).to_pylist())
-        self.store.write_table(key, table)
-        return key
+        return key, self.store.write_table(key, table)
 
     def _key(self, rows: Iterable[Mapping[str, Any]]) -> str:
         held = sorted(f"{row[self.id_column]} {row['attempts']}" for row in rows)
@@ -150,19 +163,6 @@ class Ledger:
             if known is None or _supersedes(row, numbered[known]):
                 places[row[self.id_column]] = place
         return found.take([places[row_id] for row_id in chosen])
-
-
-def _together(keys: Iterable[str], sizes: Mapping[str, int]) -> list[list[str]]:
-    """Part files into groups of FULL_BYTES or little more, in order."""
-    groups: list[list[str]] = []
-    size_bytes = FULL_BYTES
-    for key in keys:
-        if size_bytes >= FULL_BYTES:
-            groups.append([])
-            size_bytes = 0
-        groups[-1].append(key)
-        size_bytes += sizes[key]
-    return groups
 
 
 def _supersedes(row: Mapping[str, Any], known: Mapping[str, Any]) -> bool:

@@ -15,11 +15,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.curation_config import DecodeConfig, DetectorConfig, KeyframeConfig
-from pipelines.detectors.base import SmallFrames, Transition, make_detector
+from pipelines.detectors.base import (
+    GRID_HEIGHT,
+    GRID_WIDTH,
+    SmallFrames,
+    Transition,
+    make_detector,
+)
 from pipelines.harvest import (
     Candidate,
     KeyframeHarvest,
@@ -136,7 +143,9 @@ class ShotTracker:
             every_frames=round(fps * settings.keyframes.every_s),
             max_delay=self._detector.max_delay + BATCH_FRAMES,
         )
-        self._previous: NDArray[np.float32] | None = None
+        self._previous: NDArray[np.uint8] | None = None
+        cells = GRID_WIDTH * GRID_HEIGHT
+        self._mean = np.full(cells, 1.0 / cells, np.float32)
 
     @property
     def next_frame(self) -> int:
@@ -179,12 +188,13 @@ class ShotTracker:
         )
 
     def _measure(self, luma: NDArray[np.uint8]) -> None:
-        levels = luma.reshape(len(luma), -1).astype(np.float32)  # [B, cells]
-        before = levels[:1] if self._previous is None else self._previous
-        self._previous = levels[-1:].copy()
-        steps = np.abs(levels - np.concatenate([before, levels[:-1]])).mean(1)
-        self.watched.motion.extend(steps.tolist())
-        means = levels.mean(1)
+        frames = np.ascontiguousarray(luma).reshape(len(luma), -1)  # [B, cells]
+        before = frames[:1] if self._previous is None else self._previous
+        self._previous = frames[-1:]
+        steps = cv2.absdiff(frames, np.concatenate([before, frames[:-1]]))
+        levels = frames.astype(np.float32)
+        means = levels @ self._mean
+        self.watched.motion.extend((steps.astype(np.float32) @ self._mean).tolist())
         levels -= means[:, None]
         deviations = np.sqrt(np.einsum("bn,bn->b", levels, levels) / levels.shape[1])
         self.watched.luma.extend(means.tolist())

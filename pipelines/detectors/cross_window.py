@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from statistics import median
 
 import cv2
 import numpy as np
@@ -30,7 +31,7 @@ CHROMA_BINS = 16
 _MOST_AT_ONCE = 128  # frames whose numbers are bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FrameSignature:
     """What is remembered of a frame. `structure` has unit length, so a dot product correlates."""
 
@@ -57,7 +58,9 @@ def sign(frames: SmallFrames, before: FrameSignature | None) -> list[FrameSignat
 
 def _structures(luma: NDArray[np.uint8]) -> Floats:
     """Return blurred luma [B, H, W] without mean and contrast: unit rows [B, H * W + 1]."""
-    blurred = (_BLUR_ROWS @ luma.astype(np.float32) @ _BLUR_COLUMNS).reshape(len(luma), -1)
+    lines = luma.astype(np.float32).reshape(-1, GRID_WIDTH)
+    across = (lines @ _BLUR_COLUMNS).reshape(luma.shape)  # one product for all frames
+    blurred = (_BLUR_ROWS @ across).reshape(len(luma), -1)
     size = blurred.shape[1]
     rows = np.empty((len(luma), size + 1), np.float32)
     np.subtract(blurred, blurred.mean(1, keepdims=True), out=rows[:, :-1])
@@ -199,4 +202,4 @@ def _within(before: list[FrameSignature], after: list[FrameSignature]) -> tuple[
         return 0.0, 0.0
     structure = [1.0 - float(a.structure @ b.structure) for a, b in pairs]
     histogram = [float(np.abs(a.histogram - b.histogram).sum()) for a, b in pairs]
-    return float(np.median(structure)), float(np.median(histogram))
+    return median(structure), median(histogram)  # NumPy's takes long over so few

@@ -48,11 +48,12 @@ FLAT_STD = 6.0
 JOIN_S = 0.6
 EDGE_S = 0.4  # a picture seen for no longer than this at the end of the file is no shot
 RETURN_STRUCTURE = 0.15  # two frames closer than this show the same view
-LOOK_EVERY = 4
+LOOK_EVERY = 4  # frames; a window of n times LONG_FRAMES is looked at n times as rarely
+LONG_FRAMES = 24
 _ROWS, _COLUMNS = GRID_HEIGHT // 2, GRID_WIDTH // 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Thumbnail:
     index: int
     luma: Floats  # [N]
@@ -61,7 +62,7 @@ class _Thumbnail:
     is_flat: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Window:
     """M frames in a row, and the luma of all of them, [M, N]."""
 
@@ -137,8 +138,9 @@ class GradualFinder:
             [*before.frames, *new.frames], np.concatenate([before.luma, new.luma])
         )
         released = []
-        for number, found in enumerate(cuts, len(before.frames) + 1):
-            released += self._take(self._recent.part(max(0, number - longest - 1), number), found)
+        stops = range(len(before.frames) + 1, len(self._recent.frames) + 1)
+        for stop, found in zip(stops, cuts, strict=True):
+            released += self._take(self._recent.part(max(0, stop - longest - 1), stop), found)
         return released
 
     def _take(self, recent: _Window, cuts: Sequence[Transition]) -> list[Transition]:
@@ -151,7 +153,7 @@ class GradualFinder:
         self._next_index = thumbnail.index + 1
         self._cuts += cuts
         if thumbnail.index % LOOK_EVERY == 0:
-            self._look_back(recent)
+            self._look_back(recent, thumbnail.index // LOOK_EVERY)
         if thumbnail.index - self._last_turn <= self._fade_lengths[-1]:
             self._look_for_fades(recent)
         before = thumbnail.index - self.max_delay
@@ -162,17 +164,19 @@ class GradualFinder:
     def finish(self, cuts: list[Transition]) -> list[Transition]:
         """Return all that is still open."""
         self._cuts += cuts
-        self._look_back(self._recent.part(-self._lengths[-1] - 1, None))
+        self._look_back(self._recent.part(-self._lengths[-1] - 1, None), 0)
         return [self._at_end(found) for found in self._release(None)]
 
-    def _look_back(self, recent: _Window) -> None:
-        """Ask of each length whether a gradual transition has just ended."""
+    def _look_back(self, recent: _Window, look: int) -> None:
+        """Ask of each length whose turn it is whether a gradual transition has just ended."""
         for length in self._lengths:
             if len(recent.frames) <= length:
                 return
             window = recent.part(-length - 1, None)
             if any(_is_cut_inside(window.frames, cut.start_frame) for cut in self._cuts):
                 return
+            if look % max(1, length // LONG_FRAMES):
+                continue
             found = _judge(window)
             if found is not None:
                 self._add(found)
@@ -305,7 +309,11 @@ def _wipe(window: _Window, structure: float, area: float) -> Blend | None:
     """Return how the frames are a wipe between the first and the last, None if they are not."""
     if area < MIN_WIPE_AREA or structure < MIN_CLEAN_STRUCTURE:
         return None
-    blend = fit_wipe(window.frames[0].luma, window.frames[-1].luma, window.luma)
+    first, last = window.frames[0].luma, window.frames[-1].luma
+    some = window.luma[1::3]  # they alone tell most windows: what is left of them is left of all
+    if fit_wipe(first, last, some).residual * len(some) > MAX_WIPE_RESIDUAL * len(window.luma):
+        return None
+    blend = fit_wipe(first, last, window.luma)
     is_clean = blend.residual < MAX_CLEAN_RESIDUAL
     if structure < (MIN_CLEAN_STRUCTURE if is_clean else MIN_WIPE_STRUCTURE):
         return None

@@ -3,7 +3,7 @@ import pytest
 from pydantic import ValidationError
 
 from fw_model.schema import ShotReason
-from pipelines.assemble import assemble_video
+from pipelines.assemble import assemble_video, shot_prints
 from pipelines.curation_config import FilterConfig, SceneConfig
 from pipelines.duplicates import (
     Lookalikes,
@@ -165,3 +165,10 @@ def test_every_shot_stays_in_the_table_and_only_kept_ones_are_in_scenes():
     assert [row["drop_reason"] for row in rows.shots] == [None, "dark", None, "duplicate"]
     assert [row["shot_ids"] for row in rows.scenes] == [["s0", "s2"]]
     assert {row["scene_id"] for row in rows.shots} == {rows.scenes[0]["scene_id"], None}
+
+
+def test_a_print_holds_nothing_but_its_own_embedding():
+    rows = np.ones((1000, 8), np.float32)
+    shot = GOOD | {"shot_id": "s", "fingerprint": [b"0" * 32], "embedding": rows[7]}
+    (found,) = shot_prints([VIDEO | {"shots": [shot]}], FilterConfig())
+    assert not np.shares_memory(found.embedding, rows)

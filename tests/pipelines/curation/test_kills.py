@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -22,7 +22,7 @@ from fw_model.errors import StorageError
 from fw_model.schema import CURATED_TABLES
 from pipelines import locations
 from pipelines.storage import Store
-from pipelines.writer import read_published
+from pipelines.writer import MANIFEST, read_published
 from tests.pipelines.curation.bucket import object_store
 from tests.pipelines.curation.footage import write_film
 
@@ -48,7 +48,8 @@ class Rampage:
         self._known: dict[str, str] = {}
 
     def run(self) -> None:
-        """Kill `NUM_KILLS` times, the last of them while scenes are captioned; then let it end."""
+        """Kill `NUM_KILLS` times, the last of them while scenes are captioned, and once more after
+        publishing, while the ledger is put together; then let it end."""
         while self.kills.total() < NUM_KILLS - NUM_LATE_KILLS:
             driver = self._start()
             for _ in range(self._random.randrange(3)):
@@ -62,6 +63,10 @@ class Rampage:
             self._wait_for_rows(driver, 1, stage="captioned")
             self._kill(driver)
             self._compare()
+        driver = self._start()
+        self._wait(driver, self._is_published)
+        self._kill(driver)
+        self._compare()
         assert self._start().wait(timeout=1200) == 0
         self._compare()
 
@@ -79,8 +84,12 @@ class Rampage:
         self, driver: subprocess.Popen[bytes], number: int, stage: str = "decoded"
     ) -> None:
         """Wait until `number` files more are committed, and a random moment longer."""
-        before, until = self._num_files(stage), time.monotonic() + START_S
-        while self._num_files(stage) < before + number:
+        before = self._num_files(stage)
+        self._wait(driver, lambda: self._num_files(stage) >= before + number)
+
+    def _wait(self, driver: subprocess.Popen[bytes], is_time: Callable[[], bool]) -> None:
+        until = time.monotonic() + START_S
+        while not is_time():
             assert driver.poll() is None, "curation ended before it was killed often enough"
             assert time.monotonic() < until, "curation does not get on"
             time.sleep(0.02)
@@ -111,9 +120,9 @@ class Rampage:
 
     def _compare(self) -> None:
         """Count the committed rows that were written anew since the last time."""
-        rows = {row["source_id"]: row["run_id"] for row in self._decoded_rows()}
+        rows = {row["source_id"]: row["created_at"] for row in self._decoded_rows()}
         assert rows.keys() >= self._known.keys(), "a committed row is gone"
-        self.rewritten += sum(rows[key] != run for key, run in self._known.items())
+        self.rewritten += sum(rows[key] != made for key, made in self._known.items())
         self._known = rows
 
     def _num_files(self, stage: str) -> int:
@@ -121,13 +130,17 @@ class Rampage:
 
     def _decoded_rows(self) -> Iterator[dict[str, str]]:
         for key in self._keys("decoded"):
-            yield from self._store.read_table(key, ["source_id", "run_id"]).to_pylist()
+            yield from self._store.read_table(key, ["source_id", "created_at"]).to_pylist()
 
     def _keys(self, stage: str) -> list[str]:
-        try:
+        with contextlib.suppress(StorageError):
             return [k for k in self._store.keys("ledger", ".parquet") if f"/{stage}/" in k]
-        except StorageError:
-            return []
+        return []
+
+    def _is_published(self) -> bool:
+        with contextlib.suppress(StorageError):
+            return self._store.exists(MANIFEST)
+        return False
 
 
 def _descendants(pid: int) -> list[psutil.Process]:

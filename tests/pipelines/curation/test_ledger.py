@@ -1,5 +1,6 @@
 import pickle
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -69,17 +70,33 @@ def test_of_several_rows_of_one_id_the_last_attempt_counts(tmp_path):
 
 def test_compaction_keeps_every_row_in_few_files_in_the_order_of_reading(tmp_path, monkeypatch):
     monkeypatch.setattr("pipelines.ledger.MAX_SMALL_FILES", 4)
+    monkeypatch.setattr("pipelines.ledger.FULL_BYTES", 5 * 10_000)
     book = ledger(tmp_path)
     ids = [f"r{i}" for i in range(10)]
+    rows = {i: row(i, note=np.random.default_rng(int(i[1:])).bytes(5_010).hex()) for i in ids}
     for row_id in reversed(ids):
-        book.commit([row(row_id, note=row_id)])
-    smallest = min(book.store.sizes(book.folder).values())
-    monkeypatch.setattr("pipelines.ledger.FULL_BYTES", 5 * smallest)
+        book.commit([rows[row_id]])
     book.compact(ids)
     entries = book.entries(())
-    assert list(book.read({i: entries[i] for i in ids})) == [row(i, note=i) for i in ids]
+    assert list(book.read({i: entries[i] for i in ids})) == [rows[i] for i in ids]
     held = [{i for i, e in entries.items() if e.key == key} for key in book.store.keys(book.folder)]
-    assert sorted(map(sorted, held)) == [ids[:5], ids[5:]]
+    assert all(len(group) >= 2 for group in held) and len(held) <= 3
+    spans = sorted(sorted(ids.index(i) for i in group) for group in held)
+    assert [place for span in spans for place in span] == list(range(10))
+
+
+@pytest.mark.parametrize("compresses", [False, True])
+def test_compacted_files_are_as_large_as_they_should_be(tmp_path, monkeypatch, compresses):
+    monkeypatch.setattr("pipelines.ledger.MAX_SMALL_FILES", 4)
+    monkeypatch.setattr("pipelines.ledger.FULL_BYTES", 100_000)
+    book = ledger(tmp_path)
+    for i in range(200):
+        half = np.random.default_rng(i).bytes(1_000).hex()
+        book.commit([row(f"r{i:03d}", note=half if not compresses else half + "n" * 8_000)])
+    book.compact(f"r{i:03d}" for i in range(200))
+    sizes = sorted(book.store.sizes(book.folder).values())
+    # The first tells how much smaller files are than their rows in memory, the last is a rest.
+    assert all(70_000 < size < 130_000 for size in sizes[2:]) and len(sizes) <= 6
 
 
 def test_full_files_are_left_alone_by_compaction(tmp_path, monkeypatch):

@@ -179,3 +179,21 @@ def test_frames_that_others_are_predicted_from_are_decoded_exactly(tmp_path):
     assert {"I", "P", "B"} <= set(kinds)
     assert all(not off.any() for off, kind in zip(offs, kinds, strict=True) if kind in "IP")
     assert any(off.any() for off in offs) and max(off.mean() for off in offs) < 2.0
+
+
+@pytest.mark.parametrize("name", ["composite_toast_A.mp4", "tos_bridge_10s.mp4"])
+def test_at_a_keyframes_size_nobody_sees_that_a_frame_was_not_smoothed(shared_videos, name):
+    """45 dB: two grey levels of 255 apart on the worst of frames, where JPEG takes more."""
+    with opened(shared_videos / name) as (container, stream):
+        check_stream(stream, DecodeConfig())
+        rough = [small(frame) for frame in iter_frames(container, stream, StreamSeen())]
+    with av.open(str(shared_videos / name)) as container:
+        exact = [small(frame) for frame in container.decode(video=0)]
+    off = [np.mean((a - b) ** 2) for a, b in zip(rough, exact, strict=True)]
+    assert 0 < max(off) < 255**2 / 10**4.5
+
+
+def small(frame):
+    scale = 512 / max(frame.width, frame.height)
+    size = {"width": round(frame.width * scale), "height": round(frame.height * scale)}
+    return frame.reformat(format="rgb24", **size).to_ndarray().astype(np.float32)
