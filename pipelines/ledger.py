@@ -81,13 +81,15 @@ class Ledger:
                 place = places.get(entry.values[self.id_column], len(places))
                 first[entry.key] = min(first[entry.key], place)
         group: list[tuple[str, pa.Table]] = []
+        num_bytes = 0
         shrinks = 1.0  # bytes of a file, as a share of those of its rows in memory
         for key in sorted(small, key=first.__getitem__):
-            group.append((key, self.store.read_table(key)))
-            num_bytes = sum(table.nbytes for _, table in group)
+            table = self.store.read_table(key)
+            group.append((key, table))
+            num_bytes += table.nbytes
             if num_bytes * shrinks >= FULL_BYTES:
                 shrinks = self._merge(group) / num_bytes
-                group = []
+                group, num_bytes = [], 0
         if group:
             self._merge(group)
 
