@@ -26,6 +26,7 @@ LEDGER_FOLDER = "ledger"
 MAX_SMALL_FILES = 512
 SMALL_BYTES = 32 * 1024 * 1024
 FULL_BYTES = 64 * 1024 * 1024
+MAX_TABLES = 64
 
 
 def config_hash(*parts: Any) -> str:
@@ -80,23 +81,26 @@ class Ledger:
             if entry.key in first:
                 place = places.get(entry.values[self.id_column], len(places))
                 first[entry.key] = min(first[entry.key], place)
-        group: list[tuple[str, pa.Table]] = []
+        keys: list[str] = []
+        tables: list[pa.Table] = []
         num_bytes = 0
         shrinks = 1.0  # bytes of a file, as a share of those of its rows in memory
         for key in sorted(small, key=first.__getitem__):
-            table = self.store.read_table(key)
-            group.append((key, table))
-            num_bytes += table.nbytes
+            keys.append(key)
+            tables.append(self.store.read_table(key))
+            num_bytes += tables[-1].nbytes
             if num_bytes * shrinks >= FULL_BYTES:
-                shrinks = self._merge(group) / num_bytes
-                group, num_bytes = [], 0
-        if group:
-            self._merge(group)
+                shrinks = self._merge(keys, tables) / num_bytes
+                keys, tables, num_bytes = [], [], 0
+            elif len(tables) == MAX_TABLES:  # a small one takes more beside its rows than for them
+                tables = [pa.concat_tables(tables).combine_chunks()]
+        if keys:
+            self._merge(keys, tables)
 
-    def _merge(self, group: Sequence[tuple[str, pa.Table]]) -> int:
-        """Make one file of several; return its bytes."""
-        merged, written = self._write(pa.concat_tables([table for _, table in group]))
-        for key, _ in group:
+    def _merge(self, keys: Sequence[str], tables: Sequence[pa.Table]) -> int:
+        """Make one file of the rows of several; return its bytes."""
+        merged, written = self._write(pa.concat_tables(tables))
+        for key in keys:
             if key != merged:
                 self.store.delete(key)
         return written.size_bytes
