@@ -34,13 +34,13 @@ import numpy as np
 import psutil
 
 from fw_model.schema import ANALYZED_VIDEOS
-from pipelines.ledger import Ledger
+from pipelines.curation.ledger.ledger import Ledger
 from pipelines.storage import Store
 
 MIB = 1024 * 1024
 FRAMES_OF_A_SHOT = 10
 ROWS_OF_A_COMMIT = 8
-ROLES = {"child": "pipelines.sandbox", "actor": "ray::MapWorker"}
+ROLES = {"child": "pipelines.curation.analysis.decode_process", "actor": "ray::MapWorker"}
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,9 @@ def measure_driver(size: int, folder: Path) -> Cost:
 
 def _drive(output: str, figures: str) -> None:
     """Assemble, check and publish all rows of a ledger and compact it; tell time and memory."""
-    from pipelines.assemble_phase import AssemblePhase
-    from pipelines.curation_config import CurationConfig
-    from pipelines.writer import check_unique, publish
+    from pipelines.curation.assembly.phase import AssemblePhase
+    from pipelines.curation.config import CurationConfig
+    from pipelines.curation.ledger.tables import check_unique, publish
 
     store, ledger = _books(output)
     config = CurationConfig(output=output)
@@ -198,7 +198,7 @@ def _curate(source: str, output: str) -> None:
     from cluster.ray_start import start_ray
     from fw_model.model import ModelConfig
     from pipelines.curate import run_curation
-    from pipelines.curation_config import CurationConfig, FilterConfig
+    from pipelines.curation.config import CurationConfig, FilterConfig
 
     start_ray("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     keep_all = FilterConfig(min_shot_s=None, min_motion=None)

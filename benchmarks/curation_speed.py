@@ -32,11 +32,11 @@ import av
 import cv2
 import numpy as np
 
-from pipelines.analyze import analyze_file
-from pipelines.curation_config import DecodeConfig, DetectorConfig, KeyframeConfig
-from pipelines.sandbox import DecodeSandbox
-from pipelines.shot_tracker import AnalyzeSettings
-from pipelines.video_stream import check_stream
+from pipelines.curation.analysis.analyze import analyze_file
+from pipelines.curation.analysis.decode_process import DecodeSandbox
+from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
+from pipelines.curation.analysis.video_stream import check_stream
+from pipelines.curation.config import DecodeConfig, DetectorConfig, KeyframeConfig
 
 SETTINGS = AnalyzeSettings(DecodeConfig(), DetectorConfig(), KeyframeConfig(), "benchmark")
 WAYS = ("decode", "decode_alike", "analyze", "pyscenedetect")
@@ -156,9 +156,9 @@ def ray_overhead(scratch: Path, most: int) -> dict[str, float]:
     import ray
 
     from fw_model.schema import ANALYZED_VIDEOS
-    from pipelines.blocks import blocks_of
-    from pipelines.ledger import Ledger
-    from pipelines.operators import PENDING_VIDEO, AnalyzeVideos, Provenance
+    from pipelines.curation.analysis.operators import PENDING_VIDEO, AnalyzeVideos, Provenance
+    from pipelines.curation.blocks import blocks_of
+    from pipelines.curation.ledger.ledger import Ledger
     from pipelines.storage import Store
 
     clip = scratch / "short.mp4"

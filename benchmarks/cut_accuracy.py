@@ -25,10 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import av
 import numpy as np
 
-from pipelines.curation_config import DecodeConfig
-from pipelines.detectors.base import SmallFrames, Transition, make_detector
-from pipelines.sampling import BATCH_FRAMES, GridSampler
-from pipelines.video_stream import check_stream
+from pipelines.curation.analysis.frame_sampling import BATCH_FRAMES, GridSampler
+from pipelines.curation.analysis.video_stream import check_stream
+from pipelines.curation.config import DecodeConfig
+from pipelines.curation.detectors.base import SmallFrames, Transition, make_detector
 
 TOLERANCE = 1
 OURS = ("cross_window", "adaptive", "content_histogram", "ensemble")

@@ -18,7 +18,7 @@ from fw_model.evaluation.config import EvaluationConfig
 from fw_model.generation import GenerationConfig
 from fw_model.model import ModelConfig
 from fw_model.training.config import TrainingConfig
-from pipelines.curation_config import CurationConfig
+from pipelines.curation.config import CurationConfig
 from pipelines.encode import EncodeConfig
 from pipelines.pretrain import PretrainConfig
 from pipelines.scene_writer import WriterConfig

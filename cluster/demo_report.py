@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.curation.ledger.tables import read_published
 from pipelines.storage import Store
-from pipelines.writer import read_published
 
 MAX_SHEETS = 12
 

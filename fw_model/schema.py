@@ -267,7 +267,7 @@ CAPTIONS = pa.schema(
         pa.field("prompt_version", pa.string()),
         pa.field("cache_key", pa.string()),  # what was asked; the state of a sidecar
         pa.field("refined", pa.bool_()),
-        # How consistently entities are named, see pipelines/consistency.py.
+        # How consistently entities are named, see curation/captioning/entity_consistency.py.
         pa.field("references", pa.int32()),
         pa.field("references_resolved", pa.int32()),
         pa.field("recurrences", pa.int32()),

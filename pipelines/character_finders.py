@@ -24,7 +24,7 @@ from fw_model.evaluation.judges_config import CharactersConfig
 from fw_model.evaluation.truth import Box, Pixels
 from fw_model.media.keyframes import encode_jpeg
 from fw_model.registry import resolve
-from pipelines.captioners.endpoint import (
+from pipelines.curation.captioners.endpoint import (
     TOKENS_PER_CHARACTER,
     Endpoint,
     GivenUp,

@@ -27,18 +27,8 @@ from fw_model.errors import ConfigError
 from fw_model.lock import only_one
 from fw_model.model import ModelConfig, part_fingerprint
 from fw_model.schema import ANALYZED_VIDEOS
-from pipelines.aesthetic import ShotAesthetics
-from pipelines.analyze import ANALYZE_VERSION, LONG
-from pipelines.assemble_phase import AssemblePhase
-from pipelines.blocks import blocks_of
-from pipelines.caption_phase import CaptionPhase, caption_ledger
-from pipelines.captioners.base import check_captioner
-from pipelines.curation_config import CurationConfig
-from pipelines.curation_series import CurationSeries
-from pipelines.cut_phase import CutPhase, cut_ledger
-from pipelines.detectors.base import check_detector
-from pipelines.ledger import Entry, Ledger, config_hash
-from pipelines.operators import (
+from pipelines.curation.analysis.analyze import ANALYZE_VERSION, LONG
+from pipelines.curation.analysis.operators import (
     PENDING_VIDEO,
     RECEIPT,
     AnalyzeVideos,
@@ -46,13 +36,23 @@ from pipelines.operators import (
     Provenance,
     code_version,
 )
-from pipelines.report import write_report
-from pipelines.shot_tracker import AnalyzeSettings
-from pipelines.sources import Source, list_sources
-from pipelines.spending import recorded_runs, spent_before
+from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
+from pipelines.curation.assembly.aesthetic import ShotAesthetics
+from pipelines.curation.assembly.phase import AssemblePhase
+from pipelines.curation.blocks import blocks_of
+from pipelines.curation.captioners.base import check_captioner
+from pipelines.curation.captioning.phase import CaptionPhase, caption_ledger
+from pipelines.curation.captioning.shared_budget import recorded_runs, spent_before
+from pipelines.curation.config import CurationConfig
+from pipelines.curation.detectors.base import check_detector
+from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
+from pipelines.curation.ledger.tables import Part, check_unique, publish, published_ids, write_part
+from pipelines.curation.report.page import write_report
+from pipelines.curation.report.prometheus import CurationSeries
+from pipelines.curation.report.summary import SUMMARY, CurationSummary, check_totals, count_tables
+from pipelines.curation.shot_files.phase import CutPhase, cut_ledger
+from pipelines.curation.sources import Source, list_sources
 from pipelines.storage import Store
-from pipelines.summary import SUMMARY, CurationSummary, check_totals, count_tables
-from pipelines.writer import Part, check_unique, publish, published_ids, write_part
 
 logger = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from fw_model.config import StrictModel
 from fw_model.errors import CapacityError, ConfigError, DataError
 from fw_model.evaluation.scenes import SceneSet, WrittenScene, load_scenes, recipe_faults
 from fw_model.schema import CaptionReason
-from pipelines.captioners.base import Usage
-from pipelines.captioners.endpoint import (
+from pipelines.curation.captioners.base import Usage
+from pipelines.curation.captioners.endpoint import (
     TOKENS_PER_CHARACTER,
     Endpoint,
     GivenUp,

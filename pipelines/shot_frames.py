@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from fw_model.errors import MediaError
 from fw_model.media.keyframes import select_keyframe_indices
 from fw_model.media.video import VideoInfo, iter_frames, packet_times, probe
+from pipelines.curation.analysis.video_stream import is_variable
 from pipelines.storage import local_copy
-from pipelines.video_stream import is_variable
 
 Pixels = NDArray[np.uint8]
 

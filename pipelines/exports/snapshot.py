@@ -14,8 +14,8 @@ from typing import Any
 
 from fw_model.errors import DataError
 from pipelines.arrow_rows import iter_rows
+from pipelines.curation.ledger.tables import MANIFEST, published_files
 from pipelines.storage import Store
-from pipelines.writer import MANIFEST, published_files
 
 Row = Mapping[str, Any]
 

@@ -193,8 +193,8 @@ def test_a_uri_is_refused_where_only_folders_work(
 def test_curation_writes_to_a_uri_and_encoding_reads_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from pipelines.curation.report.summary import CurationSummary
     from pipelines.encode import read_curated
-    from pipelines.summary import CurationSummary
 
     asked = []
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from cluster.cli import app
 from fw_model.errors import ConfigError, FilmWeaverError, InputError
-from pipelines.captioners.base import Usage
+from pipelines.curation.captioners.base import Usage
 from pipelines.scene_writer import WritingSummary
 
 

@@ -3,8 +3,8 @@
 import sys
 
 from cluster.ray_start import start_ray
-from pipelines import ledger
-from pipelines.curation_config import ResourceConfig
+from pipelines.curation.config import ResourceConfig
+from pipelines.curation.ledger import ledger
 from tests.pipelines.curation.test_curate import curate
 
 if __name__ == "__main__":

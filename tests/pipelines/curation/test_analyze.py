@@ -13,11 +13,11 @@ from PIL import Image
 from fw_model.errors import CapacityError, ConfigError, StorageError
 from fw_model.media.video import read_frames, write_video
 from fw_model.schema import VideoReason
-from pipelines.analyze import analyze_file
-from pipelines.curation_config import DecodeConfig, DetectorConfig, KeyframeConfig
-from pipelines.harvest import Candidate, KeyframeHarvest
-from pipelines.sandbox import DecodeSandbox
-from pipelines.shot_tracker import AnalyzeSettings
+from pipelines.curation.analysis.analyze import analyze_file
+from pipelines.curation.analysis.decode_process import DecodeSandbox
+from pipelines.curation.analysis.keyframes import Candidate, KeyframeHarvest
+from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
+from pipelines.curation.config import DecodeConfig, DetectorConfig, KeyframeConfig
 from tests.pipelines.curation.footage import FPS, shot, write_film
 
 
@@ -228,7 +228,7 @@ def test_what_a_child_has_yet_to_say_of_a_video_is_not_heard_as_the_next_ones(tm
 
 
 def test_a_child_that_does_not_come_up_is_no_fault_of_a_video(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.sandbox.sys.executable", "/bin/false")
+    monkeypatch.setattr("pipelines.curation.analysis.decode_process.sys.executable", "/bin/false")
     sandbox = DecodeSandbox(settings())
     with pytest.raises(CapacityError, match="3 tries"):
         sandbox.analyze(str(tmp_path / "film.mp4"), uri="u", on_keyframe=lambda sha256, jpeg: None)
@@ -307,7 +307,7 @@ def test_rotated_video_gives_upright_keyframes(tmp_path, degrees):
     "pixels", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p10le", "rgb24", "pal8", "gray", "nv12"]
 )
 def test_keyframes_of_any_pixel_format_look_as_if_drawn_at_once(pixels):
-    from pipelines.sampling import Thumbnailer
+    from pipelines.curation.analysis.frame_sampling import Thumbnailer
 
     colours = np.zeros((90, 160, 3), np.uint8)
     colours[:, :80], colours[40:, 80:] = (200, 40, 90), (20, 180, 60)

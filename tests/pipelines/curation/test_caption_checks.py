@@ -7,8 +7,7 @@ import pytest
 
 from fw_model.errors import ConfigError
 from fw_model.schema import CAPTIONS
-from pipelines.caption_estimate import estimate_captions
-from pipelines.captioners.base import (
+from pipelines.curation.captioners.base import (
     Entity,
     Prompts,
     SceneCaption,
@@ -17,16 +16,17 @@ from pipelines.captioners.base import (
     ShotView,
     check_captioner,
 )
-from pipelines.captioners.questions import load_prompts
-from pipelines.consistency import Consistency, measure_consistency
-from pipelines.curation_config import (
+from pipelines.curation.captioners.questions import load_prompts
+from pipelines.curation.captioning.checks import check_rank, complaints, crowd
+from pipelines.curation.captioning.cost_estimate import estimate_captions
+from pipelines.curation.captioning.entity_consistency import Consistency, measure_consistency
+from pipelines.curation.config import (
     CaptionerConfig,
     ValidationConfig,
 )
+from pipelines.curation.ledger.tables import write_part
+from pipelines.curation.report.summary import count_tables
 from pipelines.storage import Store
-from pipelines.summary import count_tables
-from pipelines.validation import check_rank, complaints, crowd
-from pipelines.writer import write_part
 
 
 def view(tmp_path, pictures, num_keyframes=1):

@@ -9,11 +9,11 @@ import pytest
 
 from fw_model.errors import StorageError
 from fw_model.schema import CaptionReason
-from pipelines.captioners.base import CaptionContext, make_captioner
-from pipelines.captioners.limits import Budget, NotNow, OwnPurse
-from pipelines.captioning import CaptionDesk
-from pipelines.curation_config import CaptionerConfig, ValidationConfig
-from pipelines.spending import open_budget, spent_before, spent_by
+from pipelines.curation.captioners.base import CaptionContext, make_captioner
+from pipelines.curation.captioners.limits import Budget, NotNow, OwnPurse
+from pipelines.curation.captioning.caption_loop import CaptionDesk
+from pipelines.curation.captioning.shared_budget import open_budget, spent_before, spent_by
+from pipelines.curation.config import CaptionerConfig, ValidationConfig
 from pipelines.storage import Store
 from tests.pipelines.curation.rough_endpoint import (
     USD_PER_ANSWER,

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-import pipelines.engine_rounds as rounds
-from pipelines.captioners.questions import PROMPTS
-from pipelines.curation_config import (
+import pipelines.curation.captioning.vllm_rounds as rounds
+from pipelines.curation.captioners.questions import PROMPTS
+from pipelines.curation.config import (
     CaptionerConfig,
     FilterConfig,
     ResourceConfig,

@@ -5,7 +5,8 @@ import pytest
 
 from fw_model.errors import ConfigError
 from fw_model.schema import CAPTIONS, CaptionReason
-from pipelines.captioners.base import (
+from pipelines.curation.analysis.keyframes import encode_jpeg
+from pipelines.curation.captioners.base import (
     CaptionContext,
     Entity,
     SceneCaption,
@@ -14,13 +15,12 @@ from pipelines.captioners.base import (
     ShotView,
     make_captioner,
 )
-from pipelines.captioners.sidecar import sidecar_state
-from pipelines.captioning import CaptionDesk
-from pipelines.curation_config import CaptionerConfig, ValidationConfig
-from pipelines.harvest import encode_jpeg
-from pipelines.ids import keyframe_uri
+from pipelines.curation.captioners.sidecar import sidecar_state
+from pipelines.curation.captioning.caption_loop import CaptionDesk
+from pipelines.curation.captioning.checks import check_rank, check_structure, complaints
+from pipelines.curation.config import CaptionerConfig, ValidationConfig
+from pipelines.curation.ids import keyframe_uri
 from pipelines.storage import Store
-from pipelines.validation import check_rank, check_structure, complaints
 from tests.pipelines.chat_server import ChatServer, answer
 from tests.pipelines.curation.fake_embedder import FakeEmbedder
 from tests.pipelines.curation.footage import scenery

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from fw_model.errors import CheckpointError, ConfigError
 from fw_model.model import ModelConfig, PartConfig
 from fw_model.schema import CURATED_TABLES
-from pipelines.curation_config import (
+from pipelines.curation.config import (
     CaptionerConfig,
     CurationConfig,
     DetectorConfig,

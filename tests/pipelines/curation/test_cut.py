@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from fw_model.media.video import probe, read_frames
-from pipelines.clips import Clip, Span, cut_video
-from pipelines.curation_config import CurationConfig
-from pipelines.cut import ANSWER, _with_rest, cut_apart
-from pipelines.cut_phase import CutShots, cut_ledger
-from pipelines.operators import Provenance
+from pipelines.curation.analysis.operators import Provenance
+from pipelines.curation.config import CurationConfig
+from pipelines.curation.shot_files.cut_process import ANSWER, _with_rest, cut_apart
+from pipelines.curation.shot_files.cut_video import Clip, Span, cut_video
+from pipelines.curation.shot_files.phase import CutShots, cut_ledger
 from pipelines.storage import Store
 from tests.pipelines.curation.footage import film
 from tests.pipelines.curation.test_curate import curate

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fw_model.errors import ConfigError
-from pipelines.detectors.base import (
+from pipelines.curation.detectors.base import (
     GRID_HEIGHT,
     GRID_WIDTH,
     SmallFrames,
@@ -10,7 +10,7 @@ from pipelines.detectors.base import (
     check_detector,
     make_detector,
 )
-from pipelines.detectors.gradual import fit_dissolve, fit_wipe
+from pipelines.curation.detectors.gradual import fit_dissolve, fit_wipe
 from tests.pipelines.curation.footage import film, scenery, shot
 
 BIG = (128, 72)

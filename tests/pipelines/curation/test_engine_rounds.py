@@ -17,13 +17,13 @@ from ray.llm._internal.batch.stages.configs import (
 )
 from ray.llm._internal.batch.stages.vllm_engine_stage import vLLMOutputData
 
-import pipelines.engine_rounds as rounds
+import pipelines.curation.captioning.vllm_rounds as rounds
 from fw_model.errors import ConfigError
 from fw_model.model import ModelConfig, PartConfig
-from pipelines.captioners.base import CaptionContext
-from pipelines.captioners.ray_llm import RayLlmCaptioner
-from pipelines.captioning import CaptionDesk
-from pipelines.curation_config import CaptionerConfig, EngineConfig
+from pipelines.curation.captioners.base import CaptionContext
+from pipelines.curation.captioners.ray_llm import RayLlmCaptioner
+from pipelines.curation.captioning.caption_loop import CaptionDesk
+from pipelines.curation.config import CaptionerConfig, EngineConfig
 from pipelines.storage import Store
 from tests.pipelines.curation.test_captions import EMBEDDER, UNRANKED, scene
 

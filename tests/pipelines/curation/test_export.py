@@ -15,11 +15,11 @@ from PIL import Image
 from fw_model.errors import ConfigError, DataError, InputError
 from fw_model.schema import CURATED_TABLES
 from pipelines import export
+from pipelines.curation.analysis.keyframes import encode_jpeg
+from pipelines.curation.ids import clip_uri, keyframe_uri
+from pipelines.curation.ledger.tables import publish, write_part
 from pipelines.export import ExportSummary, run_export
-from pipelines.harvest import encode_jpeg
-from pipelines.ids import clip_uri, keyframe_uri
 from pipelines.storage import Store
-from pipelines.writer import publish, write_part
 from tests.pipelines.curation.footage import scenery
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "curation.md"

@@ -3,16 +3,16 @@ import pytest
 from pydantic import ValidationError
 
 from fw_model.schema import ShotReason
-from pipelines.assemble import assemble_video, shot_prints
-from pipelines.curation_config import FilterConfig, SceneConfig
-from pipelines.duplicates import (
+from pipelines.curation.assembly.assemble import assemble_video, shot_prints
+from pipelines.curation.assembly.filters import drop_reason
+from pipelines.curation.assembly.near_duplicates import (
     Lookalikes,
     ShotPrint,
     distance_bits,
     find_duplicates,
     is_duplicate,
 )
-from pipelines.filters import drop_reason
+from pipelines.curation.config import FilterConfig, SceneConfig
 
 VIDEO = {"width": 640, "height": 360}
 GOOD = {
@@ -140,7 +140,8 @@ def test_black_bars_do_not_make_candidates_of_all_shots(monkeypatch):
     shots = [print_of(str(n), int.from_bytes(rng.bytes(32)) & bars) for n in range(300)]
     compared = []
     monkeypatch.setattr(
-        "pipelines.duplicates.is_duplicate", lambda *pair: compared.append(pair) or False
+        "pipelines.curation.assembly.near_duplicates.is_duplicate",
+        lambda *pair: compared.append(pair) or False,
     )
     assert find_duplicates(shots, FilterConfig()) == set()
     assert len(compared) < 300 * 299 / 2 / 20

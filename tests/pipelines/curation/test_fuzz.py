@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from fw_model.schema import VideoReason
-from pipelines.curation_config import DecodeConfig, DetectorConfig, KeyframeConfig
-from pipelines.sandbox import DecodeSandbox
-from pipelines.shot_tracker import AnalyzeSettings
+from pipelines.curation.analysis.decode_process import DecodeSandbox
+from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
+from pipelines.curation.config import DecodeConfig, DetectorConfig, KeyframeConfig
 from tests.pipelines.curation.footage import film
 
 DEADLINE_S = 20.0
@@ -113,7 +113,7 @@ def heaviest_decoder_kib() -> int:
     heaviest = 0
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
-            if "pipelines.sandbox" in child.cmdline():
+            if "pipelines.curation.analysis.decode_process" in child.cmdline():
                 status = Path(f"/proc/{child.pid}/status").read_text(encoding="utf-8")
                 high_water = [int(kib) for kib in re.findall(r"VmHWM:\s+(\d+) kB", status)]
                 heaviest = max([heaviest, *high_water])  # one that just ended has none

@@ -21,8 +21,8 @@ import pytest
 from fw_model.errors import StorageError
 from fw_model.schema import CURATED_TABLES
 from pipelines import locations
+from pipelines.curation.ledger.tables import MANIFEST, read_published
 from pipelines.storage import Store
-from pipelines.writer import MANIFEST, read_published
 from tests.pipelines.curation.bucket import object_store
 from tests.pipelines.curation.footage import write_film
 
@@ -31,7 +31,7 @@ NUM_KILLS = 20
 NUM_LATE_KILLS = 3  # of these, while scenes are captioned
 NUM_ACTORS = 2  # of each operator, and of the Ray that curate_once starts
 START_S = 600.0
-VICTIMS = ("ray::MapWorker", "pipelines.sandbox")
+VICTIMS = ("ray::MapWorker", "pipelines.curation.analysis.decode_process")
 
 
 class Rampage:

@@ -6,11 +6,11 @@ import pytest
 
 from fw_model.errors import InputError
 from fw_model.schema import ANALYZED_VIDEOS
-from pipelines.curation_config import CurationConfig, DetectorConfig
-from pipelines.ledger import Entry, Ledger, config_hash
-from pipelines.operators import PENDING_VIDEO, AnalyzeVideos, Provenance
-from pipelines.shot_tracker import AnalyzeSettings
-from pipelines.sources import list_sources
+from pipelines.curation.analysis.operators import PENDING_VIDEO, AnalyzeVideos, Provenance
+from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
+from pipelines.curation.config import CurationConfig, DetectorConfig
+from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
+from pipelines.curation.sources import list_sources
 from pipelines.storage import Store
 from tests.pipelines.curation.footage import write_film
 
@@ -69,8 +69,8 @@ def test_of_several_rows_of_one_id_the_last_attempt_counts(tmp_path):
 
 
 def test_compaction_keeps_every_row_in_few_files_in_the_order_of_reading(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.ledger.MAX_SMALL_FILES", 4)
-    monkeypatch.setattr("pipelines.ledger.FULL_BYTES", 5 * 10_000)
+    monkeypatch.setattr("pipelines.curation.ledger.ledger.MAX_SMALL_FILES", 4)
+    monkeypatch.setattr("pipelines.curation.ledger.ledger.FULL_BYTES", 5 * 10_000)
     book = ledger(tmp_path)
     ids = [f"r{i}" for i in range(10)]
     rows = {i: row(i, note=np.random.default_rng(int(i[1:])).bytes(5_010).hex()) for i in ids}
@@ -87,8 +87,8 @@ def test_compaction_keeps_every_row_in_few_files_in_the_order_of_reading(tmp_pat
 
 @pytest.mark.parametrize("compresses", [False, True])
 def test_compacted_files_are_as_large_as_they_should_be(tmp_path, monkeypatch, compresses):
-    monkeypatch.setattr("pipelines.ledger.MAX_SMALL_FILES", 4)
-    monkeypatch.setattr("pipelines.ledger.FULL_BYTES", 100_000)
+    monkeypatch.setattr("pipelines.curation.ledger.ledger.MAX_SMALL_FILES", 4)
+    monkeypatch.setattr("pipelines.curation.ledger.ledger.FULL_BYTES", 100_000)
     book = ledger(tmp_path)
     for i in range(200):
         half = np.random.default_rng(i).bytes(1_000).hex()
@@ -100,10 +100,11 @@ def test_compacted_files_are_as_large_as_they_should_be(tmp_path, monkeypatch, c
 
 
 def test_full_files_are_left_alone_by_compaction(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.ledger.MAX_SMALL_FILES", 2)
+    monkeypatch.setattr("pipelines.curation.ledger.ledger.MAX_SMALL_FILES", 2)
     book = ledger(tmp_path)
     full = book.commit([row("a", note="n" * 100)])
-    monkeypatch.setattr("pipelines.ledger.SMALL_BYTES", book.store.sizes(book.folder)[full])
+    small = book.store.sizes(book.folder)[full]
+    monkeypatch.setattr("pipelines.curation.ledger.ledger.SMALL_BYTES", small)
     for i in range(4):
         book.commit([row(f"r{i}")])
     book.compact(["a"])
@@ -113,7 +114,7 @@ def test_full_files_are_left_alone_by_compaction(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("together", [1, 2])
 def test_compaction_keeps_the_last_attempt_of_a_row(tmp_path, monkeypatch, together):
-    monkeypatch.setattr("pipelines.ledger.MAX_SMALL_FILES", 2)
+    monkeypatch.setattr("pipelines.curation.ledger.ledger.MAX_SMALL_FILES", 2)
     for attempts, note in ((1, "old"), (2, "new")):
         for i in range(0, 4, together):
             ids = [f"r{i + k}" for k in range(together)]

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.duplicates import distance_bits
-from pipelines.harvest import (
+from pipelines.curation.analysis.keyframes import (
     colour_histogram,
     encode_jpeg,
     fingerprint,
     miniature,
     text_area,
 )
+from pipelines.curation.assembly.near_duplicates import distance_bits
 from tests.pipelines.curation.footage import scenery
 
 

@@ -5,13 +5,13 @@ from dataclasses import asdict
 
 import pytest
 
-from pipelines.caption_estimate import CaptionEstimate
-from pipelines.harvest import encode_jpeg
-from pipelines.report import write_report
-from pipelines.spending import RunRecord
+from pipelines.curation.analysis.keyframes import encode_jpeg
+from pipelines.curation.captioning.cost_estimate import CaptionEstimate
+from pipelines.curation.captioning.shared_budget import RunRecord
+from pipelines.curation.ledger.tables import publish, write_part
+from pipelines.curation.report.page import write_report
+from pipelines.curation.report.summary import SUMMARY, CurationSummary
 from pipelines.storage import Store
-from pipelines.summary import SUMMARY, CurationSummary
-from pipelines.writer import publish, write_part
 from tests.pipelines.curation.footage import scenery
 
 ESTIMATE = CaptionEstimate(

@@ -17,14 +17,14 @@ from pyarrow import fs as arrow_fs
 from fw_model.errors import InputError, StorageError
 from fw_model.schema import ANALYZED_VIDEOS, CURATED_TABLES
 from pipelines import locations, persistence
-from pipelines.curation_config import CurationConfig
+from pipelines.curation.analysis.operators import PENDING_VIDEO, AnalyzeVideos, Provenance
+from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
+from pipelines.curation.config import CurationConfig
+from pipelines.curation.ledger.ledger import Ledger
+from pipelines.curation.ledger.tables import publish, read_published, write_part
+from pipelines.curation.sources import Source, list_sources
 from pipelines.export import run_export
-from pipelines.ledger import Ledger
-from pipelines.operators import PENDING_VIDEO, AnalyzeVideos, Provenance
-from pipelines.shot_tracker import AnalyzeSettings
-from pipelines.sources import Source, list_sources
 from pipelines.storage import Store, file_info, local_copy
-from pipelines.writer import publish, read_published, write_part
 from tests.pipelines.curation.footage import write_film
 
 ROWS = pa.schema([("id", pa.string()), ("attempts", pa.int32())])

@@ -4,8 +4,8 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.detectors.base import GRID_HEIGHT, GRID_WIDTH
-from pipelines.sampling import BATCH_FRAMES, GridSampler
+from pipelines.curation.analysis.frame_sampling import BATCH_FRAMES, GridSampler
+from pipelines.curation.detectors.base import GRID_HEIGHT, GRID_WIDTH
 
 FORMATS = [
     "yuv420p", "yuv444p", "yuv411p", "yuvj422p", "yuva420p", "yuv420p10le", "yuv444p16le",

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from pipelines.assemble import _clustered
-from pipelines.curation_config import SceneConfig
-from pipelines.harvest import colour_histogram
-from pipelines.scenes import cluster_shots, mean_similarity, scene_id
+from pipelines.curation.analysis.keyframes import colour_histogram
+from pipelines.curation.assembly.assemble import _clustered
+from pipelines.curation.assembly.scenes import cluster_shots, mean_similarity, scene_id
+from pipelines.curation.config import SceneConfig
 
 A, B, C = np.eye(3, dtype=np.float32)
 A_AND_B = (A + B) / np.float32(np.sqrt(2))

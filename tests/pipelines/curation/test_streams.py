@@ -13,9 +13,9 @@ from av.video.frame import PictureType
 from PIL import Image
 
 from fw_model.media.video import read_frames
-from pipelines.analyze import opened
-from pipelines.curation_config import DecodeConfig
-from pipelines.video_stream import StreamSeen, check_stream, iter_frames
+from pipelines.curation.analysis.analyze import opened
+from pipelines.curation.analysis.video_stream import StreamSeen, check_stream, iter_frames
+from pipelines.curation.config import DecodeConfig
 from tests.pipelines.curation.footage import FPS, film
 from tests.pipelines.curation.test_analyze import analyze
 

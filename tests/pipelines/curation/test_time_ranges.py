@@ -7,12 +7,12 @@ import pytest
 
 from fw_model.model import ModelConfig
 from pipelines import curate as curate_module
-from pipelines.analyze import LONG, analyze_file
-from pipelines.curation_config import CurationConfig, DecodeConfig, DetectorConfig, KeyframeConfig
-from pipelines.long_videos import analyze_in_ranges
-from pipelines.sandbox import DecodeSandbox
-from pipelines.shot_tracker import AnalyzeSettings
-from pipelines.time_ranges import merged, split_video, watch_range
+from pipelines.curation.analysis.analyze import LONG, analyze_file
+from pipelines.curation.analysis.decode_process import DecodeSandbox
+from pipelines.curation.analysis.parallel_decode import analyze_in_ranges
+from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
+from pipelines.curation.analysis.time_ranges import merged, split_video, watch_range
+from pipelines.curation.config import CurationConfig, DecodeConfig, DetectorConfig, KeyframeConfig
 from tests.pipelines.curation.footage import FPS, shot
 from tests.pipelines.curation.test_curate import curate
 from tests.pipelines.curation.test_streams import write_with_edit_list

@@ -7,10 +7,16 @@ import pytest
 
 from fw_model.errors import DataError
 from fw_model.schema import CURATED_TABLES
-from pipelines.assemble_phase import grouped
-from pipelines.ledger import Entry
+from pipelines.curation.assembly.phase import grouped
+from pipelines.curation.ledger.ledger import Entry
+from pipelines.curation.ledger.tables import (
+    check_unique,
+    publish,
+    published_files,
+    read_published,
+    write_part,
+)
 from pipelines.storage import Store
-from pipelines.writer import check_unique, publish, published_files, read_published, write_part
 
 
 class Killed(BaseException):

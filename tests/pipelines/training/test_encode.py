@@ -20,6 +20,8 @@ from fw_model.errors import DataError, MediaError
 from fw_model.media.video import VideoInfo, iter_frames, packet_times
 from fw_model.model import TINY, ModelConfig, PartConfig
 from pipelines import storage
+from pipelines.curation.analysis.video_stream import StreamSeen, first_video
+from pipelines.curation.analysis.video_stream import iter_frames as curated_frames
 from pipelines.encode import (
     BatchEncoder,
     EncodeConfig,
@@ -33,8 +35,6 @@ from pipelines.encoded_store import EncodedStore
 from pipelines.encoding import Models, encode_video, spans_of_scenes, text_rows
 from pipelines.shot_frames import FrameFormat, VideoSpans, _covering_size, decode_shots
 from pipelines.storage import filesystem
-from pipelines.video_stream import StreamSeen, first_video
-from pipelines.video_stream import iter_frames as curated_frames
 from tests.pipelines.curation.test_cut import encode as encode_timed
 from tests.pipelines.training.stand_ins import (
     FORM,

@@ -1,0 +1,1 @@
+"""Curation: source videos to captioned multi-shot scenes."""

@@ -1,0 +1,1 @@
+"""Phase analyze: one decode pass per video gives shots, keyframes and measurements."""

@@ -1,0 +1,1 @@
+"""Phase assemble: filters and scene clustering over analyzed videos."""

@@ -1,0 +1,155 @@
+"""Near-equal shots within and across videos: the same material met twice.
+
+Candidates are found exactly, by bands of the fingerprint: two hashes that differ in at most d bits
+agree in at least one of d + 1 bands. A duplicate must then match in every keyframe, in length and
+in embedding, so that two takes from one camera position are not taken for one.
+
+Two passes, so that millions of shots need little memory: `Lookalikes` keeps a few numbers a shot
+and names those that share a band with another; `find_duplicates` looks at these alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.curation.config import FilterConfig
+
+HASH_BITS = 256
+LENGTH_TOLERANCE = 0.05
+PRINTS_AT_ONCE = 4096
+
+Bands = NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class ShotPrint:
+    """What a shot is recognised by. `embedding` is a unit row or None."""
+
+    shot_id: str
+    duration_s: float
+    fingerprints: tuple[bytes, ...]
+    embedding: NDArray[np.float32] | None
+
+
+class Lookalikes:
+    """Shots that share a band of their middle fingerprint with another one: 8 (d + 1) bytes each,
+    whatever else is known of them."""
+
+    def __init__(self, max_distance_bits: int) -> None:
+        self._num_bands = max_distance_bits + 1
+        self._videos: list[str] = []
+        self._waiting: list[bytes] = []  # to be parted into bands together
+        self._bands: list[Bands] = []
+        self._places: list[NDArray[np.int32]] = []  # [shots, (video, shot in it)]
+
+    def add(self, video: str, shots: Sequence[Sequence[bytes]]) -> None:
+        """Add the shots of a video, each with the fingerprints of its keyframes."""
+        told = [i for i, prints in enumerate(shots) if prints]
+        if not told:
+            return
+        self._waiting += [middle(shots[i]) for i in told]
+        if len(self._waiting) >= PRINTS_AT_ONCE:
+            self._part()
+        places = [(len(self._videos), i) for i in told]
+        self._places.append(np.array(places, np.int32))
+        self._videos.append(video)
+
+    def found(self) -> dict[str, set[int]]:
+        """Return the lookalikes: video -> the places of its shots among all that were added."""
+        alike: dict[str, set[int]] = defaultdict(set)
+        self._part()
+        if self._bands:
+            places = np.concatenate(self._places)
+            for video, shot in places[_shared(np.concatenate(self._bands))].tolist():
+                alike[self._videos[video]].add(shot)
+        return dict(alike)
+
+    def _part(self) -> None:
+        if self._waiting:
+            self._bands.append(bands(self._waiting, self._num_bands))
+            self._waiting = []
+
+
+def find_duplicates(shots: Iterable[ShotPrint], config: FilterConfig) -> set[str]:
+    """Return the ids of shots that repeat an earlier one; the first of each kind is kept."""
+    limit = config.duplicate_distance_bits
+    if limit is None:
+        return set()
+    known: dict[tuple[int, int], list[ShotPrint]] = defaultdict(list)
+    duplicates = set()
+    for shot in shots:
+        if not shot.fingerprints:
+            continue
+        keys = list(enumerate(bands([middle(shot.fingerprints)], limit + 1)[0].tolist()))
+        if any(is_duplicate(shot, other, config) for key in keys for other in known[key]):
+            duplicates.add(shot.shot_id)
+            continue
+        for key in keys:
+            known[key].append(shot)
+    return duplicates
+
+
+def is_duplicate(shot: ShotPrint, other: ShotPrint, config: FilterConfig) -> bool:
+    """Tell whether two shots hold the same pictures for the same time."""
+    if len(shot.fingerprints) != len(other.fingerprints):
+        return False
+    longest = max(shot.duration_s, other.duration_s)
+    if abs(shot.duration_s - other.duration_s) > LENGTH_TOLERANCE * longest:
+        return False
+    limit = config.duplicate_distance_bits or 0
+    pairs = zip(shot.fingerprints, other.fingerprints, strict=True)
+    if any(distance_bits(a, b) > limit for a, b in pairs):
+        return False
+    if shot.embedding is None or other.embedding is None:
+        return True
+    return float(shot.embedding @ other.embedding) >= config.duplicate_similarity
+
+
+def distance_bits(a: bytes, b: bytes) -> int:
+    """Return in how many bits two fingerprints differ."""
+    return (int.from_bytes(a) ^ int.from_bytes(b)).bit_count()
+
+
+def middle(fingerprints: Sequence[bytes]) -> bytes:
+    """Return the fingerprint by which candidates are found."""
+    return fingerprints[len(fingerprints) // 2]
+
+
+def bands(fingerprints: Sequence[bytes], number: int) -> Bands:
+    """Return a number [N, number] for each part of each fingerprint, alike where the part is.
+
+    Each part draws its bits from all over the picture: one that lay in a black bar would be that
+    of every letterboxed shot.
+    """
+    rows = np.frombuffer(b"".join(fingerprints), np.uint8).reshape(len(fingerprints), -1)
+    bits = np.unpackbits(rows, axis=1)[:, np.random.default_rng(0).permutation(HASH_BITS)]
+    parts = [_number(part) for part in np.array_split(bits, number, axis=1)]
+    return np.stack(parts, axis=1)
+
+
+def _number(bits: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Return bits [N, n] as a number [N]: itself up to 64 bits, else mixed, which may make unlike
+    parts alike (and a candidate too many) but no like ones unlike."""
+    packed = np.packbits(bits, axis=1)
+    padded = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))
+    words = np.ascontiguousarray(padded).view(np.uint64)  # [N, words]
+    odd = np.random.default_rng(1).integers(0, 1 << 63, words.shape[1], np.uint64) * 2 + 1
+    odd[0] = 1
+    mixed: NDArray[np.uint64] = (words * odd).sum(axis=1, dtype=np.uint64)
+    return mixed
+
+
+def _shared(rows: Bands) -> NDArray[np.bool_]:
+    """Return which rows [N, number] have a number of a column in common with another row."""
+    shared = np.zeros(len(rows), bool)
+    for column in rows.T:
+        order = np.argsort(column, kind="stable")
+        equal = column[order[1:]] == column[order[:-1]]
+        shared[order[1:][equal]] = True
+        shared[order[:-1][equal]] = True
+    return shared

@@ -1,0 +1,102 @@
+"""Captions without a language model: CLIP answers fixed questions, the answers make a sentence.
+
+Deterministic, needs no network and no GPU. What the whole scene shares (who, where, when) is voted
+by all of its shots, so the same character is called the same in each; what a shot shows (framing,
+action) is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fw_model.config import load_yaml, validate
+from fw_model.schema import CaptionReason
+from pipelines.curation.captioners.base import (
+    CaptionContext,
+    Entity,
+    SceneCaption,
+    SceneView,
+    ShotCaption,
+    ShotView,
+)
+from pipelines.curation.captioners.vocabulary import PACKAGED, TagGroup, Vocabulary
+
+Floats = NDArray[np.float32]
+MOVING = 6.0  # mean change of luma per frame
+DARK_LUMA = 50.0
+
+
+class OfflineCaptioner:
+    """Zero-shot tags voted over a scene, put into a template."""
+
+    prompt_version = "offline-1"
+    is_guess = False  # CLIP itself has chosen the words
+
+    def __init__(self, context: CaptionContext) -> None:
+        path = context.config.vocabulary
+        self._vocabulary = PACKAGED
+        if path is not None:
+            self._vocabulary = validate(Vocabulary, load_yaml(path), path)
+        self._embedder = context.embedder
+        self.model = context.embedder.model_id
+        groups = type(self._vocabulary).model_fields
+        self._tags = {name: self._embed(getattr(self._vocabulary, name)) for name in groups}
+
+    async def caption(self, scene: SceneView, complaints: Sequence[str] = ()) -> SceneCaption:
+        rows = [shot.embedding for shot in scene.shots if shot.embedding is not None]
+        if len(rows) < len(scene.shots):
+            missing = len(scene.shots) - len(rows)
+            return SceneCaption(
+                reason=CaptionReason.MEDIA_MISSING, detail=f"{missing} shots have no keyframe"
+            )
+        pictures = np.stack(rows)  # [S, E]
+        whole = pictures.mean(0)  # [E]
+        shared = {name: self._answer(name, whole) for name in ("entity", "place", "light", "style")}
+        who = shared["entity"]
+        entities = (Entity("e1", who, shared["style"]),) if who else ()
+        shots = tuple(
+            self._describe(shot, row, shared, entities)
+            for shot, row in zip(scene.shots, pictures, strict=True)
+        )
+        return SceneCaption(shots=shots, entities=entities, style=shared["style"])
+
+    def _embed(self, group: TagGroup) -> Floats:
+        prompts = [group.template.format(tag) for tag in group.tags]
+        return self._embedder.embed_text(prompts).cpu().numpy().astype(np.float32)  # [T, E]
+
+    def _answer(self, name: str, picture: Floats) -> str:
+        """Return the words of the best tag of a group, "" if none stands out."""
+        group: TagGroup = getattr(self._vocabulary, name)
+        scores = self._tags[name] @ picture  # [T]
+        best = int(scores.argmax())
+        if float(scores[best] - scores.mean()) < group.min_margin:
+            return ""
+        return list(group.tags.values())[best]
+
+    def _describe(
+        self, shot: ShotView, picture: Floats, shared: dict[str, str], entities: tuple[Entity, ...]
+    ) -> ShotCaption:
+        framing = self._answer("framing", picture)
+        action = self._answer("action", picture)
+        view = {"wide": "Wide shot", "medium": "Medium shot", "close": "Close-up"}.get(
+            framing, "Shot"
+        )
+        who = _with_article(shared["entity"]) if shared["entity"] else "the scene"
+        does = action if shared["entity"] else ""
+        if not does:
+            does = "with much movement" if shot.motion > MOVING else "with little movement"
+        when = shared["light"] or ("in the dark" if shot.luma < DARK_LUMA else "")
+        text = " ".join(part for part in (f"{view}: {who}", does, shared["place"], when) if part)
+        return ShotCaption(
+            shot_id=shot.shot_id,
+            text=f"{text}.",
+            entity_ids=tuple(e.id for e in entities),
+            framing=framing,
+        )
+
+
+def _with_article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

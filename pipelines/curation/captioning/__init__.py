@@ -1,0 +1,1 @@
+"""Phase caption: each scene's shots are described together, then checked."""

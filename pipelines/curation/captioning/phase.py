@@ -1,0 +1,241 @@
+"""The caption phase of curation: staged scenes to committed captions, on Ray Data.
+
+Tells the price before it starts, gives all actors one purse, and asks only about scenes that have
+no lasting answer yet.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import ray.data
+
+from fw_model.config import load_yaml
+from fw_model.model import ModelConfig
+from fw_model.registry import resolve
+from fw_model.schema import CAPTIONS, PASSING_CAPTION_REASONS
+from pipelines.curation.analysis.operators import SCENE_PART, CaptionScenes, Provenance, scenes_of
+from pipelines.curation.blocks import blocks_of
+from pipelines.curation.captioners.base import (
+    CAPTIONERS,
+    EngineAnswer,
+    Prompts,
+    SceneView,
+    scene_view,
+)
+from pipelines.curation.captioners.chat import ChatCaptioner
+from pipelines.curation.captioners.questions import ANSWERS, SceneQuestions, load_prompts
+from pipelines.curation.captioners.ray_llm import RayLlmCaptioner
+from pipelines.curation.captioners.sidecar import sidecar_state
+from pipelines.curation.captioning.caption_loop import CAPTION_VERSION
+from pipelines.curation.captioning.cost_estimate import CaptionEstimate, estimate_captions
+from pipelines.curation.captioning.shared_budget import (
+    RunRecord,
+    SharedPurse,
+    record_run,
+    spent_before,
+    spent_by,
+)
+from pipelines.curation.captioning.vllm_rounds import answer_rounds
+from pipelines.curation.config import CurationConfig
+from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
+from pipelines.curation.ledger.tables import Part
+from pipelines.storage import Store
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+
+HOLD_SLACK_S = 120.0  # beyond the longest request: an actor that is busy settles later
+
+
+def caption_ledger(store: Store, config: CurationConfig, analyzed: str) -> Ledger:
+    """Return the ledger of captions made under these settings; `analyzed` names those that the
+    shots, their keyframes and their embeddings follow from.
+
+    A scene of the same shots may show other keyframes. Answers of an endpoint are kept by what was
+    asked, so the same pictures cost nothing again.
+    Speed, price and endpoint decide no text; the rest of the captioner's settings do, and what the
+    files that they name hold.
+    """
+    captioner, validation = config.captioner, config.validation
+    worded = captioner.model_dump(include={"kind", "model", "max_output_tokens", "json_schema"})
+    if captioner.vocabulary is not None:
+        worded["vocabulary"] = load_yaml(captioner.vocabulary)
+    if captioner.kind not in ("offline", "sidecar"):
+        worded["prompts"] = asdict(load_prompts(captioner, validation))
+        worded["engine"] = captioner.engine.engine_kwargs
+    rules = validation.model_dump(exclude={"verdict_prompt"})
+    settings = config_hash(CAPTION_VERSION, worded, rules, analyzed)
+    return Ledger(store, "captioned", settings, CAPTIONS, "scene_id")
+
+
+class CaptionPhase:
+    """Captions the staged scenes that have no lasting answer."""
+
+    def __init__(
+        self,
+        config: CurationConfig,
+        model: ModelConfig,
+        store: Store,
+        ledger: Ledger,
+        provenance: Provenance,
+        on_progress: Progress,
+    ) -> None:
+        self.config, self.model, self.store = config, model, store
+        self.ledger, self.provenance, self.on_progress = ledger, provenance, on_progress
+
+    def run(self, parts: Sequence[Part]) -> int:
+        """Caption what is pending of the staged parts; return how many scenes that were."""
+        pending = self._pending(parts)
+        total = sum(len(row["scene_ids"]) for row in pending)
+        run_id = self.provenance.run_id
+        estimate = self._estimate(pending)
+        if pending:
+            captioner = self.config.captioner
+            hold_s = HOLD_SLACK_S + 2 * captioner.timeout_s
+            purse = SharedPurse(self.store, run_id, captioner.budget_usd, hold_s)
+            self._caption(pending, total, purse, self._engine_answers(pending))
+        if pending and estimate is not None:
+            self._record(total, estimate)
+        return total
+
+    def _caption(
+        self,
+        pending: list[dict[str, Any]],
+        total: int,
+        purse: SharedPurse,
+        answers: Mapping[str, EngineAnswer],
+    ) -> None:
+        share = self.config.resources
+        rows = blocks_of(pending, SCENE_PART, num_actors=share.caption_actors)
+        rows = rows.map_batches(  # 1:N, commits the scenes of a row together
+            CaptionScenes,
+            fn_constructor_args=(
+                self.config.captioner,
+                self.config.validation,
+                self.model,
+                self.store,
+                self.ledger,
+                self.provenance,
+            ),
+            fn_constructor_kwargs={
+                "num_actors": share.caption_actors,
+                "prompts": self._prompts(),
+                "purse": purse,
+                "answers": answers,
+            },
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=share.caption_cpus,
+            num_gpus=share.caption_gpus or None,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=share.caption_actors),
+        )
+        done = 0
+        self.on_progress("caption", 0, total)
+        for receipts in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
+            done += receipts.num_rows
+            self.on_progress("caption", done, total)
+
+    def _engine_answers(self, pending: Sequence[Mapping[str, Any]]) -> dict[str, EngineAnswer]:
+        """Have a model on the cluster answer everything, if it is the captioner."""
+        config = self.config.captioner
+        if resolve(config.kind, CAPTIONERS, "captioner") is not RayLlmCaptioner:
+            return {}
+        if config.budget_usd is not None:
+            logger.warning("curation.captioner.budget_usd has no effect: ray_llm costs no money")
+
+        def on_round(number: int, answered: int) -> None:
+            self.on_progress(f"answer, round {number}", answered, answered)
+
+        return answer_rounds(
+            pending,
+            config,
+            self.config.validation,
+            self._prompts(),
+            self.model,
+            self.store,
+            on_round,
+        )
+
+    def _prompts(self) -> Prompts:
+        return load_prompts(self.config.captioner, self.config.validation)
+
+    def _pending(self, parts: Sequence[Part]) -> list[dict[str, Any]]:
+        """Return the scenes to caption, as rows of SCENE_PART."""
+        known = self.ledger.entries(["reason", "cache_key"])
+        scenes = [p for p in parts if p.table == "scenes"]
+        shots = [p for p in parts if p.table == "shots"]
+        pending = []
+        for scene_part, shot_part in zip(scenes, shots, strict=True):
+            rows = self.store.read_table(scene_part.key, ["scene_id", "uri"]).to_pylist()
+            entries = [known.get(row["scene_id"]) for row in rows]
+            waiting = [
+                (row["scene_id"], 1 + (entry.values["attempts"] if entry else 0))
+                for row, entry in zip(rows, entries, strict=True)
+                if entry is None or not self._lasts(entry, row["uri"])
+            ]
+            size = self.config.resources.scenes_per_commit
+            pending += [
+                {
+                    "scenes_key": scene_part.key,
+                    "shots_key": shot_part.key,
+                    "scene_ids": [scene_id for scene_id, _ in waiting[i : i + size]],
+                    "attempts": [attempts for _, attempts in waiting[i : i + size]],
+                }
+                for i in range(0, len(waiting), size)
+            ]
+        return pending
+
+    def _lasts(self, caption: Entry, uri: str) -> bool:
+        """Tell whether nothing but other settings would change the answer to a scene of `uri`."""
+        reason, again = caption.values["reason"], self.config.retry_rejected
+        if reason in PASSING_CAPTION_REASONS:
+            return False
+        if reason is not None and ("all" in again or reason in again):
+            return False
+        is_sidecar = self.config.captioner.kind == "sidecar"
+        return not is_sidecar or caption.values["cache_key"] == sidecar_state(uri)
+
+    def _estimate(self, pending: Sequence[Mapping[str, Any]]) -> CaptionEstimate | None:
+        """Tell what the pending scenes will cost, None for a captioner that costs nothing."""
+        config = self.config.captioner
+        captioner = resolve(config.kind, CAPTIONERS, "captioner")
+        if not (isinstance(captioner, type) and issubclass(captioner, ChatCaptioner)):
+            return None
+        estimate = estimate_captions(self._asked(pending), config, self.config.validation)
+        left = None
+        if config.budget_usd is not None:
+            left = max(0.0, config.budget_usd - spent_before(self.store))
+        if pending:
+            logger.info(estimate.sentence(left))
+        return estimate
+
+    def _record(self, num_scenes: int, estimate: CaptionEstimate) -> None:
+        """Note what was expected of this run and what came, for the report."""
+        run_id, columns = self.provenance.run_id, ("requests", "prompt_tokens", "output_tokens")
+        rows = self.ledger.every_row(["run_id", *columns])
+        mine = [row.values for row in rows if row.values["run_id"] == run_id]
+        record_run(
+            self.store,
+            RunRecord(
+                run_id=run_id,
+                created_at=self.provenance.stamp()["created_at"],
+                num_scenes=num_scenes,
+                estimate=asdict(estimate),
+                cost_usd=spent_by(self.store, run_id),
+                **{name: sum(values[name] for values in mine) for name in columns},
+            ),
+        )
+
+    def _asked(self, pending: Sequence[Mapping[str, Any]]) -> Iterator[tuple[SceneView, bool]]:
+        """Yield the pending scenes, each with whether its first question was answered before."""
+        questions = SceneQuestions(self.config.captioner, self._prompts())
+        answered = frozenset(self.store.keys(ANSWERS, ".json"))
+        for part in pending:
+            for row in scenes_of(part, self.store):
+                view = scene_view(row, self.store)
+                yield view, questions.caption_key(view) in answered

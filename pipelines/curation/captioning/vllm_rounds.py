@@ -1,0 +1,205 @@
+"""Questions about scenes, answered by a model on the cluster itself (ray.data.llm), in rounds.
+
+A processor of ray.data.llm turns a dataset of questions into one of answers. What is asked next of
+a scene depends on what was answered before (a refinement, a verdict), so there are rounds: the
+first asks about every scene, the next only what is still open. Answers go into the store under the
+content of their question, as those of an endpoint do; a row that the engine could not answer is an
+error of that row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import ray.data
+from ray.exceptions import RayError
+
+from fw_model.errors import CapacityError, ConfigError
+from fw_model.model import ModelConfig
+from pipelines.curation.analysis.operators import SCENE_PART, scenes_of
+from pipelines.curation.blocks import blocks_of
+from pipelines.curation.captioners.base import CaptionContext, EngineAnswer, Prompts, scene_view
+from pipelines.curation.captioners.chat import VERDICT_ATTEMPTS, keep_answer
+from pipelines.curation.captioners.questions import Question
+from pipelines.curation.captioners.ray_llm import RayLlmCaptioner
+from pipelines.curation.captioning.caption_loop import CaptionDesk
+from pipelines.curation.config import CaptionerConfig, ValidationConfig
+from pipelines.storage import Store
+
+QUESTION = pa.schema(
+    [
+        pa.field("key", pa.string()),
+        pa.field("messages", pa.string()),  # as JSON: their parts have no common type
+        pa.field("schema", pa.string()),  # as JSON
+        pa.field("max_tokens", pa.int32()),
+    ]
+)
+"""A question on its way to the engine."""
+
+ERROR_COLUMN = "__inference_error__"  # ray.data.llm's own
+
+Dataset = Any
+Processor = Callable[[Dataset], Dataset]
+Row = dict[str, Any]
+
+
+class OpenQuestions:
+    """SCENE_PART -> QUESTION, 1:N: what must be asked next, given the answers so far."""
+
+    def __init__(
+        self,
+        captioner: CaptionerConfig,
+        validation: ValidationConfig,
+        prompts: Prompts,
+        model: ModelConfig,
+        store: Store,
+        answers: Mapping[str, EngineAnswer],
+    ) -> None:
+        from fw_model.model import load_embedder
+
+        embedder = load_embedder(model)
+        context = CaptionContext(captioner, store, embedder, validation, prompts, answers=answers)
+        self._captioner = RayLlmCaptioner(context)
+        self._desk = CaptionDesk(self._captioner, captioner.kind, validation, embedder, 1)
+        self._store = store
+
+    def __call__(self, parts: pa.Table) -> pa.Table:
+        self._captioner.open_questions.clear()
+        for part in parts.to_pylist():
+            views = [scene_view(row, self._store) for row in scenes_of(part, self._store)]
+            self._desk.caption(views, {})
+        # Two scenes of the same pictures ask the same question: it is asked once.
+        by_key = {q.key: q for q in self._captioner.open_questions}
+        return pa.Table.from_pylist([_row(q) for q in by_key.values()], schema=QUESTION)
+
+
+def answer_rounds(
+    pending: Sequence[Mapping[str, Any]],
+    captioner: CaptionerConfig,
+    validation: ValidationConfig,
+    prompts: Prompts,
+    model: ModelConfig,
+    store: Store,
+    on_round: Callable[[int, int], None],
+) -> dict[str, EngineAnswer]:
+    """Have the questions about pending SCENE_PARTs answered, and the answers kept.
+
+    Returns what became of each question, by key. CapacityError if the engine cannot run at all.
+    """
+    answers: dict[str, EngineAnswer] = {}
+    process = make_processor(captioner)
+    longest = (1 + validation.refinements) * (1 + VERDICT_ATTEMPTS * validation.verdict)
+    for number in range(1, longest + 1):
+        questions = blocks_of(pending, SCENE_PART, num_actors=1).map_batches(
+            OpenQuestions,
+            fn_constructor_args=(captioner, validation, prompts, model, store, answers),
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=1),
+        )
+        try:
+            asked = questions.materialize()
+            if asked.count() == 0:
+                break
+            kept = process(asked).map(partial(keep_row, store=store)).take_all()
+        except RayError as error:
+            raise CapacityError(
+                f"The engine for {captioner.model!r} could not run: {_last_line(error)}; install "
+                "vLLM on the workers (pip install 'ray[llm]') or use kind: openai."
+            ) from error
+        answers |= {row.pop("key"): EngineAnswer(**row) for row in kept}
+        on_round(number, len(kept))
+    return answers
+
+
+def make_processor(captioner: CaptionerConfig) -> Processor:
+    """Return the ray.data.llm processor of a captioner; ConfigError for settings it refuses."""
+    from ray.data.llm import build_processor
+
+    processor: Processor = build_processor(
+        engine_config(captioner),
+        preprocess=partial(to_engine, json_schema=captioner.json_schema),
+        postprocess=from_engine,
+    )
+    return processor
+
+
+def engine_config(captioner: CaptionerConfig) -> Any:
+    """Return the configuration of the vLLM engine.
+
+    The content format keeps each picture under its own label: as plain strings, all pictures would
+    be put before all words.
+    """
+    from ray.data.llm import vLLMEngineProcessorConfig
+
+    engine = captioner.engine
+    try:
+        return vLLMEngineProcessorConfig(
+            model_source=captioner.model,
+            engine_kwargs=dict(engine.engine_kwargs),
+            accelerator_type=engine.accelerator_type,
+            concurrency=engine.replicas,
+            batch_size=engine.batch_size,
+            should_continue_on_error=True,
+            prepare_multimodal_stage={
+                "enabled": True,
+                "chat_template_content_format": "openai",
+                "apply_sys_msg_formatting": True,
+            },
+            chat_template_stage=True,
+            tokenize_stage=False,
+            detokenize_stage=False,
+        )
+    except ValueError as error:
+        raise ConfigError(
+            f"curation.captioner.engine does not suit ray.data.llm: {_last_line(error)}"
+        ) from error
+
+
+def to_engine(row: Row, *, json_schema: bool) -> Row:
+    """Turn a QUESTION into what the engine takes; a schema stays text, or columns would mix."""
+    sampling: Row = {"temperature": 0.0, "max_tokens": int(row["max_tokens"])}
+    if json_schema:
+        sampling["structured_outputs"] = {"json": row["schema"]}
+    return {"messages": json.loads(row["messages"]), "sampling_params": sampling}
+
+
+def from_engine(row: Row) -> Row:
+    """Take from an answered row what is kept of it; rows with an error never come here."""
+    return {
+        "key": row["key"],
+        "content": row["generated_text"],
+        "prompt_tokens": row["num_input_tokens"],
+        "output_tokens": row["num_generated_tokens"],
+    }
+
+
+def keep_row(row: Row, *, store: Store) -> Row:
+    """Keep an answer, and return what became of its question."""
+    error = row.get(ERROR_COLUMN) or ""
+    if error:
+        return {"key": row["key"], "error": error[:300], "prompt_tokens": 0, "output_tokens": 0}
+    keep_answer(store.write_once, row["key"], row["content"])
+    return {
+        "key": row["key"],
+        "error": "",
+        "prompt_tokens": int(row["prompt_tokens"]),
+        "output_tokens": int(row["output_tokens"]),
+    }
+
+
+def _row(question: Question) -> Row:
+    return {
+        "key": question.key,
+        "messages": json.dumps(question.messages),
+        "schema": json.dumps(question.schema),
+        "max_tokens": question.max_tokens,
+    }
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]

@@ -1,0 +1,1 @@
+"""The curation report: counts, contact sheets, Prometheus series."""

@@ -1,0 +1,1 @@
+"""Phase cut: each kept shot as a video file of its own, if asked for."""

@@ -1,0 +1,303 @@
+"""Clips of shots, cut from a video file in one pass: packets as they stand where that is exact,
+else pictures encoded again.
+
+A clip holds the frames of its span, no more and no fewer, at their own times, from 0 on. Encoded
+clips are H.264, yuv420p, upright, in MP4; odd sizes are padded by repeating the last column or row.
+Sound is left out of every clip. Knows nothing of storage, Ray or tables.
+
+Frame numbers count decoded frames in presentation order, as analysis counted them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+from av.video.frame import PictureType
+from av.video.reformatter import ColorRange
+
+from pipelines.curation.analysis.video_stream import Rejected, StreamSeen, first_video, iter_frames
+
+COPYABLE = ("h264", "hevc", "av1", "vp9", "mpeg4")
+"""Codecs that an MP4 file holds as they stand."""
+ENCODER_OPTIONS = {"crf": "18", "preset": "veryfast"}
+
+
+@dataclass(frozen=True)
+class Span:
+    """A shot to cut out: frames [start_frame, end_frame)."""
+
+    shot_id: str
+    start_frame: int
+    end_frame: int
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What became of a span. `mode` is copy, transcode, failed or, where whoever cut was stopped
+    before it came to this span, unfinished; `detail` says why it is not a
+    copy where one was asked for, or what failed."""
+
+    shot_id: str
+    mode: str
+    file: str | None = None
+    detail: str | None = None
+
+
+OnClip = Callable[[Clip], None]
+
+
+class NotCopyable(Exception):
+    """The packets of this span are not exactly its frames."""
+
+
+def cut_video(
+    path: str | Path,
+    spans: Sequence[Span],
+    *,
+    copy: bool,
+    num_frames: int,
+    folder: Path,
+    on_clip: OnClip = lambda clip: None,
+) -> list[Clip]:
+    """Write a clip `folder/SHOT_ID.mp4` of each span and return them in order.
+
+    `num_frames` is how many frames the analysis found; `on_clip` is told of each clip as soon as
+    it is settled. A span that cannot be cut is a clip with
+    mode "failed"; nothing is raised for a fault of the video.
+    """
+    reasons: dict[str, str] = {}
+    clips: dict[str, Clip] = {}
+    if copy:
+        clips, reasons = _copied(path, spans, num_frames, folder, on_clip)
+    left = [span for span in spans if span.shot_id not in clips]
+    if left:
+        clips |= _encoded(path, left, reasons, folder, on_clip)
+    return [clips[span.shot_id] for span in spans]
+
+
+def _copied(
+    path: str | Path, spans: Sequence[Span], num_frames: int, folder: Path, on_clip: OnClip
+) -> tuple[dict[str, Clip], dict[str, str]]:
+    """Return the clips that could be copied, and why the others could not."""
+    try:
+        packets = _index(path, num_frames)
+    except (NotCopyable, Rejected, av.error.FFmpegError) as fault:
+        return {}, {span.shot_id: str(fault) for span in spans}
+    runs, reasons = {}, {}
+    for span in spans:
+        try:
+            runs[span] = _run(packets, span)
+        except NotCopyable as fault:
+            reasons[span.shot_id] = str(fault)
+    clips = {}
+    for span, file in _copy_runs(path, runs, packets, folder):
+        fault = _copy_fault(file, span.end_frame - span.start_frame)
+        if fault is None:
+            clips[span.shot_id] = Clip(span.shot_id, "copy", file.name)
+            on_clip(clips[span.shot_id])
+        else:
+            file.unlink(missing_ok=True)
+            reasons[span.shot_id] = fault
+    return clips, reasons
+
+
+@dataclass(frozen=True)
+class _Packet:
+    """A packet of the video stream; `frame` is the number of the frame it holds."""
+
+    frame: int
+    pts: int
+    is_keyframe: bool
+
+
+def _index(path: str | Path, num_frames: int) -> list[_Packet]:
+    """Return the stream's packets in decoding order; NotCopyable if they do not tell its frames."""
+    with av.open(str(path), metadata_errors="replace") as container:
+        stream = first_video(container)
+        if stream.codec_context is None or stream.codec_context.name not in COPYABLE:
+            raise NotCopyable("an MP4 file does not hold this codec")
+        seen = [
+            (packet.pts, packet.dts, packet.is_keyframe, packet.is_discard or packet.is_corrupt)
+            for packet in container.demux(stream)
+            if packet.size
+        ]
+    if any(pts is None or dts is None or is_odd for pts, dts, _, is_odd in seen):
+        raise NotCopyable("some packets have no time or are not to be shown")
+    numbers = {pts: number for number, pts in enumerate(sorted(pts for pts, _, _, _ in seen))}
+    if len(numbers) != len(seen) or len(seen) != num_frames:
+        raise NotCopyable(f"{len(seen)} packets gave {num_frames} frames")
+    return [_Packet(numbers[pts], pts, is_keyframe) for pts, _, is_keyframe, _ in seen]
+
+
+def _run(packets: Sequence[_Packet], span: Span) -> range:
+    """Return the places of the packets that are exactly the frames of `span`; else NotCopyable."""
+    first = next((i for i, p in enumerate(packets) if p.frame == span.start_frame), None)
+    if first is None or not packets[first].is_keyframe:
+        raise NotCopyable(f"frame {span.start_frame} is no keyframe")
+    run = range(first, first + span.end_frame - span.start_frame)
+    held = {packet.frame for packet in packets[run.start : run.stop]}
+    if held != set(range(span.start_frame, span.end_frame)):
+        raise NotCopyable(f"frames before {span.end_frame} need some that follow")
+    return run
+
+
+def _copy_runs(
+    path: str | Path, runs: Mapping[Span, range], packets: Sequence[_Packet], folder: Path
+) -> Iterator[tuple[Span, Path]]:
+    """Write the packets of each run to a file of its own, in one pass; runs do not overlap."""
+    waiting = sorted(runs, key=lambda span: runs[span].start)
+    if not waiting:
+        return
+    with av.open(str(path), metadata_errors="replace") as container:
+        stream = first_video(container)
+        numbered = enumerate(packet for packet in container.demux(stream) if packet.size)
+        for span in waiting:
+            file = folder / f"{span.shot_id}.mp4"
+            run = runs[span]
+            start_pts = packets[run.start].pts
+            with av.open(str(file), "w") as target:
+                copy = target.add_stream_from_template(stream)
+                for place, packet in numbered:
+                    if place in run:
+                        packet.pts, packet.dts = packet.pts - start_pts, packet.dts - start_pts
+                        packet.stream = copy
+                        target.mux(packet)
+                    if place >= run.stop - 1:
+                        break
+            yield span, file
+
+
+def _copy_fault(file: Path, num_frames: int) -> str | None:
+    """Return what is wrong with a copied clip, None if it decodes to `num_frames` whole frames."""
+    seen = StreamSeen()
+    try:
+        with av.open(str(file)) as container:
+            found = sum(1 for _ in iter_frames(container, first_video(container), seen))
+    except (Rejected, av.error.FFmpegError) as fault:
+        return f"the copy cannot be read ({fault})"
+    if found != num_frames or seen.decode_errors or seen.demux_error:
+        return f"the copy gave {found} of {num_frames} frames, {seen.decode_errors} faults"
+    return None
+
+
+def _encoded(
+    path: str | Path,
+    spans: Sequence[Span],
+    reasons: Mapping[str, str],
+    folder: Path,
+    on_clip: OnClip,
+) -> dict[str, Clip]:
+    """Decode once and encode the frames of each span, in the order of the video."""
+    clips = {}
+    try:
+        with av.open(str(path), metadata_errors="replace") as container:
+            stream = first_video(container)
+            stream.codec_context.thread_type = "NONE"
+            frames = enumerate(iter_frames(container, stream, StreamSeen()))
+            for span in sorted(spans, key=lambda span: span.start_frame):
+                file = folder / f"{span.shot_id}.mp4"
+                fault = _encode_span(frames, span, stream, file)
+                clips[span.shot_id] = (
+                    Clip(span.shot_id, "transcode", file.name, reasons.get(span.shot_id))
+                    if fault is None
+                    else Clip(span.shot_id, "failed", None, fault)
+                )
+                on_clip(clips[span.shot_id])
+    except (Rejected, av.error.FFmpegError) as fault:
+        lost = {s.shot_id: Clip(s.shot_id, "failed", None, str(fault)) for s in spans}
+        for shot_id in lost.keys() - clips.keys():
+            on_clip(lost[shot_id])
+        return lost | clips
+    return clips
+
+
+def _encode_span(
+    frames: Iterator[tuple[int, Any]], span: Span, stream: Any, file: Path
+) -> str | None:
+    """Encode frames [start, end) of `frames`; return what was wrong, None if all is there."""
+    wanted = span.end_frame - span.start_frame
+    with contextlib.closing(_ClipWriter(file, stream)) as writer:
+        for number, frame in frames:
+            if number >= span.start_frame:
+                writer.write(frame)
+            if number >= span.end_frame - 1:
+                break
+    found = _num_packets(file) if writer.num_frames else 0
+    if found == wanted:
+        return None
+    file.unlink(missing_ok=True)
+    return (
+        f"the video gave {found} of the {wanted} frames of [{span.start_frame}, {span.end_frame})"
+    )
+
+
+class _ClipWriter:
+    """Writes decoded frames as H.264, keeping the distances between their times."""
+
+    def __init__(self, file: Path, source: Any) -> None:
+        self._source = source
+        self._target = av.open(str(file), "w", options={"movflags": "+faststart"})
+        self._stream: Any = None
+        self._first_pts = 0
+        self._last_pts = -1
+        self.num_frames = 0
+
+    def write(self, frame: Any) -> None:
+        picture = _upright_even(frame)
+        if self._stream is None:
+            self._open(picture, frame)
+        if (picture.width, picture.height) != (self._stream.width, self._stream.height):
+            picture = picture.reformat(width=self._stream.width, height=self._stream.height)
+        pts = self._last_pts + 1 if frame.pts is None else frame.pts - self._first_pts
+        self._last_pts = picture.pts = max(pts, self._last_pts + 1)
+        picture.time_base = self._stream.codec_context.time_base
+        picture.pict_type = PictureType.NONE  # the encoder's to choose
+        self._target.mux(self._stream.encode(picture))
+        self.num_frames += 1
+
+    def _open(self, picture: Any, frame: Any) -> None:
+        rate = Fraction(self._source.average_rate or self._source.guessed_rate or 24)
+        self._stream = self._target.add_stream("libx264", rate=rate, options=ENCODER_OPTIONS)
+        self._stream.width, self._stream.height = picture.width, picture.height
+        self._stream.pix_fmt = "yuv420p"
+        self._first_pts = frame.pts or 0
+        context = self._stream.codec_context
+        context.thread_count = 1
+        context.time_base = frame.time_base or self._source.time_base
+        context.color_range = ColorRange.MPEG
+        context.colorspace = picture.colorspace
+        context.color_primaries, context.color_trc = picture.color_primaries, picture.color_trc
+        ratio = Fraction(self._source.sample_aspect_ratio or 1) or Fraction(1)
+        context.sample_aspect_ratio = 1 / ratio if round(frame.rotation / 90) % 2 else ratio
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._stream is not None:
+            self._target.mux(self._stream.encode(None))
+        self._target.close()
+
+
+def _upright_even(frame: Any) -> Any:
+    """Return a frame as yuv420p, upright, with even sides."""
+    quarter_turns = round(frame.rotation / 90) % 4
+    if not quarter_turns and not frame.width % 2 and not frame.height % 2:
+        return frame.reformat(format="yuv420p", dst_color_range=ColorRange.MPEG)
+    pixels = np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns)  # [H, W, 3]
+    padding = ((0, pixels.shape[0] % 2), (0, pixels.shape[1] % 2), (0, 0))
+    even = np.ascontiguousarray(np.pad(pixels, padding, mode="edge"))
+    return av.VideoFrame.from_ndarray(even, format="rgb24").reformat(
+        format="yuv420p", dst_color_range=ColorRange.MPEG
+    )
+
+
+def _num_packets(file: Path) -> int:
+    with av.open(str(file)) as container:
+        return sum(1 for packet in container.demux(video=0) if packet.size)

@@ -1,0 +1,245 @@
+"""The cut phase of curation: kept shots to clips, on Ray Data, where `curation.cut` asks for it.
+
+Clips are content-addressed media, written first; a row of the ledger for each shot follows, those
+of a video together. Shots that have a row are not cut again, whatever became of their thresholds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from fw_model.errors import StorageError
+from fw_model.schema import SHOT_CLIPS
+from pipelines.arrow_rows import iter_rows
+from pipelines.curation.analysis.operators import Provenance, commit
+from pipelines.curation.blocks import blocks_of
+from pipelines.curation.config import CurationConfig, DecodeConfig
+from pipelines.curation.ids import clip_uri
+from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
+from pipelines.curation.ledger.tables import Part, write_part
+from pipelines.curation.shot_files.cut_process import cut_apart
+from pipelines.curation.shot_files.cut_video import Clip, Span
+from pipelines.scratch import scratch_folder
+from pipelines.storage import Store, local_copy
+
+# Raise this when the same settings begin to give other clips: they are then cut again.
+CUT_VERSION = 2
+MAX_ATTEMPTS = 3  # at a clip that the child did not come to, or did not survive
+CLIP_COLUMNS = ("clip_uri", "clip_mode", "clip_detail")
+
+Progress = Callable[[str, int, int], None]
+
+PENDING_CUT = pa.schema(
+    [
+        pa.field("uri", pa.string()),
+        pa.field("num_frames", pa.int64()),
+        pa.field("rotation", pa.int32()),
+        pa.field("shot_ids", pa.list_(pa.string())),
+        pa.field("starts", pa.list_(pa.int64())),
+        pa.field("ends", pa.list_(pa.int64())),
+        pa.field("attempts", pa.list_(pa.int32())),
+    ]
+)
+"""A video, and those of its shots that wait to be cut."""
+
+
+def cut_ledger(store: Store, config: CurationConfig, decoded: str) -> Ledger:
+    """Return the ledger of shots cut this way; `decoded` names the settings that their spans
+    follow from.
+    """
+    settings = config_hash(CUT_VERSION, config.cut, decoded)
+    return Ledger(store, "cut", settings, SHOT_CLIPS, "shot_id")
+
+
+class CutPhase:
+    """Cuts the kept shots of staged tables that have no clip yet."""
+
+    def __init__(
+        self,
+        config: CurationConfig,
+        store: Store,
+        ledger: Ledger,
+        provenance: Provenance,
+        on_progress: Progress,
+    ) -> None:
+        self.config, self.store, self.ledger = config, store, ledger
+        self.provenance, self.on_progress = provenance, on_progress
+
+    def run(self, parts: Sequence[Part]) -> list[Part]:
+        """Cut what is pending, and return the parts with the clips in the rows of their shots."""
+        if self.config.cut == "none":
+            return list(parts)
+        pending = self._pending(parts)
+        if pending:
+            self._cut(pending)
+        clips = self.ledger.entries(CLIP_COLUMNS)
+        return [
+            self._with_clips(part, place, clips) if part.table == "shots" else part
+            for place, part in _placed(parts)
+        ]
+
+    def _pending(self, parts: Sequence[Part]) -> list[dict[str, Any]]:
+        known = self.ledger.entries(["status"])
+
+        def waits(entry: Entry | None) -> bool:
+            if entry is None or entry.values["status"] == "away":
+                return True
+            is_open = entry.values["status"] == "unfinished"
+            return is_open and entry.values["attempts"] < MAX_ATTEMPTS
+
+        pending: list[dict[str, Any]] = []
+        videos = [part for part in parts if part.table == "videos"]
+        shots = [part for part in parts if part.table == "shots"]
+        for video_part, shot_part in zip(videos, shots, strict=True):
+            waiting: dict[str, list[Mapping[str, Any]]] = {}
+            for shot in self._kept(shot_part):
+                entry = known.get(shot["shot_id"])
+                if waits(entry):
+                    attempts = 1 + (entry.values["attempts"] if entry else 0)
+                    waiting.setdefault(shot["video_id"], []).append(shot | {"attempts": attempts})
+            columns = ["video_id", "uri", "num_frames", "rotation"]
+            for video in self.store.read_table(video_part.key, columns).to_pylist():
+                if video["video_id"] in waiting:
+                    pending.append(_work(video, waiting[video["video_id"]]))
+        return pending
+
+    def _kept(self, part: Part) -> list[dict[str, Any]]:
+        columns = ["shot_id", "video_id", "content_start_frame", "content_end_frame", "drop_reason"]
+        rows = self.store.read_table(part.key, columns).to_pylist()
+        return [row for row in rows if row["drop_reason"] is None]
+
+    def _cut(self, pending: list[dict[str, Any]]) -> None:
+        share = self.config.resources
+        cpus = int(ray.cluster_resources().get("CPU", 1))
+        num_actors = max(1, min(share.analyze_actors or cpus, len(pending)))
+        rows = blocks_of(pending, PENDING_CUT, num_actors=num_actors)  # a row is a video
+        rows = rows.map_batches(  # 1:N, cuts in a child process, commits the clips of a video
+            CutShots,
+            fn_constructor_args=(
+                self.config.cut == "copy",
+                self.config.decode,
+                self.store,
+                self.ledger,
+                self.provenance,
+            ),
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=share.analyze_cpus,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=num_actors),
+        )
+        total, done = sum(len(row["shot_ids"]) for row in pending), 0
+        self.on_progress("cut", 0, total)
+        for receipts in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
+            done += receipts.num_rows
+            self.on_progress("cut", done, total)
+
+    def _with_clips(self, part: Part, place: int, clips: Mapping[str, Entry]) -> Part:
+        """Stage a part of the shots again, with what became of their clips."""
+        rows = (
+            row | {name: clips[row["shot_id"]].values[name] for name in CLIP_COLUMNS}
+            if row["drop_reason"] is None and row["shot_id"] in clips
+            else row
+            for row in iter_rows(self.store.read_table(part.key))
+        )
+        return write_part(self.store, "shots", place, rows, self.provenance.run_id)
+
+
+def _placed(parts: Sequence[Part]) -> list[tuple[int, Part]]:
+    """Number the parts of each table."""
+    seen: dict[str, int] = {}
+    placed = []
+    for part in parts:
+        placed.append((seen.get(part.table, 0), part))
+        seen[part.table] = seen.get(part.table, 0) + 1
+    return placed
+
+
+def _work(video: Mapping[str, Any], shots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "uri": video["uri"],
+        "num_frames": video["num_frames"],
+        "rotation": video["rotation"] or 0,
+        "shot_ids": [shot["shot_id"] for shot in shots],
+        "starts": [shot["content_start_frame"] for shot in shots],
+        "ends": [shot["content_end_frame"] for shot in shots],
+        "attempts": [shot["attempts"] for shot in shots],
+    }
+
+
+class CutShots:
+    """PENDING_CUT -> RECEIPT, 1:N, the shots of a video committed together."""
+
+    def __init__(
+        self,
+        copy: bool,
+        limits: DecodeConfig,
+        store: Store,
+        ledger: Ledger,
+        provenance: Provenance,
+    ) -> None:
+        self._copy, self._limits = copy, limits
+        self._store, self._ledger, self._provenance = store, ledger, provenance
+
+    def __call__(self, pending: pa.Table) -> pa.Table:
+        return pa.concat_tables(
+            [commit(self._ledger, self.cut(row)) for row in pending.to_pylist()]
+        )
+
+    def cut(self, video: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Cut the shots of a video; return their rows when their clips are safe."""
+        spans = [
+            Span(*values)
+            for values in zip(video["shot_ids"], video["starts"], video["ends"], strict=True)
+        ]
+        with scratch_folder() as folder:
+            try:
+                with local_copy(video["uri"]) as path:
+                    clips = self._clips(path, video, spans, folder)
+                status = None
+            except StorageError as error:
+                clips = [Clip(span.shot_id, "failed", None, str(error)) for span in spans]
+                status = "away"
+            rows = [self._row(clip, status, folder) for clip in clips]
+        return [row | {"attempts": n} for row, n in zip(rows, video["attempts"], strict=True)]
+
+    def _clips(
+        self, path: str, video: Mapping[str, Any], spans: Sequence[Span], folder: Path
+    ) -> list[Clip]:
+        if not Path(path).is_file():
+            raise StorageError(f"There is no file at {video['uri']} any more.")
+        return cut_apart(
+            path,
+            spans,
+            # What turns a picture is read differently by different players: encode it upright.
+            copy=self._copy and not video["rotation"],
+            num_frames=video["num_frames"],
+            folder=folder,
+            memory_limit_mb=self._limits.memory_limit_mb,
+            deadline_s=self._limits.deadline_s,
+        )
+
+    def _row(self, clip: Clip, status: str | None, folder: Path) -> dict[str, Any]:
+        uri = self._keep(folder / clip.file) if clip.file else None
+        return {
+            "shot_id": clip.shot_id,
+            "status": status or ("cut" if uri else clip.mode),
+            "clip_uri": uri,
+            "clip_mode": clip.mode if uri else "failed",
+            "clip_detail": clip.detail,
+            **self._provenance.stamp(),
+        }
+
+    def _keep(self, file: Path) -> str:
+        with open(file, "rb") as content:
+            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+        uri = clip_uri(sha256)
+        if not self._store.exists(uri):
+            self._store.write_file(uri, file)
+        return uri
