@@ -35,7 +35,7 @@ import psutil
 
 from fw_model.schema import ANALYZED_VIDEOS
 from pipelines.curation.ledger.ledger import Ledger
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 
 MIB = 1024 * 1024
 FRAMES_OF_A_SHOT = 10

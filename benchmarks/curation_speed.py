@@ -159,7 +159,7 @@ def ray_overhead(scratch: Path, most: int) -> dict[str, float]:
     from pipelines.curation.analysis.operators import PENDING_VIDEO, AnalyzeVideos, Provenance
     from pipelines.curation.blocks import blocks_of
     from pipelines.curation.ledger.ledger import Ledger
-    from pipelines.storage import Store
+    from pipelines.storage.store import Store
 
     clip = scratch / "short.mp4"
     write_1080p(clip, seconds=2.0, width=320, height=180)

@@ -74,7 +74,7 @@ def curate(
     settings = load(profile, config, chosen, address)
     from cluster.ray_start import ray_session
     from pipelines.curate import run_curation
-    from pipelines.storage import Store
+    from pipelines.storage.store import Store
 
     section = settings.curation.model_copy(update={"source": source, "output": output})
     with ray_session(settings.ray), phases() as on_progress:

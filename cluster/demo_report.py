@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.curation.ledger.tables import read_published
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 
 MAX_SHEETS = 12
 

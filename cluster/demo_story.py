@@ -15,7 +15,7 @@ from PIL import Image
 from fw_model.errors import DataError
 from fw_model.story import StoryFile, load_story
 from pipelines.curation.ledger.tables import read_published
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.render import render_shot
 from pipelines.toyfilms.story import sample_film

@@ -31,7 +31,7 @@ from pipelines.curation.captioners.endpoint import (
     ModelRefused,
     json_part,
 )
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 
 FINDERS: Mapping[str, str] = {"openai": "pipelines.character_finders:OpenAiCharacterFinder"}
 PROMPT_FILE = Path(__file__).parent / "prompts" / "find_characters.md"

@@ -52,7 +52,7 @@ from pipelines.curation.report.prometheus import CurationSeries
 from pipelines.curation.report.summary import SUMMARY, CurationSummary, check_totals, count_tables
 from pipelines.curation.shot_files.phase import CutPhase, cut_ledger
 from pipelines.curation.sources import Source, list_sources
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 
 logger = logging.getLogger(__name__)
 

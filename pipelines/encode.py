@@ -24,7 +24,7 @@ from pipelines.curation.ledger.tables import read_published
 from pipelines.encoded_store import EncodedStore
 from pipelines.encoding import Models, encode_video, spans_of_scenes, tables, text_rows
 from pipelines.shot_frames import FrameFormat, ShotSpan, VideoSpans
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 
 logger = logging.getLogger(__name__)
 

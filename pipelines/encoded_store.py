@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from fw_model.errors import DataError
 from fw_model.training.dataset import META_FILE, SCHEMAS, EncodedMeta, parse_meta
 from pipelines.encoding import SOURCES
-from pipelines.storage import Store, local_copy
+from pipelines.storage.store import Store, local_copy
 
 TABLE_SCHEMAS = {**SCHEMAS, "sources": SOURCES}  # the ledger last: it vouches for the others
 _ROWS_PER_GROUP = 16  # latents are large: a reader should not load hundreds at once

@@ -22,7 +22,7 @@ from fw_model.evaluation.scorecard import build_scorecard
 from fw_model.generation import GenerationConfig
 from fw_model.model import ModelConfig, load_record, with_whole_paths
 from pipelines.evaluation_films import story_films
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 from pipelines.story_filming import (
     TRUTH,
     StoryFilmer,

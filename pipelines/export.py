@@ -15,7 +15,7 @@ from pipelines.exports.lance import check_lance, export_lance
 from pipelines.exports.parquet import export_parquet
 from pipelines.exports.snapshot import Snapshot
 from pipelines.exports.webdataset import export_webdataset
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 
 MARKER = "export.json"
 FORMATS = ("parquet", "webdataset", "lance")

@@ -29,7 +29,7 @@ from pipelines.curation.captioners.endpoint import (
     ModelRefused,
     json_part,
 )
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 
 logger = logging.getLogger(__name__)
 

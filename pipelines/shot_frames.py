@@ -16,7 +16,7 @@ from fw_model.errors import MediaError
 from fw_model.media.keyframes import select_keyframe_indices
 from fw_model.media.video import VideoInfo, iter_frames, packet_times, probe
 from pipelines.curation.analysis.video_stream import is_variable
-from pipelines.storage import local_copy
+from pipelines.storage.store import local_copy
 
 Pixels = NDArray[np.uint8]
 

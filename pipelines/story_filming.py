@@ -30,7 +30,7 @@ from fw_model.generation import GenerationConfig
 from fw_model.generator import StoryGenerator
 from fw_model.media.video import write_video
 from fw_model.model import ModelConfig, load_model, model_fingerprint
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 from pipelines.story_judges import OutsideJudges
 from pipelines.story_suites import SuiteStory, suite_story
 

@@ -30,7 +30,7 @@ from fw_model.model import (
     part_fingerprint,
 )
 from pipelines.character_finders import FinderContext, make_finder
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 
 
 @dataclass(frozen=True)

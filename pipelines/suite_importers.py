@@ -19,7 +19,7 @@ from fw_model.config import ModelT, validate
 from fw_model.errors import ConfigError, InputError
 from fw_model.evaluation.scenes import parse_scenes
 from fw_model.evaluation.truth import FigureTruth, ShotTruth, StoryTruth
-from pipelines.storage import local_copy
+from pipelines.storage.store import local_copy
 
 Stories = tuple[StoryTruth, ...]
 Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]

@@ -22,7 +22,7 @@ from fw_model.training.recipe import recipe
 from fw_model.training.run import EXPORT, METRICS_FILE
 from pipelines.deepspeed_engine import DeepSpeedEngine
 from pipelines.encoded_store import local_dataset
-from pipelines.scratch import scratch_folder
+from pipelines.storage.tempdirs import scratch_folder
 from pipelines.training_feed import RayDataFeed
 
 if TYPE_CHECKING:

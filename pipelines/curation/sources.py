@@ -17,9 +17,9 @@ from pyarrow import fs as arrow_fs
 from fw_model.errors import InputError, StorageError
 from fw_model.schema import PASSING_VIDEO_REASONS
 from pipelines.curation.config import CurationConfig
-from pipelines.locations import filesystem, neighbour
-from pipelines.persistence import persist
-from pipelines.storage import file_info, read_bytes
+from pipelines.storage.filesystems import filesystem, neighbour
+from pipelines.storage.retry import persist
+from pipelines.storage.store import file_info, read_bytes
 
 LOOKUPS_TOGETHER = 16
 MANIFESTS = (".txt", ".csv", ".jsonl", ".parquet")

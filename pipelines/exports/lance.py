@@ -13,7 +13,7 @@ import pyarrow as pa
 from fw_model.errors import ConfigError, StorageError
 from pipelines.exports.rows import SCENE_ROWS, SHOT_ROWS, scene_row, shot_rows
 from pipelines.exports.snapshot import CuratedScene, Snapshot
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 
 ROWS_TOGETHER = 256
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from pipelines.exports.rows import SCENE_ROWS, SHOT_ROWS, scene_row, shot_rows
 from pipelines.exports.snapshot import Snapshot
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 
 
 def export_parquet(snapshot: Snapshot, target: Store) -> None:

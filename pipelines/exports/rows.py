@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from fw_model.schema import CLIP_FIELDS, ENTITY, KEYFRAME, MEASURED_SHOT_FIELDS
 from pipelines.exports.snapshot import CuratedScene
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 
 _LEFT_OUT = ("index", "transition_in", "fingerprint", "colours", "keyframes", "embedding")
 

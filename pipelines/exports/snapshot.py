@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fw_model.errors import DataError
-from pipelines.arrow_rows import iter_rows
 from pipelines.curation.ledger.tables import MANIFEST, published_files
-from pipelines.storage import Store
+from pipelines.storage.arrow_rows import iter_rows
+from pipelines.storage.store import Store
 
 Row = Mapping[str, Any]
 

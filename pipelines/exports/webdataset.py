@@ -21,8 +21,8 @@ from typing import Any
 
 from pipelines.exports.rows import scene_row, shot_rows
 from pipelines.exports.snapshot import CuratedScene, Snapshot
-from pipelines.scratch import scratch_folder
-from pipelines.storage import Store
+from pipelines.storage.store import Store
+from pipelines.storage.tempdirs import scratch_folder
 
 BLOCK = 512  # a tar file's unit, bytes
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipelines import locations, persistence
+from pipelines.storage import filesystems as locations
+from pipelines.storage import retry as persistence
 from tests.pipelines.curation.bucket import object_store
 
 

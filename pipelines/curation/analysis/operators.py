@@ -26,7 +26,6 @@ from PIL import Image
 from fw_model.errors import StorageError
 from fw_model.schema import MEASURED_SHOT_FIELDS, VideoReason
 from fw_model.similarity import unit_rows
-from pipelines.arrow_rows import iter_rows
 from pipelines.curation.analysis.analyze import LONG
 from pipelines.curation.analysis.decode_process import DecodeSandbox
 from pipelines.curation.analysis.parallel_decode import analyze_in_ranges
@@ -43,7 +42,8 @@ from pipelines.curation.captioning.caption_loop import CaptionDesk
 from pipelines.curation.config import CaptionerConfig, ValidationConfig
 from pipelines.curation.ids import keyframe_uri, video_id
 from pipelines.curation.ledger.ledger import Entry, Ledger
-from pipelines.storage import Store, fetched, file_info
+from pipelines.storage.arrow_rows import iter_rows
+from pipelines.storage.store import Store, fetched, file_info
 
 if TYPE_CHECKING:
     from fw_model.model import ModelConfig

@@ -15,7 +15,7 @@ from pipelines.curation.assembly.near_duplicates import Lookalikes, find_duplica
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.ledger.ledger import Entry, Ledger
 from pipelines.curation.ledger.tables import Draft, Part
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 
 Progress = Callable[[str, int, int], None]
 

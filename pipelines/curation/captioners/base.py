@@ -21,7 +21,7 @@ from fw_model.registry import resolve
 from fw_model.schema import CaptionReason
 from pipelines.curation.captioners.limits import Purse
 from pipelines.curation.config import CaptionerConfig, ValidationConfig
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 
 if TYPE_CHECKING:
     from fw_model.embedders.base import Embedder

@@ -22,7 +22,7 @@ from pipelines.curation.captioners.base import (
     SceneView,
     ShotCaption,
 )
-from pipelines.storage import file_info, read_bytes
+from pipelines.storage.store import file_info, read_bytes
 
 
 class SidecarCaptioner:

@@ -43,7 +43,7 @@ from pipelines.curation.captioning.vllm_rounds import answer_rounds
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
 from pipelines.curation.ledger.tables import Part
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from pipelines.curation.captioners.limits import POLL_S, Budget, NotNow
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 
 SPENDING = "ledger/spending"
 RUNS = "ledger/caption_runs"

@@ -28,7 +28,7 @@ from pipelines.curation.captioners.questions import Question
 from pipelines.curation.captioners.ray_llm import RayLlmCaptioner
 from pipelines.curation.captioning.caption_loop import CaptionDesk
 from pipelines.curation.config import CaptionerConfig, ValidationConfig
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 
 QUESTION = pa.schema(
     [

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
-from pipelines.arrow_rows import iter_rows
-from pipelines.storage import Store, Written
+from pipelines.storage.arrow_rows import iter_rows
+from pipelines.storage.store import Store, Written
 
 LEDGER_FOLDER = "ledger"
 MAX_SMALL_FILES = 512

@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from fw_model.errors import DataError
 from fw_model.schema import CURATED_TABLES, SCHEMA_VERSION
-from pipelines.arrow_rows import ROWS_AT_ONCE
-from pipelines.storage import Store
+from pipelines.storage.arrow_rows import ROWS_AT_ONCE
+from pipelines.storage.store import Store
 
 STAGING = "staging"
 MANIFEST = "manifest.json"

@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from fw_model.errors import StorageError
-from pipelines.arrow_rows import iter_rows
 from pipelines.curation.ledger.tables import published_files
 from pipelines.curation.report.html import (
     bars,
@@ -29,7 +28,8 @@ from pipelines.curation.report.html import (
     text,
 )
 from pipelines.curation.report.summary import read_summary
-from pipelines.storage import Store
+from pipelines.storage.arrow_rows import iter_rows
+from pipelines.storage.store import Store
 
 REPORT = "report.html"
 MAX_SCENES = 36

@@ -14,7 +14,7 @@ from typing import Any
 from fw_model.errors import DataError
 from pipelines.curation.captioning.entity_consistency import Consistency
 from pipelines.curation.ledger.tables import Part
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 
 SUMMARY = "summary.json"
 CONSISTENCY = [field.name for field in fields(Consistency)]

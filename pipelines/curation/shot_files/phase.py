@@ -17,7 +17,6 @@ import ray.data
 
 from fw_model.errors import StorageError
 from fw_model.schema import SHOT_CLIPS
-from pipelines.arrow_rows import iter_rows
 from pipelines.curation.analysis.operators import Provenance, commit
 from pipelines.curation.blocks import blocks_of
 from pipelines.curation.config import CurationConfig, DecodeConfig
@@ -26,8 +25,9 @@ from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
 from pipelines.curation.ledger.tables import Part, write_part
 from pipelines.curation.shot_files.cut_process import cut_apart
 from pipelines.curation.shot_files.cut_video import Clip, Span
-from pipelines.scratch import scratch_folder
-from pipelines.storage import Store, local_copy
+from pipelines.storage.arrow_rows import iter_rows
+from pipelines.storage.store import Store, local_copy
+from pipelines.storage.tempdirs import scratch_folder
 
 # Raise this when the same settings begin to give other clips: they are then cut again.
 CUT_VERSION = 2

@@ -26,7 +26,7 @@ from pipelines.curation.config import (
 )
 from pipelines.curation.ledger.tables import write_part
 from pipelines.curation.report.summary import count_tables
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 
 
 def view(tmp_path, pictures, num_keyframes=1):

@@ -14,7 +14,7 @@ from pipelines.curation.captioners.limits import Budget, NotNow, OwnPurse
 from pipelines.curation.captioning.caption_loop import CaptionDesk
 from pipelines.curation.captioning.shared_budget import open_budget, spent_before, spent_by
 from pipelines.curation.config import CaptionerConfig, ValidationConfig
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 from tests.pipelines.curation.rough_endpoint import (
     USD_PER_ANSWER,
     USD_PER_MILLION_INPUT,

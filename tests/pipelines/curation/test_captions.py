@@ -20,7 +20,7 @@ from pipelines.curation.captioning.caption_loop import CaptionDesk
 from pipelines.curation.captioning.checks import check_rank, check_structure, complaints
 from pipelines.curation.config import CaptionerConfig, ValidationConfig
 from pipelines.curation.ids import keyframe_uri
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 from tests.pipelines.chat_server import ChatServer, answer
 from tests.pipelines.curation.fake_embedder import FakeEmbedder
 from tests.pipelines.curation.footage import scenery

@@ -16,7 +16,7 @@ from pipelines.curation.config import CurationConfig
 from pipelines.curation.shot_files.cut_process import ANSWER, _with_rest, cut_apart
 from pipelines.curation.shot_files.cut_video import Clip, Span, cut_video
 from pipelines.curation.shot_files.phase import CutShots, cut_ledger
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 from tests.pipelines.curation.footage import film
 from tests.pipelines.curation.test_curate import curate
 

@@ -24,7 +24,7 @@ from pipelines.curation.captioners.base import CaptionContext
 from pipelines.curation.captioners.ray_llm import RayLlmCaptioner
 from pipelines.curation.captioning.caption_loop import CaptionDesk
 from pipelines.curation.config import CaptionerConfig, EngineConfig
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 from tests.pipelines.curation.test_captions import EMBEDDER, UNRANKED, scene
 
 MODEL = ModelConfig(

@@ -19,7 +19,7 @@ from pipelines.curation.analysis.keyframes import encode_jpeg
 from pipelines.curation.ids import clip_uri, keyframe_uri
 from pipelines.curation.ledger.tables import publish, write_part
 from pipelines.export import ExportSummary, run_export
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 from tests.pipelines.curation.footage import scenery
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "curation.md"

@@ -20,9 +20,9 @@ import pytest
 
 from fw_model.errors import StorageError
 from fw_model.schema import CURATED_TABLES
-from pipelines import locations
 from pipelines.curation.ledger.tables import MANIFEST, read_published
-from pipelines.storage import Store
+from pipelines.storage import filesystems as locations
+from pipelines.storage.store import Store
 from tests.pipelines.curation.bucket import object_store
 from tests.pipelines.curation.footage import write_film
 

@@ -11,7 +11,7 @@ from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
 from pipelines.curation.config import CurationConfig, DetectorConfig
 from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
 from pipelines.curation.sources import list_sources
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 from tests.pipelines.curation.footage import write_film
 
 SCHEMA = pa.schema([("id", pa.string()), ("attempts", pa.int32()), ("note", pa.string())])

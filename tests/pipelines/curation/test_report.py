@@ -11,7 +11,7 @@ from pipelines.curation.captioning.shared_budget import RunRecord
 from pipelines.curation.ledger.tables import publish, write_part
 from pipelines.curation.report.page import write_report
 from pipelines.curation.report.summary import SUMMARY, CurationSummary
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 from tests.pipelines.curation.footage import scenery
 
 ESTIMATE = CaptionEstimate(

@@ -16,7 +16,6 @@ from pyarrow import fs as arrow_fs
 
 from fw_model.errors import InputError, StorageError
 from fw_model.schema import ANALYZED_VIDEOS, CURATED_TABLES
-from pipelines import locations, persistence
 from pipelines.curation.analysis.operators import PENDING_VIDEO, AnalyzeVideos, Provenance
 from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
 from pipelines.curation.config import CurationConfig
@@ -24,7 +23,9 @@ from pipelines.curation.ledger.ledger import Ledger
 from pipelines.curation.ledger.tables import publish, read_published, write_part
 from pipelines.curation.sources import Source, list_sources
 from pipelines.export import run_export
-from pipelines.storage import Store, file_info, local_copy
+from pipelines.storage import filesystems as locations
+from pipelines.storage import retry as persistence
+from pipelines.storage.store import Store, file_info, local_copy
 from tests.pipelines.curation.footage import write_film
 
 ROWS = pa.schema([("id", pa.string()), ("attempts", pa.int32())])
@@ -174,7 +175,7 @@ def test_a_store_that_is_often_away_loses_and_doubles_nothing(bucket):
 
 
 def test_a_long_video_is_fetched_block_by_block_past_refusals(bucket, monkeypatch):
-    monkeypatch.setattr("pipelines.storage.BLOCK_BYTES", 1000)
+    monkeypatch.setattr("pipelines.storage.store.BLOCK_BYTES", 1000)
     content = bytes(range(256)) * 100
     put(bucket, "in/a.mp4", content)
     bucket.share = 0.3

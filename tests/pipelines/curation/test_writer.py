@@ -16,7 +16,7 @@ from pipelines.curation.ledger.tables import (
     read_published,
     write_part,
 )
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 
 
 class Killed(BaseException):

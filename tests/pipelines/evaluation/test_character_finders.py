@@ -14,7 +14,7 @@ from fw_model.evaluation.characters import found_by
 from fw_model.evaluation.judges_config import CharactersConfig
 from fw_model.evaluation.truth import FigureTruth, FilmedShot, ShotTruth, StoryTruth
 from pipelines.character_finders import PROMPT_FILE, FinderContext, make_finder
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 from tests.pipelines.chat_server import ChatServer, answer
 
 FRAME = np.full((40, 60, 3), 90, np.uint8)

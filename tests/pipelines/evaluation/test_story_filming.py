@@ -14,7 +14,7 @@ from fw_model.generation import GenerationConfig
 from fw_model.model import ModelConfig
 from pipelines import story_filming
 from pipelines.evaluate import plan_jobs
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 from pipelines.story_filming import TRUTH, StoryFilmer, StoryJob, read_result, true_shots
 from pipelines.story_suites import toy_story
 from pipelines.toyfilms.story import (

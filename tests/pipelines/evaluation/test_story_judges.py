@@ -18,7 +18,7 @@ from fw_model.generation import GenerationConfig
 from fw_model.model import TINY, ModelConfig, PartConfig
 from pipelines import story_filming
 from pipelines.evaluate import plan_jobs, run_evaluate
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 from pipelines.story_filming import StoryFilmer, StoryJob
 from pipelines.story_judges import OutsideJudges, checked_judges, clip_of
 from tests.fw_model.evaluation.judge_files import random_inception, saved, v1_state

@@ -19,7 +19,6 @@ from pyarrow import fs
 from fw_model.errors import DataError, MediaError
 from fw_model.media.video import VideoInfo, iter_frames, packet_times
 from fw_model.model import TINY, ModelConfig, PartConfig
-from pipelines import storage
 from pipelines.curation.analysis.video_stream import StreamSeen, first_video
 from pipelines.curation.analysis.video_stream import iter_frames as curated_frames
 from pipelines.encode import (
@@ -34,7 +33,8 @@ from pipelines.encode import (
 from pipelines.encoded_store import EncodedStore
 from pipelines.encoding import Models, encode_video, spans_of_scenes, text_rows
 from pipelines.shot_frames import FrameFormat, VideoSpans, _covering_size, decode_shots
-from pipelines.storage import filesystem
+from pipelines.storage import store as storage
+from pipelines.storage.store import filesystem
 from tests.pipelines.curation.test_cut import encode as encode_timed
 from tests.pipelines.training.stand_ins import (
     FORM,

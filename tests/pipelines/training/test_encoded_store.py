@@ -14,7 +14,7 @@ from pipelines import encoded_store
 from pipelines.encode import _summary
 from pipelines.encoded_store import TABLE_SCHEMAS, EncodedStore, local_dataset
 from pipelines.shot_frames import VideoSpans
-from pipelines.storage import Store
+from pipelines.storage.store import Store
 from tests.pipelines.training.stand_ins import META, encode_into, failed, spans
 
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from fw_model.schema import ANALYZED_VIDEOS
-from pipelines.arrow_rows import iter_rows
+from pipelines.storage.arrow_rows import iter_rows
 
 SCHEMA = pa.schema(
     [
@@ -48,7 +48,7 @@ def plain(value):
 @pytest.mark.parametrize("start", range(4))
 @pytest.mark.parametrize("at_once", [1, 3, 256])
 def test_rows_are_those_of_arrow_wherever_a_table_is_cut(monkeypatch, start, at_once):
-    monkeypatch.setattr("pipelines.arrow_rows.ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr("pipelines.storage.arrow_rows.ROWS_AT_ONCE", at_once)
     table = pa.Table.from_pylist(ROWS, schema=SCHEMA).slice(start)
     rows = list(iter_rows(table))
     assert [plain(row) for row in rows] == ROWS[start:]

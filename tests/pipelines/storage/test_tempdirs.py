@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.scratch import scratch_folder
+from pipelines.storage.tempdirs import scratch_folder
 
 OWNER = """
 import os, signal, sys
-from pipelines.scratch import scratch_folder
+from pipelines.storage.tempdirs import scratch_folder
 with scratch_folder() as folder:
     (folder / "copy.mp4").write_bytes(b"0" * 1000)
     print(folder, flush=True)

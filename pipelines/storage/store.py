@@ -22,10 +22,12 @@ import pyarrow.parquet as pq
 from pyarrow import fs as arrow_fs
 
 from fw_model.errors import StorageError
-from pipelines.locations import filesystem as filesystem  # found with what is done with it
-from pipelines.locations import is_local, neighbour
-from pipelines.persistence import persist
-from pipelines.scratch import scratch_folder
+from pipelines.storage.filesystems import (
+    filesystem as filesystem,  # found with what is done with it
+)
+from pipelines.storage.filesystems import is_local, neighbour
+from pipelines.storage.retry import persist
+from pipelines.storage.tempdirs import scratch_folder
 
 BLOCK_BYTES = 1 << 22
 Result = TypeVar("Result")

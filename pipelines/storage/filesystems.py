@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyarrow import fs as arrow_fs
 
 from fw_model.errors import StorageError
-from pipelines.persistence import persist
+from pipelines.storage.retry import persist
 
 BUCKETS = ("s3", "gs", "gcs")
 _OPTIONS = re.compile(r"\?[a-z_]+=[^&?]*(&[a-z_]+=[^&?]*)*$")
