@@ -21,9 +21,9 @@ from fw_model.errors import DataError
 from fw_model.model import ModelConfig, encoding_parts, load_record, part_fingerprint
 from fw_model.training.dataset import FORMAT_VERSION, EncodedMeta
 from pipelines.curation.ledger.tables import read_published
-from pipelines.encoded_store import EncodedStore
-from pipelines.encoding import Models, encode_video, spans_of_scenes, tables, text_rows
-from pipelines.shot_frames import FrameFormat, ShotSpan, VideoSpans
+from pipelines.encoding.dataset_store import EncodedStore
+from pipelines.encoding.encode_video import Models, encode_video, spans_of_scenes, tables, text_rows
+from pipelines.encoding.shot_frames import FrameFormat, ShotSpan, VideoSpans
 from pipelines.storage.store import Store
 
 logger = logging.getLogger(__name__)

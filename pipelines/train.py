@@ -20,7 +20,7 @@ from fw_model.training.dataset import EncodedDataset
 from fw_model.training.plan import TrainingPlan
 from fw_model.training.recipe import recipe
 from fw_model.training.run import CHECKPOINTS, EXPORT, train_here
-from pipelines.encoded_store import local_dataset
+from pipelines.encoding.dataset_store import local_dataset
 
 
 @dataclass(frozen=True)

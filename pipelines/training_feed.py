@@ -27,7 +27,7 @@ from fw_model.training.dataset import EncodedDataset
 from fw_model.training.loop import LocalFeed
 from fw_model.training.plan import TrainingPlan
 from fw_model.training.run import CHECKPOINTS
-from pipelines.encoded_store import local_dataset
+from pipelines.encoding.dataset_store import local_dataset
 
 if TYPE_CHECKING:
     from pipelines.train import TrainJob

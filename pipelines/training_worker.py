@@ -21,7 +21,7 @@ from fw_model.training.plan import TrainingPlan
 from fw_model.training.recipe import recipe
 from fw_model.training.run import EXPORT, METRICS_FILE
 from pipelines.deepspeed_engine import DeepSpeedEngine
-from pipelines.encoded_store import local_dataset
+from pipelines.encoding.dataset_store import local_dataset
 from pipelines.storage.tempdirs import scratch_folder
 from pipelines.training_feed import RayDataFeed
 

@@ -25,9 +25,9 @@ from fw_model.lock import only_one
 from fw_model.media.keyframes import select_keyframe_indices
 from fw_model.model import ModelConfig, load_record
 from pipelines.encode import EncodeConfig, encoded_meta, frame_format, load_frozen_models
-from pipelines.encoded_store import EncodedStore
-from pipelines.encoding import Models, encode_shots, tables, text_rows
-from pipelines.shot_frames import DecodedShot, FrameFormat, ShotSpan, VideoSpans
+from pipelines.encoding.dataset_store import EncodedStore
+from pipelines.encoding.encode_video import Models, encode_shots, tables, text_rows
+from pipelines.encoding.shot_frames import DecodedShot, FrameFormat, ShotSpan, VideoSpans
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.prompts import shot_prompt
 from pipelines.toyfilms.render import RENDER_VERSION, ShotRenderer

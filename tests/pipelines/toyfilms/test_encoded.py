@@ -6,8 +6,8 @@ import pytest
 from fw_model.model import ModelConfig
 from fw_model.training.dataset import EncodedDataset, text_id
 from pipelines.encode import EncodeConfig
-from pipelines.encoded_store import EncodedStore
-from pipelines.shot_frames import FrameFormat
+from pipelines.encoding.dataset_store import EncodedStore
+from pipelines.encoding.shot_frames import FrameFormat
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.encoded import DrawJob, draw_shots, encode_films, film_spans
 from pipelines.toyfilms.prompts import shot_prompt

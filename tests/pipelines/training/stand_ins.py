@@ -11,9 +11,9 @@ from pipelines.encode import (
     BatchEncoder,
     EncodeConfig,
 )
-from pipelines.encoded_store import EncodedStore
-from pipelines.encoding import Models
-from pipelines.shot_frames import FrameFormat, ShotSpan, VideoSpans
+from pipelines.encoding.dataset_store import EncodedStore
+from pipelines.encoding.encode_video import Models
+from pipelines.encoding.shot_frames import FrameFormat, ShotSpan, VideoSpans
 
 FORM = FrameFormat(width=16, height=16, fps=12.0, max_frames=60, temporal_factor=4)
 

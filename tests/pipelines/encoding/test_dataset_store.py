@@ -10,10 +10,10 @@ import pytest
 
 from fw_model.errors import DataError
 from fw_model.training.dataset import SCHEMAS, EncodedDataset
-from pipelines import encoded_store
 from pipelines.encode import _summary
-from pipelines.encoded_store import TABLE_SCHEMAS, EncodedStore, local_dataset
-from pipelines.shot_frames import VideoSpans
+from pipelines.encoding import dataset_store as encoded_store
+from pipelines.encoding.dataset_store import TABLE_SCHEMAS, EncodedStore, local_dataset
+from pipelines.encoding.shot_frames import VideoSpans
 from pipelines.storage.store import Store
 from tests.pipelines.training.stand_ins import META, encode_into, failed, spans
 

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from fw_model.errors import DataError
 from fw_model.training.dataset import META_FILE, SCHEMAS, EncodedMeta, parse_meta
-from pipelines.encoding import SOURCES
+from pipelines.encoding.encode_video import SOURCES
 from pipelines.storage.store import Store, local_copy
 
 TABLE_SCHEMAS = {**SCHEMAS, "sources": SOURCES}  # the ledger last: it vouches for the others

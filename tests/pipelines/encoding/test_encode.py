@@ -30,9 +30,9 @@ from pipelines.encode import (
     video_from_json,
     video_to_json,
 )
-from pipelines.encoded_store import EncodedStore
-from pipelines.encoding import Models, encode_video, spans_of_scenes, text_rows
-from pipelines.shot_frames import FrameFormat, VideoSpans, _covering_size, decode_shots
+from pipelines.encoding.dataset_store import EncodedStore
+from pipelines.encoding.encode_video import Models, encode_video, spans_of_scenes, text_rows
+from pipelines.encoding.shot_frames import FrameFormat, VideoSpans, _covering_size, decode_shots
 from pipelines.storage import store as storage
 from pipelines.storage.store import filesystem
 from tests.pipelines.curation.test_cut import encode as encode_timed

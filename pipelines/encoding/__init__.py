@@ -1,0 +1,1 @@
+"""Curated scenes to latents and embeddings."""
