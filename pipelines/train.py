@@ -53,8 +53,8 @@ def _train_on_ray(job: TrainJob) -> Path:
     from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from pipelines.training_feed import committed_state, feed_options, plan_stream
-    from pipelines.training_worker import train_worker
+    from pipelines.training.feed import committed_state, feed_options, plan_stream
+    from pipelines.training.worker import train_worker
 
     data = EncodedDataset(
         local_dataset(job.dataset)

@@ -1,6 +1,6 @@
 """What runs forward, backward and step; here in plain torch, weights whole on every rank.
 
-`pipelines.deepspeed_engine` has the other one. The loop knows only `TrainEngine`.
+`pipelines.training.deepspeed_engine` has the other one. The loop knows only `TrainEngine`.
 """
 
 from __future__ import annotations

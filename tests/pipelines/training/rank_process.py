@@ -19,7 +19,7 @@ from fw_model.training.export import collect_average, export_checkpoint
 from fw_model.training.loop import LocalFeed, train
 from fw_model.training.plan import TrainingPlan
 from fw_model.training.recipe import recipe
-from pipelines.deepspeed_engine import DeepSpeedEngine
+from pipelines.training.deepspeed_engine import DeepSpeedEngine
 
 
 class SharedFolderStore:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from fw_model.training.config import CheckpointConfig, ModeWeights, StageConfig, TrainingConfig
 from fw_model.training.metrics import read_metrics
 from fw_model.training.run import train_here
-from pipelines.deepspeed_engine import deepspeed_config
+from pipelines.training.deepspeed_engine import deepspeed_config
 from tests.encoded_films import ALL_MODES, small_model, small_training, write_encoded
 
 PROJECT = Path(__file__).parents[3]

@@ -13,7 +13,7 @@ from fw_model.training.metrics import read_metrics
 from fw_model.training.plan import TrainingPlan
 from fw_model.training.run import train_here
 from pipelines.train import run_train
-from pipelines.training_feed import RayDataFeed, pack, resume_step, unpack
+from pipelines.training.feed import RayDataFeed, pack, resume_step, unpack
 from tests.encoded_films import CACHE, small_model, small_training, write_encoded
 
 

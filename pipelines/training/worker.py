@@ -20,10 +20,10 @@ from fw_model.training.loop import Feed, LocalFeed, train
 from fw_model.training.plan import TrainingPlan
 from fw_model.training.recipe import recipe
 from fw_model.training.run import EXPORT, METRICS_FILE
-from pipelines.deepspeed_engine import DeepSpeedEngine
 from pipelines.encoding.dataset_store import local_dataset
 from pipelines.storage.tempdirs import scratch_folder
-from pipelines.training_feed import RayDataFeed
+from pipelines.training.deepspeed_engine import DeepSpeedEngine
+from pipelines.training.feed import RayDataFeed
 
 if TYPE_CHECKING:
     from pipelines.train import TrainJob

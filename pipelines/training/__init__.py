@@ -1,0 +1,1 @@
+"""Training on Ray: the job, its workers, their feed and DeepSpeed."""
