@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from fw_model.evaluation.metric_checks import CHECKS, is_monotone, run_check
 from fw_model.evaluation.oracle import PACKAGED_ORACLE, Oracle
-from pipelines.true_films import true_films
+from pipelines.evaluation.true_films import true_films
 
 FIRST_SEED = 2_000_000
 

@@ -25,8 +25,8 @@ from fw_model.evaluation.scorecard import build_scorecard, table_text
 from fw_model.evaluation.story_score import METRICS
 from fw_model.evaluation.truth import StoryTruth
 from fw_model.media.video import read_frames
-from pipelines.story_filming import TRUTH
-from pipelines.story_suites import suite_story
+from pipelines.evaluation.film_story import TRUTH
+from pipelines.evaluation.suites import suite_story
 
 NUM_BOOTSTRAP = 2000
 

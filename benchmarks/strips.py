@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pipelines.story_filming import TRUTH
+from pipelines.evaluation.film_story import TRUTH
 
 LABEL_PX, GAP_PX = 130, 4
 PAPER, INK = (250, 248, 244), (32, 33, 36)

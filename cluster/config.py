@@ -20,8 +20,8 @@ from fw_model.model import ModelConfig
 from fw_model.training.config import TrainingConfig
 from pipelines.curation.config import CurationConfig
 from pipelines.encode import EncodeConfig
+from pipelines.evaluation.scene_writer import WriterConfig
 from pipelines.pretrain import PretrainConfig
-from pipelines.scene_writer import WriterConfig
 from pipelines.toyfilms.config import ToyFilmsConfig
 from serve.config import ServingConfig
 

@@ -69,7 +69,7 @@ def evaluate(
     from cluster.ray_start import ray_session
     from fw_model.evaluation.scorecard import table_text
     from pipelines.evaluate import run_evaluate
-    from pipelines.story_suites import settled
+    from pipelines.evaluation.suites import settled
 
     evaluation = settled(settings.evaluation)
     with ray_session(settings.ray):
@@ -95,7 +95,7 @@ def write_scenes(
     if is_job_server(address):
         return submit(address, ["write-scenes", output], profile, config, chosen)
     settings = load(profile, config, chosen, address)
-    from pipelines.scene_writer import run_write_scenes
+    from pipelines.evaluation.scene_writer import run_write_scenes
 
     with meter("scenes", settings.writer.num_scenes) as progress:
         summary = run_write_scenes(settings.writer, output, on_progress=progress.update)

@@ -21,9 +21,8 @@ from fw_model.evaluation.report import render_report
 from fw_model.evaluation.scorecard import build_scorecard
 from fw_model.generation import GenerationConfig
 from fw_model.model import ModelConfig, load_record, with_whole_paths
-from pipelines.evaluation_films import story_films
-from pipelines.storage.store import Store
-from pipelines.story_filming import (
+from pipelines.evaluation.film_gallery import story_films
+from pipelines.evaluation.film_story import (
     TRUTH,
     StoryFilmer,
     StoryJob,
@@ -31,8 +30,9 @@ from pipelines.story_filming import (
     read_result,
     with_story,
 )
-from pipelines.story_judges import checked_judges, clip_of
-from pipelines.story_suites import settled, suite_story
+from pipelines.evaluation.judges import checked_judges, clip_of
+from pipelines.evaluation.suites import settled, suite_story
+from pipelines.storage.store import Store
 
 logger = logging.getLogger(__name__)
 

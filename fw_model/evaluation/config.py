@@ -30,7 +30,8 @@ class EvaluationConfig(StrictModel):
     )
     suite_path: str | None = Field(
         default=None,
-        description="File of stories for suite: file, in a format of pipelines/suite_importers.py.",
+        description="File of stories for suite: file, in a format of "
+        "pipelines/evaluation/suite_files.py.",
     )
     seeds: str | None = Field(
         default=None,
@@ -114,7 +115,7 @@ class EvaluationConfig(StrictModel):
     @property
     def story_seeds(self) -> range:
         """The seeds as numbers; ConfigError where only the suite's file knows how many there are:
-        `pipelines.story_suites.settled` looks.
+        `pipelines.evaluation.suites.settled` looks.
         """
         seeds = self.seeds
         if seeds is None and self.suite == "file":

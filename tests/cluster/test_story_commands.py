@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from cluster.cli import app
 from fw_model.errors import ConfigError, FilmWeaverError, InputError
 from pipelines.curation.captioners.base import Usage
-from pipelines.scene_writer import WritingSummary
+from pipelines.evaluation.scene_writer import WritingSummary
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_write_scenes_says_what_was_written_and_what_was_not(monkeypatch, tmp_pa
         asked.append((config.num_scenes, config.model, output))
         return WritingSummary(4, 2, left_out, Usage(requests=3, cost_usd=0.5))
 
-    monkeypatch.setattr("pipelines.scene_writer.run_write_scenes", run)
+    monkeypatch.setattr("pipelines.evaluation.scene_writer.run_write_scenes", run)
     out = tmp_path / "scenes.json"
     result = invoke("write-scenes", str(out), "--num-scenes", "6", "--set", "writer.model=m")
     assert result.exit_code == 0, result.output

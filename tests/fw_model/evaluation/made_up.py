@@ -10,7 +10,7 @@ from fw_model.evaluation.config import EvaluationConfig
 from fw_model.evaluation.oracle import ShotReading
 from fw_model.evaluation.oracle_net import Vocabulary
 from fw_model.evaluation.truth import FigureTruth, FilmedShot, Pixels, ShotTruth, StoryTruth
-from pipelines.story_suites import SuiteStory, toy_story
+from pipelines.evaluation.suites import SuiteStory, toy_story
 
 VOCABULARY = Vocabulary(
     kinds=("bear", "cat"),

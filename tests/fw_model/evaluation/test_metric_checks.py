@@ -4,7 +4,7 @@ import pytest
 
 from fw_model.evaluation.metric_checks import CHECKS, is_monotone, run_check
 from fw_model.evaluation.oracle import Oracle
-from pipelines.true_films import true_films
+from pipelines.evaluation.true_films import true_films
 
 # What the oracle itself may miss on truth; measures of pixels alone are exact.
 LEAST_ON_TRUTH = {

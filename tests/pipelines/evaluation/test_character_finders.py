@@ -13,7 +13,7 @@ from fw_model.errors import CapacityError, ConfigError
 from fw_model.evaluation.characters import found_by
 from fw_model.evaluation.judges_config import CharactersConfig
 from fw_model.evaluation.truth import FigureTruth, FilmedShot, ShotTruth, StoryTruth
-from pipelines.character_finders import PROMPT_FILE, FinderContext, make_finder
+from pipelines.evaluation.character_finders import PROMPT_FILE, FinderContext, make_finder
 from pipelines.storage.store import Store
 from tests.pipelines.chat_server import ChatServer, answer
 

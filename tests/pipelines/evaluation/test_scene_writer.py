@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from fw_model.errors import CapacityError, ConfigError, DataError, InputError
 from fw_model.evaluation.scenes import load_scenes
-from pipelines.scene_writer import WriterConfig, read_answer, run_write_scenes
-from pipelines.suite_importers import read_suite
+from pipelines.evaluation.scene_writer import WriterConfig, read_answer, run_write_scenes
+from pipelines.evaluation.suite_files import read_suite
 from tests.pipelines.chat_server import ChatServer, answer
 
 ACTIONS = ("feeds the hens", "mends the fence", "shuts the gate")

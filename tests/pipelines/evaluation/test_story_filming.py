@@ -12,11 +12,11 @@ from fw_model.evaluation.oracle_net import OracleNet, Vocabulary
 from fw_model.evaluation.story_score import METRICS
 from fw_model.generation import GenerationConfig
 from fw_model.model import ModelConfig
-from pipelines import story_filming
 from pipelines.evaluate import plan_jobs
+from pipelines.evaluation import film_story as story_filming
+from pipelines.evaluation.film_story import TRUTH, StoryFilmer, StoryJob, read_result, true_shots
+from pipelines.evaluation.suites import toy_story
 from pipelines.storage.store import Store
-from pipelines.story_filming import TRUTH, StoryFilmer, StoryJob, read_result, true_shots
-from pipelines.story_suites import toy_story
 from pipelines.toyfilms.story import (
     ACTIONS,
     FIGURE_KINDS,

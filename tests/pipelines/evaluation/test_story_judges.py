@@ -16,11 +16,11 @@ from fw_model.evaluation.oracle_net import OracleNet, Vocabulary
 from fw_model.evaluation.scorecard import build_scorecard
 from fw_model.generation import GenerationConfig
 from fw_model.model import TINY, ModelConfig, PartConfig
-from pipelines import story_filming
 from pipelines.evaluate import plan_jobs, run_evaluate
+from pipelines.evaluation import film_story as story_filming
+from pipelines.evaluation.film_story import StoryFilmer, StoryJob
+from pipelines.evaluation.judges import OutsideJudges, checked_judges, clip_of
 from pipelines.storage.store import Store
-from pipelines.story_filming import StoryFilmer, StoryJob
-from pipelines.story_judges import OutsideJudges, checked_judges, clip_of
 from tests.fw_model.evaluation.judge_files import random_inception, saved, v1_state
 from tests.fw_model.small_model import small_film_model
 

@@ -11,9 +11,9 @@ from fw_model.evaluation.oracle_net import OracleNet
 from fw_model.evaluation.scenes import packaged_scenes
 from fw_model.generation import GenerationConfig
 from fw_model.model import TINY, ModelConfig
-from pipelines import story_filming
-from pipelines.story_filming import StoryFilmer, StoryJob
-from pipelines.story_suites import SuiteStory, settled, suite_story
+from pipelines.evaluation import film_story as story_filming
+from pipelines.evaluation.film_story import StoryFilmer, StoryJob
+from pipelines.evaluation.suites import SuiteStory, settled, suite_story
 from tests.fw_model.evaluation.made_up import VOCABULARY
 from tests.fw_model.small_model import small_film_model
 

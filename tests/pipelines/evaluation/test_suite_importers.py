@@ -8,7 +8,7 @@ import pytest
 
 from fw_model.errors import InputError
 from fw_model.evaluation.scenes import PACKAGED_SCENES, packaged_scenes
-from pipelines.suite_importers import read_suite
+from pipelines.evaluation.suite_files import read_suite
 
 
 @pytest.fixture

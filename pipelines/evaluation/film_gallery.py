@@ -15,9 +15,9 @@ from fw_model.evaluation.report_films import Return, StoryFilms
 from fw_model.evaluation.retrieval import returning_shots
 from fw_model.evaluation.truth import Pixels, StoryTruth
 from fw_model.media.video import probe, read_frames, write_video
+from pipelines.evaluation.film_story import StoryJob, read_result
+from pipelines.evaluation.suites import suite_story
 from pipelines.storage.store import Store
-from pipelines.story_filming import StoryJob, read_result
-from pipelines.story_suites import suite_story
 
 _SHOWN_RETURNS = "full"
 

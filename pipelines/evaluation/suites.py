@@ -17,16 +17,16 @@ from fw_model.evaluation.judges_config import whole_path
 from fw_model.evaluation.scenes import packaged_scenes
 from fw_model.evaluation.truth import FigureTruth, Pixels, ShotTruth, StoryTruth
 from fw_model.registry import resolve
-from pipelines.suite_importers import read_suite
+from pipelines.evaluation.suite_files import read_suite
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.prompts import shot_prompt
 from pipelines.toyfilms.render import RENDER_VERSION, render_shot, zoom_of
 from pipelines.toyfilms.story import FilmSpec, sample_film
 
 SUITES = {
-    "toyfilms": "pipelines.story_suites:toy_story",
-    "scenes20x5": "pipelines.story_suites:written_story",
-    "file": "pipelines.story_suites:written_story",
+    "toyfilms": "pipelines.evaluation.suites:toy_story",
+    "scenes20x5": "pipelines.evaluation.suites:written_story",
+    "file": "pipelines.evaluation.suites:written_story",
 }
 
 

@@ -29,7 +29,7 @@ from fw_model.model import (
     load_embedder,
     part_fingerprint,
 )
-from pipelines.character_finders import FinderContext, make_finder
+from pipelines.evaluation.character_finders import FinderContext, make_finder
 from pipelines.storage.store import Store
 
 

@@ -33,7 +33,9 @@ from pipelines.curation.captioners.endpoint import (
 )
 from pipelines.storage.store import Store
 
-FINDERS: Mapping[str, str] = {"openai": "pipelines.character_finders:OpenAiCharacterFinder"}
+FINDERS: Mapping[str, str] = {
+    "openai": "pipelines.evaluation.character_finders:OpenAiCharacterFinder"
+}
 PROMPT_FILE = Path(__file__).parent / "prompts" / "find_characters.md"
 _UNITS = 1000  # of width and height, in which the prompt asks for boxes
 

@@ -30,9 +30,9 @@ from fw_model.generation import GenerationConfig
 from fw_model.generator import StoryGenerator
 from fw_model.media.video import write_video
 from fw_model.model import ModelConfig, load_model, model_fingerprint
+from pipelines.evaluation.judges import OutsideJudges
+from pipelines.evaluation.suites import SuiteStory, suite_story
 from pipelines.storage.store import Store
-from pipelines.story_judges import OutsideJudges
-from pipelines.story_suites import SuiteStory, suite_story
 
 logger = logging.getLogger(__name__)
 

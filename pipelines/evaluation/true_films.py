@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fw_model.evaluation.config import EvaluationConfig
 from fw_model.evaluation.metric_checks import TrueFilm
 from fw_model.evaluation.truth import CachedFrame, FilmedShot, Pixels, StoryTruth
-from pipelines.story_suites import toy_story
+from pipelines.evaluation.suites import toy_story
 
 _SIZE_PX = 64
 _FPS = 12.0

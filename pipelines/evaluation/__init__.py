@@ -1,0 +1,1 @@
+"""Filming stories on Ray, and the judges and suites that it needs."""
