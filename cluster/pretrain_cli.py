@@ -66,7 +66,7 @@ def pretrain_text_encoder(
     if is_job_server(address):
         return submit(address, ["pretrain", "text-encoder", output], profile, config, overrides)
     settings = load(profile, config, overrides, address)
-    from pipelines.pretrain_text import run_pretrain_text
+    from pipelines.pretraining.text_encoder import run_pretrain_text
 
     accuracy = run_pretrain_text(settings.pretrain, settings.toyfilms, output)
     out.print(f"Text encoder: {output}; answers right: {min(accuracy.values()):.3f} at least")
@@ -85,7 +85,7 @@ def pretrain_oracle(
     if is_job_server(address):
         return submit(address, ["pretrain", "oracle", films, output], profile, config, overrides)
     settings = load(profile, config, overrides, address)
-    from pipelines.pretrain_oracle import run_pretrain_oracle
+    from pipelines.pretraining.judge import run_pretrain_oracle
 
     accuracy = run_pretrain_oracle(settings.pretrain, films, output)
     for name, value in accuracy.items():

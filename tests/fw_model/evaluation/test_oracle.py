@@ -13,7 +13,7 @@ from fw_model.evaluation.oracle_net import OracleNet
 from fw_model.training.oracle_data import draw_batch, spoiled, vocabulary_of
 from fw_model.training.oracle_pretraining import OraclePretrainConfig, pretrain_oracle
 from fw_model.training.shot_library import ShotLibrary
-from pipelines.pretrain_oracle import open_labelled
+from pipelines.pretraining.judge import open_labelled
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.write import write_films
 from tests.fw_model.evaluation.made_up import VOCABULARY

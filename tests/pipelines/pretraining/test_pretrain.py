@@ -20,7 +20,7 @@ from pipelines.pretrain import (
     run_pretrain_codec,
     run_pretrain_embedder,
 )
-from pipelines.pretrain_text import QUESTIONS, draw_prompts, run_pretrain_text
+from pipelines.pretraining.text_encoder import QUESTIONS, draw_prompts, run_pretrain_text
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.story import FIGURE_KINDS
 from pipelines.toyfilms.write import read_truth, write_films

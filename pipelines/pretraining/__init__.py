@@ -1,0 +1,1 @@
+"""Toy films and other videos as data for pretraining small parts."""
