@@ -33,7 +33,7 @@ import cv2
 import numpy as np
 import psutil
 
-from fw_model.schema import ANALYZED_VIDEOS
+from fw_model.schemas.curated import ANALYZED_VIDEOS
 from pipelines.curation.ledger.ledger import Ledger
 from pipelines.storage.store import Store
 

@@ -155,7 +155,7 @@ def ray_overhead(scratch: Path, most: int) -> dict[str, float]:
     """Return what a short video costs through Ray and by itself, from the growth of two runs."""
     import ray
 
-    from fw_model.schema import ANALYZED_VIDEOS
+    from fw_model.schemas.curated import ANALYZED_VIDEOS
     from pipelines.curation.analysis.operators import PENDING_VIDEO, AnalyzeVideos, Provenance
     from pipelines.curation.blocks import blocks_of
     from pipelines.curation.ledger.ledger import Ledger

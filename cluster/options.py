@@ -65,7 +65,7 @@ def retried(reasons: Sequence[str]) -> list[str]:
     """
     if not reasons:
         return []
-    from fw_model.schema import CaptionReason, VideoReason
+    from fw_model.schemas.curated import CaptionReason, VideoReason
 
     known = {"retry_quarantined": [*VideoReason, "all"], "retry_rejected": [*CaptionReason, "all"]}
     for reason in reasons:

@@ -26,7 +26,7 @@ import ray.data
 from fw_model.errors import ConfigError
 from fw_model.lock import only_one
 from fw_model.model import ModelConfig, part_fingerprint
-from fw_model.schema import ANALYZED_VIDEOS
+from fw_model.schemas.curated import ANALYZED_VIDEOS
 from pipelines.curation.analysis.analyze import ANALYZE_VERSION, LONG
 from pipelines.curation.analysis.operators import (
     PENDING_VIDEO,

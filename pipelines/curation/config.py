@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from fw_model.config import StrictModel
-from fw_model.schema import CaptionReason, VideoReason
+from fw_model.schemas.curated import CaptionReason, VideoReason
 
 
 class DetectorConfig(StrictModel):

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs as arrow_fs
 
 from fw_model.errors import InputError, StorageError
-from fw_model.schema import PASSING_VIDEO_REASONS
+from fw_model.schemas.curated import PASSING_VIDEO_REASONS
 from pipelines.curation.config import CurationConfig
 from pipelines.storage.filesystems import filesystem, neighbour
 from pipelines.storage.retry import persist

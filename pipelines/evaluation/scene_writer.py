@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError, model_validator
 from fw_model.config import StrictModel
 from fw_model.errors import CapacityError, ConfigError, DataError
 from fw_model.evaluation.scenes import SceneSet, WrittenScene, load_scenes, recipe_faults
-from fw_model.schema import CaptionReason
+from fw_model.schemas.curated import CaptionReason
 from pipelines.curation.captioners.base import Usage
 from pipelines.curation.captioners.endpoint import (
     TOKENS_PER_CHARACTER,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fw_model.schema import CLIP_FIELDS, ENTITY, KEYFRAME, MEASURED_SHOT_FIELDS
+from fw_model.schemas.curated import CLIP_FIELDS, ENTITY, KEYFRAME, MEASURED_SHOT_FIELDS
 from pipelines.exports.snapshot import CuratedScene
 from pipelines.storage.store import Store
 

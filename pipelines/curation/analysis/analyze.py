@@ -16,7 +16,7 @@ from typing import Any
 import av
 import av.error
 
-from fw_model.schema import VideoReason
+from fw_model.schemas.curated import VideoReason
 from pipelines.curation.analysis.shot_tracker import (
     DEFAULT_FPS,
     AnalyzeSettings,

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from fw_model.errors import CapacityError, ConfigError, FilmWeaverError
-from fw_model.schema import VideoReason
+from fw_model.schemas.curated import VideoReason
 from pipelines.curation.analysis.analyze import analyze_file
 from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
 from pipelines.curation.analysis.time_ranges import Uncountable, split_video, watch_range

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fw_model.errors import StorageError
-from fw_model.schema import MEASURED_SHOT_FIELDS, VideoReason
+from fw_model.schemas.curated import MEASURED_SHOT_FIELDS, VideoReason
 from fw_model.similarity import unit_rows
 from pipelines.curation.analysis.analyze import LONG
 from pipelines.curation.analysis.decode_process import DecodeSandbox

@@ -19,7 +19,7 @@ from typing import Any
 
 import av.error
 
-from fw_model.schema import VideoReason
+from fw_model.schemas.curated import VideoReason
 from pipelines.curation.analysis.analyze import (
     FRAMES_PER_HEARTBEAT,
     OnKeyframe,

@@ -15,7 +15,7 @@ import av
 import av.error
 import numpy as np
 
-from fw_model.schema import VideoReason
+from fw_model.schemas.curated import VideoReason
 from pipelines.curation.config import DecodeConfig
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fw_model.schema import MEASURED_SHOT_FIELDS, VIDEO_FIELDS, ShotReason
+from fw_model.schemas.curated import MEASURED_SHOT_FIELDS, VIDEO_FIELDS, ShotReason
 from pipelines.curation.assembly.filters import drop_reason, duration_s
 from pipelines.curation.assembly.near_duplicates import ShotPrint
 from pipelines.curation.assembly.scenes import Scene, cluster_shots, mean_similarity, scene_id

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fw_model.schema import ShotReason
+from fw_model.schemas.curated import ShotReason
 from pipelines.curation.config import FilterConfig
 
 Shot = Mapping[str, Any]

@@ -18,7 +18,7 @@ from PIL import Image
 
 from fw_model.errors import ConfigError
 from fw_model.registry import resolve
-from fw_model.schema import CaptionReason
+from fw_model.schemas.curated import CaptionReason
 from pipelines.curation.captioners.limits import Purse
 from pipelines.curation.config import CaptionerConfig, ValidationConfig
 from pipelines.storage.store import Store

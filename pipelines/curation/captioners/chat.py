@@ -17,7 +17,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from fw_model.errors import StorageError
-from fw_model.schema import CaptionReason
+from fw_model.schemas.curated import CaptionReason
 from pipelines.curation.captioners.base import (
     CaptionContext,
     SceneCaption,

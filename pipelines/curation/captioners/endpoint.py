@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import httpx
 
 from fw_model.errors import ConfigError
-from fw_model.schema import CaptionReason
+from fw_model.schemas.curated import CaptionReason
 from pipelines.curation.captioners.base import Usage
 from pipelines.curation.captioners.limits import Budget, OwnPurse, Purse, RateLimit
 

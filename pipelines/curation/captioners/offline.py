@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fw_model.config import load_yaml, validate
-from fw_model.schema import CaptionReason
+from fw_model.schemas.curated import CaptionReason
 from pipelines.curation.captioners.base import (
     CaptionContext,
     Entity,

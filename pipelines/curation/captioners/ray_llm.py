@@ -8,7 +8,7 @@ here imports vLLM or Ray.
 
 from __future__ import annotations
 
-from fw_model.schema import CaptionReason
+from fw_model.schemas.curated import CaptionReason
 from pipelines.curation.captioners.base import CaptionContext, Usage
 from pipelines.curation.captioners.chat import ChatCaptioner
 from pipelines.curation.captioners.endpoint import GivenUp

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from fw_model.errors import StorageError
-from fw_model.schema import CaptionReason
+from fw_model.schemas.curated import CaptionReason
 from pipelines.curation.captioners.base import (
     CaptionContext,
     Entity,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fw_model.errors import ConfigError
-from fw_model.schema import CaptionReason
+from fw_model.schemas.curated import CaptionReason
 from pipelines.curation.captioners.base import Captioner, Judge, SceneCaption, SceneView, Usage
 from pipelines.curation.captioning.checks import (
     Check,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fw_model.schema import CaptionReason
+from fw_model.schemas.curated import CaptionReason
 from pipelines.curation.captioners.base import SceneCaption, SceneView, ShotCaption, Verdict
 from pipelines.curation.config import ValidationConfig
 

@@ -16,7 +16,7 @@ import ray.data
 from fw_model.config import load_yaml
 from fw_model.model import ModelConfig
 from fw_model.registry import resolve
-from fw_model.schema import CAPTIONS, PASSING_CAPTION_REASONS
+from fw_model.schemas.curated import CAPTIONS, PASSING_CAPTION_REASONS
 from pipelines.curation.analysis.operators import SCENE_PART, CaptionScenes, Provenance, scenes_of
 from pipelines.curation.blocks import blocks_of
 from pipelines.curation.captioners.base import (

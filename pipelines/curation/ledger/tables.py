@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from fw_model.errors import DataError
-from fw_model.schema import CURATED_TABLES, SCHEMA_VERSION
+from fw_model.schemas.curated import CURATED_TABLES, SCHEMA_VERSION
 from pipelines.storage.arrow_rows import ROWS_AT_ONCE
 from pipelines.storage.store import Store
 

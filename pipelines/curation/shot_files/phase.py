@@ -16,7 +16,7 @@ import ray
 import ray.data
 
 from fw_model.errors import StorageError
-from fw_model.schema import SHOT_CLIPS
+from fw_model.schemas.curated import SHOT_CLIPS
 from pipelines.curation.analysis.operators import Provenance, commit
 from pipelines.curation.blocks import blocks_of
 from pipelines.curation.config import CurationConfig, DecodeConfig

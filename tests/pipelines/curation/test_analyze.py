@@ -12,7 +12,7 @@ from PIL import Image
 
 from fw_model.errors import CapacityError, ConfigError, StorageError
 from fw_model.media.video import read_frames, write_video
-from fw_model.schema import VideoReason
+from fw_model.schemas.curated import VideoReason
 from pipelines.curation.analysis.analyze import analyze_file
 from pipelines.curation.analysis.decode_process import DecodeSandbox
 from pipelines.curation.analysis.keyframes import Candidate, KeyframeHarvest

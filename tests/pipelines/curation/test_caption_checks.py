@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fw_model.errors import ConfigError
-from fw_model.schema import CAPTIONS
+from fw_model.schemas.curated import CAPTIONS
 from pipelines.curation.captioners.base import (
     Entity,
     Prompts,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from fw_model.errors import StorageError
-from fw_model.schema import CaptionReason
+from fw_model.schemas.curated import CaptionReason
 from pipelines.curation.captioners.base import CaptionContext, make_captioner
 from pipelines.curation.captioners.limits import Budget, NotNow, OwnPurse
 from pipelines.curation.captioning.caption_loop import CaptionDesk

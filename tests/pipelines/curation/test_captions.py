@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fw_model.errors import ConfigError
-from fw_model.schema import CAPTIONS, CaptionReason
+from fw_model.schemas.curated import CAPTIONS, CaptionReason
 from pipelines.curation.analysis.keyframes import encode_jpeg
 from pipelines.curation.captioners.base import (
     CaptionContext,

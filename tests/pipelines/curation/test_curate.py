@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from fw_model.errors import CheckpointError, ConfigError
 from fw_model.model import ModelConfig, PartConfig
-from fw_model.schema import CURATED_TABLES
+from fw_model.schemas.curated import CURATED_TABLES
 from pipelines.curation.config import (
     CaptionerConfig,
     CurationConfig,

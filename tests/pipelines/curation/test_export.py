@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fw_model.errors import ConfigError, DataError, InputError
-from fw_model.schema import CURATED_TABLES
+from fw_model.schemas.curated import CURATED_TABLES
 from pipelines import export
 from pipelines.curation.analysis.keyframes import encode_jpeg
 from pipelines.curation.ids import clip_uri, keyframe_uri

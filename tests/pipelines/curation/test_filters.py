@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from fw_model.schema import ShotReason
+from fw_model.schemas.curated import ShotReason
 from pipelines.curation.assembly.assemble import assemble_video, shot_prints
 from pipelines.curation.assembly.filters import drop_reason
 from pipelines.curation.assembly.near_duplicates import (

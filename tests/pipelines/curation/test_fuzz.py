@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from fw_model.schema import VideoReason
+from fw_model.schemas.curated import VideoReason
 from pipelines.curation.analysis.decode_process import DecodeSandbox
 from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
 from pipelines.curation.config import DecodeConfig, DetectorConfig, KeyframeConfig

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from fw_model.errors import StorageError
-from fw_model.schema import CURATED_TABLES
+from fw_model.schemas.curated import CURATED_TABLES
 from pipelines.curation.ledger.tables import MANIFEST, read_published
 from pipelines.storage import filesystems as locations
 from pipelines.storage.store import Store

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from fw_model.errors import InputError
-from fw_model.schema import ANALYZED_VIDEOS
+from fw_model.schemas.curated import ANALYZED_VIDEOS
 from pipelines.curation.analysis.operators import PENDING_VIDEO, AnalyzeVideos, Provenance
 from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
 from pipelines.curation.config import CurationConfig, DetectorConfig

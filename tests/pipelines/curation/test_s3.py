@@ -15,7 +15,7 @@ import pytest
 from pyarrow import fs as arrow_fs
 
 from fw_model.errors import InputError, StorageError
-from fw_model.schema import ANALYZED_VIDEOS, CURATED_TABLES
+from fw_model.schemas.curated import ANALYZED_VIDEOS, CURATED_TABLES
 from pipelines.curation.analysis.operators import PENDING_VIDEO, AnalyzeVideos, Provenance
 from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
 from pipelines.curation.config import CurationConfig

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from fw_model.errors import DataError
-from fw_model.schema import CURATED_TABLES
+from fw_model.schemas.curated import CURATED_TABLES
 from pipelines.curation.assembly.phase import grouped
 from pipelines.curation.ledger.ledger import Entry
 from pipelines.curation.ledger.tables import (

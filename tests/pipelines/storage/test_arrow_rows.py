@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fw_model.schema import ANALYZED_VIDEOS
+from fw_model.schemas.curated import ANALYZED_VIDEOS
 from pipelines.storage.arrow_rows import iter_rows
 
 SCHEMA = pa.schema(
