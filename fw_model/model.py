@@ -25,7 +25,7 @@ from fw_model.config import StrictModel, validate
 from fw_model.diffusion.guidance import SkipLayerGuidance
 from fw_model.embedders.base import Embedder
 from fw_model.errors import CheckpointError, ConfigError
-from fw_model.fingerprint import fingerprint_folders
+from fw_model.files.fingerprint import fingerprint_folders
 from fw_model.registry import resolve
 from fw_model.text_encoders.base import TextEncoder
 

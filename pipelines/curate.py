@@ -24,7 +24,7 @@ import ray
 import ray.data
 
 from fw_model.errors import ConfigError
-from fw_model.lock import only_one
+from fw_model.files.lock import only_one
 from fw_model.model import ModelConfig, part_fingerprint
 from fw_model.schemas.curated import ANALYZED_VIDEOS
 from pipelines.curation.analysis.analyze import ANALYZE_VERSION, LONG

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fw_model.errors import CapacityError, FilmWeaverError
-from fw_model.lock import only_one
+from fw_model.files.lock import only_one
 from fw_model.model import ModelConfig, load_record
 from fw_model.training.build import check_encoded_with
 from fw_model.training.config import TrainingConfig

@@ -41,7 +41,7 @@ from fw_model.backbones.wan_weights import new_transformer, saved_transformer
 from fw_model.cache.config import CacheConfig, Kernel
 from fw_model.cache.context import Segment
 from fw_model.errors import CheckpointError, InputError
-from fw_model.weights import drop_private_keys
+from fw_model.files.weights import drop_private_keys
 
 TextRuns = tuple[tuple[int, int, Tensor], ...]
 

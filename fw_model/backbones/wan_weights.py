@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from fw_model.errors import CheckpointError, ConfigError
-from fw_model.weights import check_complete
+from fw_model.files.weights import check_complete
 
 GATE_AT_START = 0.5
 

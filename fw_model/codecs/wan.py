@@ -22,7 +22,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import (
 from safetensors import SafetensorError
 
 from fw_model.errors import CheckpointError, InputError
-from fw_model.weights import check_complete
+from fw_model.files.weights import check_complete
 
 logger = logging.getLogger(__name__)
 

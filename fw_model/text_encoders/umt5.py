@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, UMT5EncoderModel
 
 from fw_model.errors import CheckpointError
-from fw_model.weights import check_complete
+from fw_model.files.weights import check_complete
 
 MAX_TOKENS: Final = 512  # what the Wan transformers were trained with; a small tokenizer says less
 

@@ -21,7 +21,7 @@ from typing import Any
 import cv2
 import torch
 
-from fw_model.lock import only_one
+from fw_model.files.lock import only_one
 from fw_model.media.keyframes import select_keyframe_indices
 from fw_model.model import ModelConfig, load_record
 from pipelines.encode import EncodeConfig, encoded_meta, frame_format, load_frozen_models
