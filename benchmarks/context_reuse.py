@@ -55,8 +55,8 @@ def wan_1_3b() -> FilmModel:
     """Return the Wan 2.1 1.3B shape with random weights, transformer and VAE."""
     from diffusers import AutoencoderKLWan
 
-    from fw_model.codecs.wan import WanCodec
     from fw_model.model import load_embedder
+    from fw_model.vaes.wan import WanCodec
 
     config = ModelConfig(device="cuda", dtype="bfloat16")
     cache = CacheConfig()

@@ -29,7 +29,6 @@ from fw_model.cache.shot import (
     check_pinned,
     retrieve,
 )
-from fw_model.codecs.base import DecodeStream
 from fw_model.conditioning import Conditioner, joined_history
 from fw_model.diffusion.sampler import Cancelled, Predict, make_scheduler, sample
 from fw_model.diffusion.schedule import derive_seed
@@ -39,6 +38,7 @@ from fw_model.media.keyframes import select_keyframe_indices
 from fw_model.media.video import frames_to_uint8, read_image, resize_frames, uint8_to_frames
 from fw_model.model import FilmModel
 from fw_model.story import MAX_PROMPT_CHARACTERS, StoryFile
+from fw_model.vaes.base import DecodeStream
 
 __all__ = [
     "Cancelled",

@@ -20,7 +20,6 @@ from pydantic import Field
 from fw_model.backbones.base import Backbone
 from fw_model.cache.augment import AugmentConfig
 from fw_model.cache.config import CacheConfig
-from fw_model.codecs.base import Codec
 from fw_model.config import StrictModel, validate
 from fw_model.diffusion.guidance import SkipLayerGuidance
 from fw_model.embedders.base import Embedder
@@ -28,6 +27,7 @@ from fw_model.errors import CheckpointError, ConfigError
 from fw_model.files.fingerprint import fingerprint_folders
 from fw_model.registry import resolve
 from fw_model.text_encoders.base import TextEncoder
+from fw_model.vaes.base import Codec
 
 TINY = Path(__file__).parent / "assets" / "tiny"
 RECORD_FILE = "filmweaver.json"
@@ -36,7 +36,7 @@ Part = Literal["transformer", "vae", "vae_encoder", "clip", "text_encoder"]
 DECODER = ("decoder", "post_quant_conv")
 
 BACKBONES = {"wan": "fw_model.backbones.wan:WanBackbone"}
-CODECS = {"wan": "fw_model.codecs.wan:WanCodec"}
+CODECS = {"wan": "fw_model.vaes.wan:WanCodec"}
 EMBEDDERS = {"open_clip": "fw_model.embedders.clip:OpenClipEmbedder"}
 TEXT_ENCODERS = {
     "clip": "fw_model.text_encoders.clip:ClipTextEncoder",

@@ -21,7 +21,6 @@ from diffusers import AutoencoderKLWan
 from pydantic import Field
 from torch.nn import functional
 
-from fw_model.codecs.wan_whole import decode_frames
 from fw_model.config import StrictModel
 from fw_model.diffusion.schedule import derive_seed
 from fw_model.errors import CheckpointError, DataError
@@ -31,6 +30,7 @@ from fw_model.training.linear_encoder import fit_linear_encoder, latent_mode
 from fw_model.training.muon import Muon, split_weights
 from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState, move
 from fw_model.training.shot_library import ShotLibrary
+from fw_model.vaes.wan_whole import decode_frames
 
 logger = logging.getLogger(__name__)
 

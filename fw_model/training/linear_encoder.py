@@ -22,8 +22,8 @@ from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import patchify
 from einops import rearrange
 
-from fw_model.codecs.wan_whole import encode_moments
 from fw_model.errors import ConfigError
+from fw_model.vaes.wan_whole import encode_moments
 
 _OFFSET = 100.0  # far above any latent, so that a latent hardly changes the norm
 _SILU_INPUT = 12.0  # SiLU is linear there to 1e-4

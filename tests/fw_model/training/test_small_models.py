@@ -10,7 +10,6 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
-from fw_model.codecs.wan import WanCodec
 from fw_model.embedders.clip import OpenClipEmbedder
 from fw_model.errors import CheckpointError, ConfigError, DataError
 from fw_model.text_encoders.clip import ClipTextEncoder
@@ -27,6 +26,7 @@ from fw_model.training.embedder_pretraining import EmbedderPretrainConfig, pretr
 from fw_model.training.linear_encoder import fit_linear_encoder, latent_mode
 from fw_model.training.muon import orthogonalise
 from fw_model.training.shot_library import ShotLibrary, ShotSource
+from fw_model.vaes.wan import WanCodec
 
 CODEC = CodecPretrainConfig(
     decoder_base_dim=8,

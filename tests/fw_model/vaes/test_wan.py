@@ -8,9 +8,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
-from fw_model.codecs.wan import WanCodec
-from fw_model.codecs.wan_whole import decode_frames, encode_moments
 from fw_model.errors import CheckpointError, InputError
+from fw_model.vaes.wan import WanCodec
+from fw_model.vaes.wan_whole import decode_frames, encode_moments
 
 WAN_21 = {"dim_mult": [1, 2, 2, 2], "temperal_downsample": [False, True, True], "num_res_blocks": 1}
 WAN_22 = {
