@@ -31,7 +31,7 @@ from fw_model.cache.shot import Keyframe, ScoredKeyframe
 from fw_model.conditioning import Conditioner
 from fw_model.generation import ChunkRequest, GenerationConfig, HistoryChunk
 from fw_model.generator import StoryGenerator
-from fw_model.model import FilmModel, ModelConfig, ModelRecord, load_model
+from fw_model.loading.load import FilmModel, ModelConfig, ModelRecord, load_model
 
 WAN_1_3B = {
     "num_layers": 30, "num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960,
@@ -55,7 +55,7 @@ def wan_1_3b() -> FilmModel:
     """Return the Wan 2.1 1.3B shape with random weights, transformer and VAE."""
     from diffusers import AutoencoderKLWan
 
-    from fw_model.model import load_embedder
+    from fw_model.loading.load import load_embedder
     from fw_model.vaes.wan import WanCodec
 
     config = ModelConfig(device="cuda", dtype="bfloat16")

@@ -13,8 +13,8 @@ from cluster.console import Meter
 from cluster.storyboard import Retrieved, Segment, write_storyboard
 from fw_model.errors import ConfigError, StorageError
 from fw_model.generator import StoryChunk, StoryGenerator
+from fw_model.loading.load import load_model
 from fw_model.media.video import VideoWriter
-from fw_model.model import load_model
 from fw_model.story import StoryFile
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from fw_model.config import StrictModel
 from fw_model.errors import DataError
-from fw_model.model import ModelConfig, encoding_parts, load_record, part_fingerprint
+from fw_model.loading.load import ModelConfig, encoding_parts, load_record, part_fingerprint
 from fw_model.training.dataset import FORMAT_VERSION, EncodedMeta
 from pipelines.curation.ledger.tables import read_published
 from pipelines.encoding.dataset_store import EncodedStore
@@ -193,7 +193,7 @@ def encoded_meta(config: EncodeConfig, model: ModelConfig) -> EncodedMeta:
 
 def load_frozen_models(model: ModelConfig) -> Models:
     """Load the codec, the text encoder and the embedder; the transformer is not needed."""
-    from fw_model.model import load_codec, load_embedder, load_text_encoder
+    from fw_model.loading.load import load_codec, load_embedder, load_text_encoder
 
     return Models(load_codec(model), load_text_encoder(model), load_embedder(model))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from fw_model.errors import CapacityError, FilmWeaverError
 from fw_model.files.lock import only_one
-from fw_model.model import ModelConfig, load_record
+from fw_model.loading.load import ModelConfig, load_record
 from fw_model.training.build import check_encoded_with
 from fw_model.training.config import TrainingConfig
 from fw_model.training.dataset import EncodedDataset

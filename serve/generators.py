@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from fw_model.cache.shot import Keyframe, ScoredKeyframe
 from fw_model.generation import ChunkRequest, ChunkResult, GenerationConfig, Pixels
-from fw_model.model import model_fingerprint
+from fw_model.loading.load import model_fingerprint
 from fw_model.registry import resolve
 from serve.stores import facts
 
 if TYPE_CHECKING:
-    from fw_model.model import ModelConfig
+    from fw_model.loading.load import ModelConfig
     from serve.config import ServingConfig
     from serve.stores.database import Database
 
@@ -91,7 +91,7 @@ def load_generator(
 def load_story_generator(model: ModelConfig, generation: GenerationConfig) -> LoadedGenerator:
     """Load the model and put FilmWeaver's own generator on it."""
     from fw_model.generator import StoryGenerator
-    from fw_model.model import load_model
+    from fw_model.loading.load import load_model
 
     loaded = load_model(model)
     return LoadedGenerator(

@@ -52,7 +52,7 @@ def tiny_path() -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_path: Path):
     """The packaged tiny model, loaded once on the CPU in float32."""
-    from fw_model.model import ModelConfig, load_model
+    from fw_model.loading.load import ModelConfig, load_model
 
     return load_model(ModelConfig(path=str(tiny_path), device="cpu", dtype="float32"))
 

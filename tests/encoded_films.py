@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fw_model.cache.config import CacheConfig, TemporalLevel
-from fw_model.model import BackboneConfig, ModelConfig
+from fw_model.loading.load import BackboneConfig, ModelConfig
 from fw_model.training.config import (
     CheckpointConfig,
     EmaConfig,

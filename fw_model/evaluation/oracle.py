@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 from fw_model.errors import CheckpointError
 from fw_model.evaluation.oracle_net import OracleNet, Vocabulary
 from fw_model.evaluation.truth import Box, Pixels
+from fw_model.loading.load import TINY
 from fw_model.media.video import uint8_to_frames
-from fw_model.model import TINY
 
 WEIGHTS_FILE = "oracle.safetensors"
 CARD_FILE = "oracle.json"

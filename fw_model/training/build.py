@@ -10,7 +10,7 @@ from torch import nn
 
 from fw_model.backbones.wan import WanBackbone
 from fw_model.errors import CheckpointError, ConfigError, DataError
-from fw_model.model import ModelConfig, encoding_parts, load_backbone
+from fw_model.loading.load import ModelConfig, encoding_parts, load_backbone
 from fw_model.training.config import LoraSettings, TrainingConfig
 from fw_model.training.dataset import EncodedMeta
 from fw_model.training.step import TrainingModel

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fw_model.backbones.wan import WanBackbone
 from fw_model.errors import CheckpointError
-from fw_model.model import ModelConfig, load_record, read_record, write_record
+from fw_model.loading.load import ModelConfig, load_record, read_record, write_record
 from fw_model.training.build import build_training_model, merge_lora
 from fw_model.training.checkpoint import writing
 from fw_model.training.config import TrainingConfig

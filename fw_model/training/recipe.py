@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import Any
 
-from fw_model.model import ModelConfig, load_record, part_fingerprint
+from fw_model.loading.load import ModelConfig, load_record, part_fingerprint
 from fw_model.training.config import TrainingConfig
 
 Recipe = dict[str, str]

@@ -28,8 +28,8 @@ from fw_model.evaluation.truth import CachedFrame, FilmedShot, Pixels, StoryTrut
 from fw_model.evaluation.variants import VARIANTS, film_story
 from fw_model.generation import GenerationConfig
 from fw_model.generator import StoryGenerator
+from fw_model.loading.load import ModelConfig, load_model, model_fingerprint
 from fw_model.media.video import write_video
-from fw_model.model import ModelConfig, load_model, model_fingerprint
 from pipelines.evaluation.judges import OutsideJudges
 from pipelines.evaluation.suites import SuiteStory, suite_story
 from pipelines.storage.store import Store

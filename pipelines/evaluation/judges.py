@@ -21,7 +21,7 @@ from fw_model.evaluation.oracle import Oracle
 from fw_model.evaluation.story_score import Judges
 from fw_model.evaluation.weights import weights_digest
 from fw_model.files.fingerprint import fingerprint_folders
-from fw_model.model import (
+from fw_model.loading.load import (
     TINY,
     ModelConfig,
     PartConfig,

@@ -22,8 +22,8 @@ import cv2
 import torch
 
 from fw_model.files.lock import only_one
+from fw_model.loading.load import ModelConfig, load_record
 from fw_model.media.keyframes import select_keyframe_indices
-from fw_model.model import ModelConfig, load_record
 from pipelines.encode import EncodeConfig, encoded_meta, frame_format, load_frozen_models
 from pipelines.encoding.dataset_store import EncodedStore
 from pipelines.encoding.encode_video import Models, encode_shots, tables, text_rows

@@ -8,8 +8,8 @@ import torch
 
 from fw_model.generation import GenerationConfig
 from fw_model.generator import StoryGenerator
+from fw_model.loading.load import ModelConfig, load_model
 from fw_model.media.video import probe, read_frames
-from fw_model.model import ModelConfig, load_model
 from fw_model.story import StoryFile
 from tests.fw_model.wan_folder import save_wan_folder
 

@@ -16,7 +16,7 @@ from fw_model.diffusion.schedule import keyed_generator
 from fw_model.errors import ConfigError, InputError
 from fw_model.generation import ChunkRequest, GenerationConfig, HistoryChunk
 from fw_model.generator import Cancelled, StoryChunk, StoryGenerator
-from fw_model.model import FilmModel
+from fw_model.loading.load import FilmModel
 from fw_model.story import StoryFile
 from tests.fw_model.small_model import small_film_model
 

@@ -9,7 +9,7 @@ import pytest
 
 from fw_model.errors import CapacityError, ConfigError, FilmWeaverError
 from fw_model.generation import GenerationConfig
-from fw_model.model import ModelConfig
+from fw_model.loading.load import ModelConfig
 from serve import app
 from serve.config import ServingConfig
 

@@ -7,7 +7,7 @@ import pytest
 
 from fw_model.errors import ConfigError
 from fw_model.generation import GenerationConfig
-from fw_model.model import ModelConfig
+from fw_model.loading.load import ModelConfig
 from serve.config import ServingConfig
 from serve.context import StoreAddress
 from serve.generators import load_generator, load_story_generator
@@ -72,7 +72,7 @@ def test_another_model_is_turned_away_unless_accepted(context, config, monkeypat
 
 
 def test_a_generator_says_which_frames_it_can_draw(context, config, tiny_model, monkeypatch):
-    monkeypatch.setattr("fw_model.model.load_model", lambda _config: tiny_model)
+    monkeypatch.setattr("fw_model.loading.load.load_model", lambda _config: tiny_model)
     load_generator(context.database, config, ModelConfig(), GenerationConfig())
     with context.database.reading() as session:
         assert facts.read(session, facts.FRAME_MULTIPLE) == "8"

@@ -46,7 +46,7 @@ from pipelines.storage.arrow_rows import iter_rows
 from pipelines.storage.store import Store, fetched, file_info
 
 if TYPE_CHECKING:
-    from fw_model.model import ModelConfig
+    from fw_model.loading.load import ModelConfig
 
 PENDING_VIDEO = pa.schema(
     [
@@ -219,7 +219,7 @@ class EmbedShots:
         ledger: Ledger,
         provenance: Provenance,
     ) -> None:
-        from fw_model.model import load_embedder
+        from fw_model.loading.load import load_embedder
 
         self._embedder = load_embedder(model)
         self._store = store
@@ -280,7 +280,7 @@ class CaptionScenes:
         purse: Purse | None,
         answers: Mapping[str, EngineAnswer],
     ) -> None:
-        from fw_model.model import load_embedder
+        from fw_model.loading.load import load_embedder
 
         embedder = load_embedder(model)
         context = CaptionContext(

@@ -19,7 +19,7 @@ import ray.data
 from ray.exceptions import RayError
 
 from fw_model.errors import CapacityError, ConfigError
-from fw_model.model import ModelConfig
+from fw_model.loading.load import ModelConfig
 from pipelines.curation.analysis.operators import SCENE_PART, scenes_of
 from pipelines.curation.blocks import blocks_of
 from pipelines.curation.captioners.base import CaptionContext, EngineAnswer, Prompts, scene_view
@@ -59,7 +59,7 @@ class OpenQuestions:
         store: Store,
         answers: Mapping[str, EngineAnswer],
     ) -> None:
-        from fw_model.model import load_embedder
+        from fw_model.loading.load import load_embedder
 
         embedder = load_embedder(model)
         context = CaptionContext(captioner, store, embedder, validation, prompts, answers=answers)

@@ -9,7 +9,7 @@ import pytest
 from fw_model.backbones.wan import WanBackbone
 from fw_model.backbones.wan_depth import SILENT_AT_FIRST
 from fw_model.errors import ConfigError, DataError
-from fw_model.model import ModelConfig, PartConfig, encoding_parts, load_backbone
+from fw_model.loading.load import ModelConfig, PartConfig, encoding_parts, load_backbone
 from fw_model.training.build import build_training_model, check_encoded_with
 from fw_model.training.config import LoraSettings, ObjectiveConfig, TrainingConfig
 from fw_model.training.dataset import META_FILE, EncodedDataset, EncodedMeta, read_meta

@@ -14,7 +14,7 @@ import torch
 from fw_model.cache.augment import AugmentConfig
 from fw_model.errors import CapacityError, CheckpointError, StorageError
 from fw_model.files.lock import only_one
-from fw_model.model import ModelConfig, read_record
+from fw_model.loading.load import ModelConfig, read_record
 from fw_model.training.batch import Batch, assemble
 from fw_model.training.build import build_backbone, build_training_model
 from fw_model.training.checkpoint import FolderStore

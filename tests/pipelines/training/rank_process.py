@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from fw_model.model import ModelConfig, load_record
+from fw_model.loading.load import ModelConfig, load_record
 from fw_model.training.build import build_training_model
 from fw_model.training.config import TrainingConfig
 from fw_model.training.dataset import EncodedDataset

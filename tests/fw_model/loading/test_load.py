@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from fw_model.errors import CheckpointError
-from fw_model.model import (
+from fw_model.loading.load import (
     TINY,
     BackboneConfig,
     ModelConfig,

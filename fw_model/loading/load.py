@@ -29,7 +29,7 @@ from fw_model.registry import resolve
 from fw_model.text_encoders.base import TextEncoder
 from fw_model.vaes.base import Codec
 
-TINY = Path(__file__).parent / "assets" / "tiny"
+TINY = Path(__file__).parent.parent / "assets" / "tiny"
 RECORD_FILE = "filmweaver.json"
 Part = Literal["transformer", "vae", "vae_encoder", "clip", "text_encoder"]
 # What of a VAE's folder latents do not depend on.
