@@ -28,9 +28,9 @@ from rich.table import Table
 from fw_model.backbones.wan import WanBackbone
 from fw_model.cache.config import CacheConfig
 from fw_model.cache.shot import Keyframe, ScoredKeyframe
-from fw_model.conditioning import Conditioner
-from fw_model.generation import ChunkRequest, GenerationConfig, HistoryChunk
-from fw_model.generator import StoryGenerator
+from fw_model.generation.conditioning import Conditioner
+from fw_model.generation.generator import StoryGenerator
+from fw_model.generation.request import ChunkRequest, GenerationConfig, HistoryChunk
 from fw_model.loading.load import FilmModel, ModelConfig, ModelRecord, load_model
 
 WAN_1_3B = {

@@ -27,11 +27,11 @@ import torch
 from fw_model.evaluation.oracle import PACKAGED_ORACLE, Oracle, ShotReading, hue_gap_deg
 from fw_model.evaluation.report_films import film_strip
 from fw_model.evaluation.truth import Pixels
-from fw_model.generator import StoryGenerator
+from fw_model.generation.generator import StoryGenerator
+from fw_model.generation.story_file import ExtendSpec, ReferenceSpec, ShotSpec, StoryFile
 from fw_model.loading.load import ModelConfig, load_model
 from fw_model.media.images import read_image
 from fw_model.media.keyframes import encode_png
-from fw_model.story import ExtendSpec, ReferenceSpec, ShotSpec, StoryFile
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.render import render_shot
 from pipelines.toyfilms.story import (

@@ -198,7 +198,7 @@ def generate(
     chosen = [*(overrides or []), *([f"model.checkpoint={checkpoint}"] if checkpoint else [])]
     settings = load(profile, config, chosen, address)
     from cluster.film import generate_film, num_chunks
-    from fw_model.story import load_story
+    from fw_model.generation.story_file import load_story
 
     plan = load_story(story)
     with meter("chunks", num_chunks(plan)) as progress:

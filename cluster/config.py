@@ -15,7 +15,7 @@ from cluster.ray_start import RayConfig
 from fw_model.config import StrictModel, apply_overrides, load_yaml, merge, validate
 from fw_model.errors import ConfigError
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.generation import GenerationConfig
+from fw_model.generation.request import GenerationConfig
 from fw_model.loading.load import ModelConfig
 from fw_model.training.config import TrainingConfig
 from pipelines.curation.config import CurationConfig

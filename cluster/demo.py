@@ -33,8 +33,8 @@ from cluster.ray_start import ray_session
 from cluster.story_client import StoryClient
 from cluster.storyboard import MODE_WORDS, Retrieved, Segment, write_storyboard
 from fw_model.errors import CapacityError, ConfigError, DataError
+from fw_model.generation.story_file import StoryFile
 from fw_model.media.video import read_frames, read_image
-from fw_model.story import StoryFile
 
 if TYPE_CHECKING:
     from cluster.config import FilmWeaverConfig

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from fw_model.errors import DataError
-from fw_model.story import StoryFile, load_story
+from fw_model.generation.story_file import StoryFile, load_story
 from pipelines.curation.ledger.tables import read_published
 from pipelines.storage.store import Store
 from pipelines.toyfilms.config import ToyFilmsConfig

@@ -12,10 +12,10 @@ import numpy as np
 from cluster.console import Meter
 from cluster.storyboard import Retrieved, Segment, write_storyboard
 from fw_model.errors import ConfigError, StorageError
-from fw_model.generator import StoryChunk, StoryGenerator
+from fw_model.generation.generator import StoryChunk, StoryGenerator
+from fw_model.generation.story_file import StoryFile
 from fw_model.loading.load import load_model
 from fw_model.media.video import VideoWriter
-from fw_model.story import StoryFile
 
 if TYPE_CHECKING:
     from cluster.config import FilmWeaverConfig

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from fw_model.errors import CapacityError, FilmWeaverError
-from fw_model.story import StoryFile
+from fw_model.generation.story_file import StoryFile
 
 POLL_INTERVAL_S = 0.5
 READY_POLL_S = 1.0

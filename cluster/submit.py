@@ -76,7 +76,7 @@ def _visible(words: list[str | Path]) -> list[str]:
 
 def _ship_story(story: Path, folder: Path) -> Path:
     """Copy a story file and its reference images under `folder`; return the path in the job."""
-    from fw_model.story import load_story
+    from fw_model.generation.story_file import load_story
 
     plan = load_story(story)
     folder.mkdir(parents=True)

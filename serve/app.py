@@ -27,7 +27,7 @@ from serve.replica import GeneratorReplica, Ingress
 if TYPE_CHECKING:
     from types import FrameType
 
-    from fw_model.generation import GenerationConfig
+    from fw_model.generation.request import GenerationConfig
     from fw_model.loading.load import ModelConfig
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fw_model.cache.shot import REFERENCE_SHOT, Keyframe, ScoredKeyframe
 from fw_model.errors import InputError
-from fw_model.generation import ChunkRequest, ChunkResult, HistoryChunk
+from fw_model.generation.request import ChunkRequest, ChunkResult, HistoryChunk
 from fw_model.media.images import read_image
 from fw_model.media.keyframes import encode_png
 from serve.films import encode_fragment

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from fw_model.cache.shot import Keyframe, ScoredKeyframe
-from fw_model.generation import ChunkRequest, ChunkResult, GenerationConfig, Pixels
+from fw_model.generation.request import ChunkRequest, ChunkResult, GenerationConfig, Pixels
 from fw_model.loading.load import model_fingerprint
 from fw_model.registry import resolve
 from serve.stores import facts
@@ -90,7 +90,7 @@ def load_generator(
 
 def load_story_generator(model: ModelConfig, generation: GenerationConfig) -> LoadedGenerator:
     """Load the model and put FilmWeaver's own generator on it."""
-    from fw_model.generator import StoryGenerator
+    from fw_model.generation.generator import StoryGenerator
     from fw_model.loading.load import load_model
 
     loaded = load_model(model)

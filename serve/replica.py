@@ -24,7 +24,7 @@ from serve.worker import Worker
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
-    from fw_model.generation import GenerationConfig
+    from fw_model.generation.request import GenerationConfig
     from fw_model.loading.load import ModelConfig
 
 log = logging.getLogger(__name__)

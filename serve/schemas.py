@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from fw_model.story import MAX_CHUNKS, MAX_PROMPT_CHARACTERS
+from fw_model.generation.story_file import MAX_CHUNKS, MAX_PROMPT_CHARACTERS
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 JobKind = Literal["shot", "extend", "regenerate"]

@@ -26,8 +26,8 @@ from fw_model.evaluation.report_films import film_strip, return_strips
 from fw_model.evaluation.story_score import Judges, score_story
 from fw_model.evaluation.truth import CachedFrame, FilmedShot, Pixels, StoryTruth
 from fw_model.evaluation.variants import VARIANTS, film_story
-from fw_model.generation import GenerationConfig
-from fw_model.generator import StoryGenerator
+from fw_model.generation.generator import StoryGenerator
+from fw_model.generation.request import GenerationConfig
 from fw_model.loading.load import ModelConfig, load_model, model_fingerprint
 from fw_model.media.video import write_video
 from pipelines.evaluation.judges import OutsideJudges

@@ -25,8 +25,8 @@ from cluster.demo_story import write_story_of_captions, write_toy_story
 from cluster.story_client import ServerError, StoryClient
 from cluster.storyboard import MODE_WORDS
 from fw_model.errors import CapacityError, ConfigError, DataError
+from fw_model.generation.story_file import StoryFile, load_story
 from fw_model.media.video import read_frames
-from fw_model.story import StoryFile, load_story
 from pipelines.toyfilms.config import ToyFilmsConfig
 from serve.api import create_api
 from serve.config import LeaseConfig, ServingConfig

@@ -8,7 +8,7 @@ from PIL import Image
 
 from cluster.submit import _ship_story, _visible, is_job_server, submit
 from fw_model.errors import ConfigError
-from fw_model.story import load_story
+from fw_model.generation.story_file import load_story
 
 
 def test_only_web_addresses_are_job_servers() -> None:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from fw_model.generation import GenerationConfig
-from fw_model.generator import StoryGenerator
+from fw_model.generation.generator import StoryGenerator
+from fw_model.generation.request import GenerationConfig
+from fw_model.generation.story_file import StoryFile
 from fw_model.loading.load import ModelConfig, load_model
 from fw_model.media.video import probe, read_frames
-from fw_model.story import StoryFile
 from tests.fw_model.wan_folder import save_wan_folder
 
 STORY = """

@@ -14,7 +14,7 @@ import torch
 from fw_model.cache.shot import REFERENCE_SHOT, Keyframe, admit, retrieve
 from fw_model.diffusion.sampler import Cancelled
 from fw_model.errors import CheckpointError
-from fw_model.generation import ChunkResult
+from fw_model.generation.request import ChunkResult
 from serve.generators import LoadedGenerator
 
 CHUNK_LATENTS = 3

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from fw_model.errors import CapacityError, ConfigError, FilmWeaverError
-from fw_model.generation import GenerationConfig
+from fw_model.generation.request import GenerationConfig
 from fw_model.loading.load import ModelConfig
 from serve import app
 from serve.config import ServingConfig

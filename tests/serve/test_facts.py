@@ -6,7 +6,7 @@ import fake_generator
 import pytest
 
 from fw_model.errors import ConfigError
-from fw_model.generation import GenerationConfig
+from fw_model.generation.request import GenerationConfig
 from fw_model.loading.load import ModelConfig
 from serve.config import ServingConfig
 from serve.context import StoreAddress

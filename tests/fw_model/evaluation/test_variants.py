@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from fw_model.evaluation.variants import VARIANTS, film_story
-from fw_model.generation import ChunkRequest
-from fw_model.generator import StoryGenerator
-from fw_model.story import StoryFile
+from fw_model.generation.generator import StoryGenerator
+from fw_model.generation.request import ChunkRequest
+from fw_model.generation.story_file import StoryFile
 from tests.fw_model.small_model import small_film_model
 
 PROMPTS = ("a red house", "a green field", "a red house again")

@@ -10,7 +10,7 @@ from fw_model.evaluation.oracle import Oracle
 from fw_model.evaluation.oracle_net import OracleNet, Vocabulary
 from fw_model.evaluation.story_score import METRICS
 from fw_model.evaluation.variants import VARIANTS
-from fw_model.generation import GenerationConfig
+from fw_model.generation.request import GenerationConfig
 from fw_model.loading.load import BackboneConfig, ModelConfig, load_codec, load_text_encoder
 from pipelines.evaluate import run_evaluate
 from pipelines.toyfilms.story import (

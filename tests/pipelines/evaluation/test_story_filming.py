@@ -10,7 +10,7 @@ from fw_model.evaluation.config import EvaluationConfig
 from fw_model.evaluation.oracle import PACKAGED_ORACLE, Oracle
 from fw_model.evaluation.oracle_net import OracleNet, Vocabulary
 from fw_model.evaluation.story_score import METRICS
-from fw_model.generation import GenerationConfig
+from fw_model.generation.request import GenerationConfig
 from fw_model.loading.load import ModelConfig
 from pipelines.evaluate import plan_jobs
 from pipelines.evaluation import film_story as story_filming

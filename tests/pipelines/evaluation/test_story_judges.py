@@ -14,7 +14,7 @@ from fw_model.evaluation.judges_config import AestheticConfig, CharactersConfig,
 from fw_model.evaluation.oracle import Oracle
 from fw_model.evaluation.oracle_net import OracleNet, Vocabulary
 from fw_model.evaluation.scorecard import build_scorecard
-from fw_model.generation import GenerationConfig
+from fw_model.generation.request import GenerationConfig
 from fw_model.loading.load import TINY, ModelConfig, PartConfig
 from pipelines.evaluate import plan_jobs, run_evaluate
 from pipelines.evaluation import film_story as story_filming

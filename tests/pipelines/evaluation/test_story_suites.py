@@ -9,7 +9,7 @@ from fw_model.evaluation.config import EvaluationConfig
 from fw_model.evaluation.oracle import Oracle
 from fw_model.evaluation.oracle_net import OracleNet
 from fw_model.evaluation.scenes import packaged_scenes
-from fw_model.generation import GenerationConfig
+from fw_model.generation.request import GenerationConfig
 from fw_model.loading.load import TINY, ModelConfig
 from pipelines.evaluation import film_story as story_filming
 from pipelines.evaluation.film_story import StoryFilmer, StoryJob

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fw_model.errors import InputError
-from fw_model.story import load_story
+from fw_model.generation.story_file import load_story
 
 GOOD = """
 title: A walk

@@ -26,7 +26,7 @@ from fw_model.diffusion.objective import add_noise
 from fw_model.diffusion.sampler import Predict
 from fw_model.diffusion.schedule import keyed_generator, sigma_of_step
 from fw_model.errors import ConfigError
-from fw_model.generation import ChunkRequest, GenerationConfig, HistoryChunk
+from fw_model.generation.request import ChunkRequest, GenerationConfig, HistoryChunk
 from fw_model.loading.load import FilmModel
 
 TEXTS_KEPT = 256

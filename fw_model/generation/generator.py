@@ -29,15 +29,21 @@ from fw_model.cache.shot import (
     check_pinned,
     retrieve,
 )
-from fw_model.conditioning import Conditioner, joined_history
 from fw_model.diffusion.sampler import Cancelled, Predict, make_scheduler, sample
 from fw_model.diffusion.schedule import derive_seed
 from fw_model.errors import InputError
-from fw_model.generation import ChunkRequest, ChunkResult, GenerationConfig, HistoryChunk, Pixels
+from fw_model.generation.conditioning import Conditioner, joined_history
+from fw_model.generation.request import (
+    ChunkRequest,
+    ChunkResult,
+    GenerationConfig,
+    HistoryChunk,
+    Pixels,
+)
+from fw_model.generation.story_file import MAX_PROMPT_CHARACTERS, StoryFile
 from fw_model.loading.load import FilmModel
 from fw_model.media.keyframes import select_keyframe_indices
 from fw_model.media.video import frames_to_uint8, read_image, resize_frames, uint8_to_frames
-from fw_model.story import MAX_PROMPT_CHARACTERS, StoryFile
 from fw_model.vaes.base import DecodeStream
 
 __all__ = [

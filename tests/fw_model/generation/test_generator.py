@@ -10,14 +10,14 @@ from PIL import Image
 from pydantic import ValidationError
 
 from fw_model.cache.context import target_segment
-from fw_model.conditioning import Conditioner
 from fw_model.diffusion.guidance import SkipLayerGuidance
 from fw_model.diffusion.schedule import keyed_generator
 from fw_model.errors import ConfigError, InputError
-from fw_model.generation import ChunkRequest, GenerationConfig, HistoryChunk
-from fw_model.generator import Cancelled, StoryChunk, StoryGenerator
+from fw_model.generation.conditioning import Conditioner
+from fw_model.generation.generator import Cancelled, StoryChunk, StoryGenerator
+from fw_model.generation.request import ChunkRequest, GenerationConfig, HistoryChunk
+from fw_model.generation.story_file import StoryFile
 from fw_model.loading.load import FilmModel
-from fw_model.story import StoryFile
 from tests.fw_model.small_model import small_film_model
 
 SKIP = SkipLayerGuidance(scale=1.5, layers=(1,), above=0.3, below=0.8)

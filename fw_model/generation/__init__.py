@@ -1,0 +1,1 @@
+"""Generating a story chunk by chunk, from a request to frames."""
