@@ -17,11 +17,11 @@ from pydantic import Field
 from fw_model.config import StrictModel
 from fw_model.errors import ConfigError, DataError
 from fw_model.media.video import iter_frames
-from fw_model.training.codec_pretraining import CodecPretrainConfig, pretrain_codec
-from fw_model.training.embedder_pretraining import EmbedderPretrainConfig, pretrain_embedder
-from fw_model.training.oracle_pretraining import OraclePretrainConfig
-from fw_model.training.shot_library import ShotLibrary, ShotSource, open_library
-from fw_model.training.text_pretraining import TextPretrainConfig
+from fw_model.pretraining.clip import EmbedderPretrainConfig, pretrain_embedder
+from fw_model.pretraining.judge import OraclePretrainConfig
+from fw_model.pretraining.shot_library import ShotLibrary, ShotSource, open_library
+from fw_model.pretraining.text_encoder import TextPretrainConfig
+from fw_model.pretraining.vae import CodecPretrainConfig, pretrain_codec
 from pipelines.toyfilms.write import read_truth, truth_path
 
 logger = logging.getLogger(__name__)

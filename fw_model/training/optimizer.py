@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fw_model.optim.muon import Muon
 from fw_model.training.config import OptimizerConfig
-from fw_model.training.muon import Muon
 from fw_model.training.step import TrainingModel
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fw_model.training.text_pretraining import KnownPrompt, pretrain_text_encoder
+from fw_model.pretraining.text_encoder import KnownPrompt, pretrain_text_encoder
 from pipelines.pretrain import PretrainConfig
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.prompts import shot_prompt

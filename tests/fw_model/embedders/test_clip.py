@@ -13,8 +13,8 @@ import torch
 from fw_model.embedders.clip import OpenClipEmbedder
 from fw_model.embedders.open_clip_folder import CONFIG_FILE
 from fw_model.errors import CheckpointError, InputError
-from fw_model.training.embedder_pretraining import EmbedderPretrainConfig, save_clip
-from fw_model.training.tokenizer_training import save_tokenizer, train_tokenizer
+from fw_model.pretraining.clip import EmbedderPretrainConfig, save_clip
+from fw_model.pretraining.tokenizer import save_tokenizer, train_tokenizer
 
 SMALL = EmbedderPretrainConfig(
     image_width=32, image_layers=1, text_width=32, text_layers=1, head_width=16, embed_dim=24

@@ -10,9 +10,9 @@ import torch
 from fw_model.errors import CheckpointError
 from fw_model.evaluation.oracle import Oracle, fitting_weights
 from fw_model.evaluation.oracle_net import OracleNet
-from fw_model.training.oracle_data import draw_batch, spoiled, vocabulary_of
-from fw_model.training.oracle_pretraining import OraclePretrainConfig, pretrain_oracle
-from fw_model.training.shot_library import ShotLibrary
+from fw_model.pretraining.judge import OraclePretrainConfig, pretrain_oracle
+from fw_model.pretraining.judge_data import draw_batch, spoiled, vocabulary_of
+from fw_model.pretraining.shot_library import ShotLibrary
 from pipelines.pretraining.judge import open_labelled
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.write import write_films
@@ -113,7 +113,7 @@ def test_an_oracle_that_was_stopped_goes_on_to_the_same_losses(
             raise InterruptedError
         return draw_batch(*args, **kwargs)
 
-    monkeypatch.setattr("fw_model.training.oracle_pretraining.draw_batch", stops)
+    monkeypatch.setattr("fw_model.pretraining.judge.draw_batch", stops)
     with pytest.raises(InterruptedError):
         pretrain_oracle(config, labelled, labelled, tmp_path / "twice")
     pretrain_oracle(config, labelled, labelled, tmp_path / "twice")

@@ -13,10 +13,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from fw_model.errors import CheckpointError
+from fw_model.pretraining.clip import EmbedderPretrainConfig, save_clip
+from fw_model.pretraining.tokenizer import save_tokenizer, train_tokenizer
 from fw_model.text_encoders.clip import ClipTextEncoder
 from fw_model.text_encoders.umt5 import Umt5TextEncoder, clean_prompt
-from fw_model.training.embedder_pretraining import EmbedderPretrainConfig, save_clip
-from fw_model.training.tokenizer_training import save_tokenizer, train_tokenizer
 
 PROMPTS = ["a bear", "a bear waves on the beach at night"]
 

@@ -8,10 +8,10 @@ import pytest
 
 from fw_model.embedders.clip import OpenClipEmbedder
 from fw_model.errors import ConfigError, DataError
+from fw_model.pretraining.clip import EmbedderPretrainConfig
+from fw_model.pretraining.text_encoder import TextPretrainConfig
+from fw_model.pretraining.vae import CodecPretrainConfig, CodecStage
 from fw_model.text_encoders.umt5 import Umt5TextEncoder
-from fw_model.training.codec_pretraining import CodecPretrainConfig, CodecStage
-from fw_model.training.embedder_pretraining import EmbedderPretrainConfig
-from fw_model.training.text_pretraining import TextPretrainConfig
 from fw_model.vaes.wan import WanCodec
 from pipelines.pretrain import (
     PretrainConfig,

@@ -35,11 +35,11 @@ from fw_model.embedders.open_clip_folder import (
     load_tokenizer,
 )
 from fw_model.errors import DataError
+from fw_model.optim.muon import Muon, split_weights
+from fw_model.pretraining.run_state import MetricsFile, MovingAverage, RunState, move
+from fw_model.pretraining.shot_library import ShotLibrary, ShotSource
+from fw_model.pretraining.tokenizer import save_tokenizer, train_tokenizer
 from fw_model.training.curriculum import warm_cosine
-from fw_model.training.muon import Muon, split_weights
-from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState, move
-from fw_model.training.shot_library import ShotLibrary, ShotSource
-from fw_model.training.tokenizer_training import save_tokenizer, train_tokenizer
 
 logger = logging.getLogger(__name__)
 

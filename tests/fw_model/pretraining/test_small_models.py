@@ -12,8 +12,10 @@ from diffusers import AutoencoderKLWan
 
 from fw_model.embedders.clip import OpenClipEmbedder
 from fw_model.errors import CheckpointError, ConfigError, DataError
-from fw_model.text_encoders.clip import ClipTextEncoder
-from fw_model.training.codec_pretraining import (
+from fw_model.optim.muon import orthogonalise
+from fw_model.pretraining.clip import EmbedderPretrainConfig, pretrain_embedder
+from fw_model.pretraining.shot_library import ShotLibrary, ShotSource
+from fw_model.pretraining.vae import (
     CodecPretrainConfig,
     CodecStage,
     build_vae,
@@ -22,10 +24,8 @@ from fw_model.training.codec_pretraining import (
     fit_encoder,
     pretrain_codec,
 )
-from fw_model.training.embedder_pretraining import EmbedderPretrainConfig, pretrain_embedder
-from fw_model.training.linear_encoder import fit_linear_encoder, latent_mode
-from fw_model.training.muon import orthogonalise
-from fw_model.training.shot_library import ShotLibrary, ShotSource
+from fw_model.pretraining.vae_pca_encoder import fit_linear_encoder, latent_mode
+from fw_model.text_encoders.clip import ClipTextEncoder
 from fw_model.vaes.wan import WanCodec
 
 CODEC = CodecPretrainConfig(
@@ -117,7 +117,7 @@ def test_codec_training_goes_on_exactly_where_it_was_stopped(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("fw_model.training.codec_pretraining.measure", dies)
+        patch.setattr("fw_model.pretraining.vae.measure", dies)
         with pytest.raises(KeyboardInterrupt):
             pretrain_codec(CODEC, library, library, tmp_path / "parts")
     pretrain_codec(CODEC, library, library, tmp_path / "parts")

@@ -25,11 +25,11 @@ from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from fw_model.config import StrictModel
 from fw_model.diffusion.schedule import derive_seed
+from fw_model.optim.muon import Muon, split_weights
+from fw_model.pretraining.clip import GENERAL_ENGLISH
+from fw_model.pretraining.run_state import MetricsFile, MovingAverage, RunState, move
+from fw_model.pretraining.tokenizer import PAD, START, save_tokenizer, train_tokenizer
 from fw_model.training.curriculum import warm_cosine
-from fw_model.training.embedder_pretraining import GENERAL_ENGLISH
-from fw_model.training.muon import Muon, split_weights
-from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState, move
-from fw_model.training.tokenizer_training import PAD, START, save_tokenizer, train_tokenizer
 
 logger = logging.getLogger(__name__)
 

@@ -25,11 +25,11 @@ from fw_model.config import StrictModel
 from fw_model.diffusion.schedule import derive_seed
 from fw_model.errors import CheckpointError, DataError
 from fw_model.files.weights import drop_private_keys
+from fw_model.optim.muon import Muon, split_weights
+from fw_model.pretraining.run_state import MetricsFile, MovingAverage, RunState, move
+from fw_model.pretraining.shot_library import ShotLibrary
+from fw_model.pretraining.vae_pca_encoder import fit_linear_encoder, latent_mode
 from fw_model.training.curriculum import warm_cosine
-from fw_model.training.linear_encoder import fit_linear_encoder, latent_mode
-from fw_model.training.muon import Muon, split_weights
-from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState, move
-from fw_model.training.shot_library import ShotLibrary
 from fw_model.vaes.wan_whole import decode_frames
 
 logger = logging.getLogger(__name__)

@@ -18,10 +18,10 @@ from fw_model.diffusion.schedule import derive_seed
 from fw_model.errors import DataError
 from fw_model.evaluation.oracle import Oracle, fitting_weights, hue_gap_deg
 from fw_model.evaluation.oracle_net import MAP_SIZE, OracleNet, OracleOutput, cell_centres
+from fw_model.pretraining.judge_data import LabelledShot, OracleBatch, draw_batch, vocabulary_of
+from fw_model.pretraining.run_state import MetricsFile, MovingAverage, RunState
+from fw_model.pretraining.shot_library import ShotLibrary
 from fw_model.training.curriculum import warm_cosine
-from fw_model.training.oracle_data import LabelledShot, OracleBatch, draw_batch, vocabulary_of
-from fw_model.training.pretraining_state import MetricsFile, MovingAverage, RunState
-from fw_model.training.shot_library import ShotLibrary
 
 _FEWEST_FRAMES_OF_AN_ACTION = 6
 

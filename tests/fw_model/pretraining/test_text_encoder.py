@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from fw_model.errors import CheckpointError
-from fw_model.text_encoders.umt5 import Umt5TextEncoder
-from fw_model.training.text_pretraining import (
+from fw_model.pretraining.text_encoder import (
     KnownPrompt,
     PromptReader,
     TextPretrainConfig,
     pretrain_text_encoder,
 )
+from fw_model.text_encoders.umt5 import Umt5TextEncoder
 
 DOINGS = ("runs", "sits", "sings")
 QUESTIONS = {"cat": DOINGS, "dog": DOINGS, "number": ("one", "two", "three", "four")}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fw_model.evaluation.oracle_net import Vocabulary
-from fw_model.training.shot_library import ShotLibrary
+from fw_model.pretraining.shot_library import ShotLibrary
 
 Pixels = NDArray[np.uint8]
 

@@ -1,0 +1,1 @@
+"""Training the small parts of the packaged model from films."""
