@@ -16,10 +16,10 @@ from fw_model.files.lock import only_one
 from fw_model.loading.load import ModelConfig, load_record
 from fw_model.training.build import check_encoded_with
 from fw_model.training.config import TrainingConfig
-from fw_model.training.dataset import EncodedDataset
-from fw_model.training.plan import TrainingPlan
-from fw_model.training.recipe import recipe
-from fw_model.training.run import CHECKPOINTS, EXPORT, train_here
+from fw_model.training.data.dataset import EncodedDataset
+from fw_model.training.data.plan import TrainingPlan
+from fw_model.training.local import CHECKPOINTS, EXPORT, train_here
+from fw_model.training.run_identity import recipe
 from pipelines.encoding.dataset_store import local_dataset
 
 

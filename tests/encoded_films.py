@@ -20,7 +20,7 @@ from fw_model.training.config import (
     StageConfig,
     TrainingConfig,
 )
-from fw_model.training.dataset import (
+from fw_model.training.data.dataset import (
     FORMAT_VERSION,
     KEYFRAMES,
     META_FILE,

@@ -39,7 +39,7 @@ from fw_model.optim.muon import Muon, split_weights
 from fw_model.pretraining.run_state import MetricsFile, MovingAverage, RunState, move
 from fw_model.pretraining.shot_library import ShotLibrary, ShotSource
 from fw_model.pretraining.tokenizer import save_tokenizer, train_tokenizer
-from fw_model.training.curriculum import warm_cosine
+from fw_model.training.lr_schedule import warm_cosine
 
 logger = logging.getLogger(__name__)
 

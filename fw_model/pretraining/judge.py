@@ -21,7 +21,7 @@ from fw_model.evaluation.oracle_net import MAP_SIZE, OracleNet, OracleOutput, ce
 from fw_model.pretraining.judge_data import LabelledShot, OracleBatch, draw_batch, vocabulary_of
 from fw_model.pretraining.run_state import MetricsFile, MovingAverage, RunState
 from fw_model.pretraining.shot_library import ShotLibrary
-from fw_model.training.curriculum import warm_cosine
+from fw_model.training.lr_schedule import warm_cosine
 
 _FEWEST_FRAMES_OF_AN_ACTION = 6
 

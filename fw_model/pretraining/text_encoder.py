@@ -29,7 +29,7 @@ from fw_model.optim.muon import Muon, split_weights
 from fw_model.pretraining.clip import GENERAL_ENGLISH
 from fw_model.pretraining.run_state import MetricsFile, MovingAverage, RunState, move
 from fw_model.pretraining.tokenizer import PAD, START, save_tokenizer, train_tokenizer
-from fw_model.training.curriculum import warm_cosine
+from fw_model.training.lr_schedule import warm_cosine
 
 logger = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from fw_model.optim.muon import Muon, split_weights
 from fw_model.pretraining.run_state import MetricsFile, MovingAverage, RunState, move
 from fw_model.pretraining.shot_library import ShotLibrary
 from fw_model.pretraining.vae_pca_encoder import fit_linear_encoder, latent_mode
-from fw_model.training.curriculum import warm_cosine
+from fw_model.training.lr_schedule import warm_cosine
 from fw_model.vaes.wan_whole import decode_frames
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from fw_model.backbones.wan import WanBackbone
 from fw_model.errors import CheckpointError, ConfigError, DataError
 from fw_model.loading.load import ModelConfig, encoding_parts, load_backbone
 from fw_model.training.config import LoraSettings, TrainingConfig
-from fw_model.training.dataset import EncodedMeta
+from fw_model.training.data.dataset import EncodedMeta
 from fw_model.training.step import TrainingModel
 
 _log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from typing import Protocol
 from safetensors import SafetensorError
 
 from fw_model.errors import CheckpointError, StorageError
-from fw_model.training.recipe import FIXED, Recipe, differences
+from fw_model.training.run_identity import FIXED, Recipe, differences
 
 STATE_FILE = "state.json"
 

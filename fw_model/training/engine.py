@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from fw_model.errors import CheckpointError
-from fw_model.training.batch import Batch
 from fw_model.training.config import TrainingConfig
+from fw_model.training.data.batch import Batch
 from fw_model.training.distributed import (
     collect_on_first,
     mean_over_ranks,

@@ -19,7 +19,7 @@ from fw_model.loading.load import ModelConfig, load_record, read_record, write_r
 from fw_model.training.build import build_training_model, merge_lora
 from fw_model.training.checkpoint import writing
 from fw_model.training.config import TrainingConfig
-from fw_model.training.dataset import EncodedMeta
+from fw_model.training.data.dataset import EncodedMeta
 from fw_model.training.ema import Ema
 from fw_model.training.engine import TrainEngine
 

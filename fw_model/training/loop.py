@@ -18,16 +18,16 @@ from typing import Protocol
 import torch
 
 from fw_model.errors import FilmWeaverError
-from fw_model.training.batch import Batch, micro_batches
 from fw_model.training.checkpoint import CheckpointStore, SaveClock, TrainingState, check_resumable
 from fw_model.training.config import TrainingConfig
-from fw_model.training.curriculum import learning_rate
-from fw_model.training.dataset import EncodedDataset
+from fw_model.training.data.batch import Batch, micro_batches
+from fw_model.training.data.dataset import EncodedDataset
+from fw_model.training.data.plan import TrainingPlan
 from fw_model.training.ema import Ema
 from fw_model.training.engine import TrainEngine
+from fw_model.training.lr_schedule import learning_rate
 from fw_model.training.metrics import MetricsLog, StepMeter
-from fw_model.training.plan import TrainingPlan
-from fw_model.training.recipe import Recipe
+from fw_model.training.run_identity import Recipe
 
 _log = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from fw_model.diffusion.objective import (
     velocity_target,
 )
 from fw_model.diffusion.schedule import keyed_generator, sample_sigma
-from fw_model.training.batch import Batch, Float16s, pad_text
 from fw_model.training.config import TrainingConfig
+from fw_model.training.data.batch import Batch, Float16s, pad_text
 
 
 class StepOutput(NamedTuple):

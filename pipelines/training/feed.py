@@ -21,12 +21,12 @@ from ray.data._internal.datasource.range_datasource import RangeDatasource
 
 from fw_model.errors import DataError
 from fw_model.loading.load import load_record
-from fw_model.training.batch import Batch
 from fw_model.training.checkpoint import TrainingState
-from fw_model.training.dataset import EncodedDataset
+from fw_model.training.data.batch import Batch
+from fw_model.training.data.dataset import EncodedDataset
+from fw_model.training.data.plan import TrainingPlan
+from fw_model.training.local import CHECKPOINTS
 from fw_model.training.loop import LocalFeed
-from fw_model.training.plan import TrainingPlan
-from fw_model.training.run import CHECKPOINTS
 from pipelines.encoding.dataset_store import local_dataset
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ from ray.train import Checkpoint, CheckpointConsistencyMode
 from fw_model.loading.load import load_record
 from fw_model.training.build import build_training_model
 from fw_model.training.checkpoint import writing
-from fw_model.training.dataset import EncodedDataset
+from fw_model.training.data.dataset import EncodedDataset
+from fw_model.training.data.plan import TrainingPlan
 from fw_model.training.engine import PlainEngine, TrainEngine
 from fw_model.training.export import collect_average, export_checkpoint
+from fw_model.training.local import EXPORT, METRICS_FILE
 from fw_model.training.loop import Feed, LocalFeed, train
-from fw_model.training.plan import TrainingPlan
-from fw_model.training.recipe import recipe
-from fw_model.training.run import EXPORT, METRICS_FILE
+from fw_model.training.run_identity import recipe
 from pipelines.encoding.dataset_store import local_dataset
 from pipelines.storage.tempdirs import scratch_folder
 from pipelines.training.deepspeed_engine import DeepSpeedEngine

@@ -12,8 +12,8 @@ from fw_model.errors import ConfigError, DataError
 from fw_model.loading.load import ModelConfig, PartConfig, encoding_parts, load_backbone
 from fw_model.training.build import build_training_model, check_encoded_with
 from fw_model.training.config import LoraSettings, ObjectiveConfig, TrainingConfig
-from fw_model.training.dataset import META_FILE, EncodedDataset, EncodedMeta, read_meta
-from fw_model.training.run import train_here
+from fw_model.training.data.dataset import META_FILE, EncodedDataset, EncodedMeta, read_meta
+from fw_model.training.local import train_here
 from pipelines.train import run_train
 from tests.encoded_films import CHANNELS, small_model, small_training, write_encoded
 

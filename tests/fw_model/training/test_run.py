@@ -15,7 +15,6 @@ from fw_model.cache.augment import AugmentConfig
 from fw_model.errors import CapacityError, CheckpointError, StorageError
 from fw_model.files.lock import only_one
 from fw_model.loading.load import ModelConfig, read_record
-from fw_model.training.batch import Batch, assemble
 from fw_model.training.build import build_backbone, build_training_model
 from fw_model.training.checkpoint import FolderStore
 from fw_model.training.config import (
@@ -28,12 +27,13 @@ from fw_model.training.config import (
     StageConfig,
     TrainingConfig,
 )
-from fw_model.training.dataset import EncodedDataset
+from fw_model.training.data.batch import Batch, assemble
+from fw_model.training.data.dataset import EncodedDataset
+from fw_model.training.data.plan import TrainingPlan
 from fw_model.training.export import export_checkpoint
+from fw_model.training.local import train_here
 from fw_model.training.metrics import read_metrics
 from fw_model.training.optimizer import build_optimizers
-from fw_model.training.plan import TrainingPlan
-from fw_model.training.run import train_here
 from tests.encoded_films import CACHE, small_model, small_training, write_encoded
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fw_model.loading.load import ModelConfig
 from fw_model.training.config import TrainingConfig
-from fw_model.training.run import train_here
+from fw_model.training.local import train_here
 
 if __name__ == "__main__":
     config = TrainingConfig.model_validate_json(Path(sys.argv[1]).read_text())

@@ -14,11 +14,11 @@ import torch.distributed as dist
 from fw_model.loading.load import ModelConfig, load_record
 from fw_model.training.build import build_training_model
 from fw_model.training.config import TrainingConfig
-from fw_model.training.dataset import EncodedDataset
+from fw_model.training.data.dataset import EncodedDataset
+from fw_model.training.data.plan import TrainingPlan
 from fw_model.training.export import collect_average, export_checkpoint
 from fw_model.training.loop import LocalFeed, train
-from fw_model.training.plan import TrainingPlan
-from fw_model.training.recipe import recipe
+from fw_model.training.run_identity import recipe
 from pipelines.training.deepspeed_engine import DeepSpeedEngine
 
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from fw_model.training.config import CheckpointConfig, ModeWeights, StageConfig, TrainingConfig
+from fw_model.training.local import train_here
 from fw_model.training.metrics import read_metrics
-from fw_model.training.run import train_here
 from pipelines.training.deepspeed_engine import deepspeed_config
 from tests.encoded_films import ALL_MODES, small_model, small_training, write_encoded
 

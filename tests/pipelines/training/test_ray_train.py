@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from fw_model.errors import DataError
-from fw_model.training.batch import Batch
-from fw_model.training.dataset import EncodedDataset
+from fw_model.training.data.batch import Batch
+from fw_model.training.data.dataset import EncodedDataset
+from fw_model.training.data.plan import TrainingPlan
+from fw_model.training.local import train_here
 from fw_model.training.loop import LocalFeed
 from fw_model.training.metrics import read_metrics
-from fw_model.training.plan import TrainingPlan
-from fw_model.training.run import train_here
 from pipelines.train import run_train
 from pipelines.training.feed import RayDataFeed, pack, resume_step, unpack
 from tests.encoded_films import CACHE, small_model, small_training, write_encoded

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 from torch import Tensor
 
-from fw_model.training.dataset import EncodedDataset
-from fw_model.training.plan import PlanGroup, PlanRow
+from fw_model.training.data.dataset import EncodedDataset
+from fw_model.training.data.plan import PlanGroup, PlanRow
 
 Float16s = NDArray[np.float16]
 

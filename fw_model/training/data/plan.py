@@ -24,7 +24,7 @@ from fw_model.diffusion.schedule import derive_seed
 from fw_model.errors import DataError
 from fw_model.similarity import top_k
 from fw_model.training.config import StageConfig, TrainingConfig
-from fw_model.training.dataset import EncodedDataset
+from fw_model.training.data.dataset import EncodedDataset
 
 Ints = NDArray[np.int64]
 _HARD_NEGATIVE_POOL = 32

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fw_model.errors import DataError
-from fw_model.training.dataset import META_FILE, EncodedDataset
+from fw_model.training.data.dataset import META_FILE, EncodedDataset
 from tests.encoded_films import write_encoded
 
 

@@ -7,8 +7,8 @@ import torch
 
 from fw_model.errors import CheckpointError
 from fw_model.training.config import OptimizerConfig
-from fw_model.training.curriculum import learning_rate
 from fw_model.training.ema import Ema
+from fw_model.training.lr_schedule import learning_rate
 
 
 def test_the_learning_rate_warms_up_stays_and_falls_to_its_final_fraction() -> None:

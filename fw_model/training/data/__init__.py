@@ -1,0 +1,1 @@
+"""What a training step reads: the encoded dataset, the plan, batches."""
