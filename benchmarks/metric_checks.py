@@ -3,7 +3,7 @@
     python benchmarks/metric_checks.py [--stories N] [--oracle FOLDER] [--json FILE]
 
 True toy films of held-out seeds are spoiled on purpose, more and more, and measured as a model's
-films are (fw_model/evaluation/metric_checks.py says which fault each measure must see).
+films are (fw_model/evaluation/self_test/metric_checks.py says which fault each measure must see).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from fw_model.evaluation.metric_checks import CHECKS, is_monotone, run_check
-from fw_model.evaluation.oracle import PACKAGED_ORACLE, Oracle
+from fw_model.evaluation.judges.judge import PACKAGED_ORACLE, Oracle
+from fw_model.evaluation.self_test.metric_checks import CHECKS, is_monotone, run_check
 from pipelines.evaluation.true_films import true_films
 
 FIRST_SEED = 2_000_000

@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import torch
 
-from fw_model.evaluation.oracle import PACKAGED_ORACLE, Oracle, ShotReading, hue_gap_deg
-from fw_model.evaluation.report_films import film_strip
-from fw_model.evaluation.truth import Pixels
+from fw_model.evaluation.judges.judge import PACKAGED_ORACLE, Oracle, ShotReading, hue_gap_deg
+from fw_model.evaluation.report.films import film_strip
+from fw_model.evaluation.stories.truth import Pixels
 from fw_model.generation.generator import StoryGenerator
 from fw_model.generation.story_file import ExtendSpec, ReferenceSpec, ShotSpec, StoryFile
 from fw_model.loading.load import ModelConfig, load_model

@@ -19,11 +19,11 @@ import numpy as np
 
 from fw_model.embedders.base import Embedder
 from fw_model.embedders.clip import OpenClipEmbedder
-from fw_model.evaluation import consistency
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.scorecard import build_scorecard, table_text
-from fw_model.evaluation.story_score import METRICS
-from fw_model.evaluation.truth import StoryTruth
+from fw_model.evaluation.metrics import consistency
+from fw_model.evaluation.scoring.scorecard import build_scorecard, table_text
+from fw_model.evaluation.scoring.story_score import METRICS
+from fw_model.evaluation.stories.truth import StoryTruth
 from fw_model.media.video import read_frames
 from pipelines.evaluation.film_story import TRUTH
 from pipelines.evaluation.suites import suite_story

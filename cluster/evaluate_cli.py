@@ -67,7 +67,7 @@ def evaluate(
     chosen += [f"model.checkpoint={checkpoint}"] if checkpoint else []
     settings = load(profile, config, chosen, address)
     from cluster.ray_start import ray_session
-    from fw_model.evaluation.scorecard import table_text
+    from fw_model.evaluation.scoring.scorecard import table_text
     from pipelines.evaluate import run_evaluate
     from pipelines.evaluation.suites import settled
 

@@ -16,9 +16,9 @@ from typing import Any
 import ray
 
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.oracle import PACKAGED_ORACLE, Oracle
-from fw_model.evaluation.report import render_report
-from fw_model.evaluation.scorecard import build_scorecard
+from fw_model.evaluation.judges.judge import PACKAGED_ORACLE, Oracle
+from fw_model.evaluation.report.page import render_report
+from fw_model.evaluation.scoring.scorecard import build_scorecard
 from fw_model.generation.request import GenerationConfig
 from fw_model.loading.load import ModelConfig, load_record, with_whole_paths
 from pipelines.evaluation.film_gallery import story_films

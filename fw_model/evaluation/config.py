@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fw_model.config import StrictModel
 from fw_model.errors import ConfigError
-from fw_model.evaluation.judges_config import AestheticConfig, CharactersConfig, InceptionConfig
+from fw_model.evaluation.judges.config import AestheticConfig, CharactersConfig, InceptionConfig
 from fw_model.evaluation.variants import VARIANTS
 
 HELD_OUT_SEEDS = "1000000:1000010"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fw_model.cache.shot import Keyframe, ScoredKeyframe
-from fw_model.evaluation.truth import CachedFrame, FilmedShot
+from fw_model.evaluation.stories.truth import CachedFrame, FilmedShot
 from fw_model.generation.generator import StoryGenerator
 from fw_model.generation.request import ChunkRequest, ChunkResult, HistoryChunk
 from fw_model.media.keyframes import select_keyframe_indices

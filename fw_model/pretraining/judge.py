@@ -16,8 +16,8 @@ from torch.nn import functional
 from fw_model.config import StrictModel
 from fw_model.diffusion.schedule import derive_seed
 from fw_model.errors import DataError
-from fw_model.evaluation.oracle import Oracle, fitting_weights, hue_gap_deg
-from fw_model.evaluation.oracle_net import MAP_SIZE, OracleNet, OracleOutput, cell_centres
+from fw_model.evaluation.judges.judge import Oracle, fitting_weights, hue_gap_deg
+from fw_model.evaluation.judges.judge_net import MAP_SIZE, OracleNet, OracleOutput, cell_centres
 from fw_model.pretraining.judge_data import LabelledShot, OracleBatch, draw_batch, vocabulary_of
 from fw_model.pretraining.run_state import MetricsFile, MovingAverage, RunState
 from fw_model.pretraining.shot_library import ShotLibrary

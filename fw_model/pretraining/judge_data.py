@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fw_model.evaluation.oracle_net import Vocabulary
+from fw_model.evaluation.judges.judge_net import Vocabulary
 from fw_model.pretraining.shot_library import ShotLibrary
 
 Pixels = NDArray[np.uint8]

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.film_grid import film_grid
-from fw_model.evaluation.report_films import Return, StoryFilms
-from fw_model.evaluation.retrieval import returning_shots
-from fw_model.evaluation.truth import Pixels, StoryTruth
+from fw_model.evaluation.metrics.retrieval import returning_shots
+from fw_model.evaluation.report.film_grid import film_grid
+from fw_model.evaluation.report.films import Return, StoryFilms
+from fw_model.evaluation.stories.truth import Pixels, StoryTruth
 from fw_model.media.video import probe, read_frames, write_video
 from pipelines.evaluation.film_story import StoryJob, read_result
 from pipelines.evaluation.suites import suite_story

@@ -21,10 +21,10 @@ from fw_model.cache.shot import Keyframe, retrieve
 from fw_model.embedders.base import Embedder
 from fw_model.errors import StorageError
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.oracle import CARD_FILE, WEIGHTS_FILE, Oracle
-from fw_model.evaluation.report_films import film_strip, return_strips
-from fw_model.evaluation.story_score import Judges, score_story
-from fw_model.evaluation.truth import CachedFrame, FilmedShot, Pixels, StoryTruth
+from fw_model.evaluation.judges.judge import CARD_FILE, WEIGHTS_FILE, Oracle
+from fw_model.evaluation.report.films import film_strip, return_strips
+from fw_model.evaluation.scoring.story_score import Judges, score_story
+from fw_model.evaluation.stories.truth import CachedFrame, FilmedShot, Pixels, StoryTruth
 from fw_model.evaluation.variants import VARIANTS, film_story
 from fw_model.generation.generator import StoryGenerator
 from fw_model.generation.request import GenerationConfig

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 
 from fw_model.embedders.base import Embedder
-from fw_model.evaluation.aesthetic import AestheticPredictor
-from fw_model.evaluation.characters import CharacterFinder
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.inception import InceptionJudge
-from fw_model.evaluation.oracle import Oracle
-from fw_model.evaluation.story_score import Judges
-from fw_model.evaluation.weights import weights_digest
+from fw_model.evaluation.judges.judge import Oracle
+from fw_model.evaluation.judges.weights import weights_digest
+from fw_model.evaluation.metrics.aesthetic import AestheticPredictor
+from fw_model.evaluation.metrics.characters import CharacterFinder
+from fw_model.evaluation.metrics.inception import InceptionJudge
+from fw_model.evaluation.scoring.story_score import Judges
 from fw_model.files.fingerprint import fingerprint_folders
 from fw_model.loading.load import (
     TINY,

@@ -1,7 +1,7 @@
 """`filmweaver write-scenes`: more scenes for evaluation, written by a language model.
 
 A scene is asked for at a time, knowing which there are already; it is checked against the recipe of
-fw_model/evaluation/scenes.py, asked for once more with what was wrong, and left out if that stays.
+evaluation/stories/scenes.py, asked for once more with what was wrong, and left out if that stays.
 The file is written whole after each scene, so a stopped run goes on where it was.
 """
 
@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from fw_model.config import StrictModel
 from fw_model.errors import CapacityError, ConfigError, DataError
-from fw_model.evaluation.scenes import SceneSet, WrittenScene, load_scenes, recipe_faults
+from fw_model.evaluation.stories.scenes import SceneSet, WrittenScene, load_scenes, recipe_faults
 from fw_model.schemas.curated import CaptionReason
 from pipelines.curation.captioners.base import Usage
 from pipelines.curation.captioners.endpoint import (

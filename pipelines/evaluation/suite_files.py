@@ -17,8 +17,8 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from fw_model.config import ModelT, validate
 from fw_model.errors import ConfigError, InputError
-from fw_model.evaluation.scenes import parse_scenes
-from fw_model.evaluation.truth import FigureTruth, ShotTruth, StoryTruth
+from fw_model.evaluation.stories.scenes import parse_scenes
+from fw_model.evaluation.stories.truth import FigureTruth, ShotTruth, StoryTruth
 from pipelines.storage.store import local_copy
 
 Stories = tuple[StoryTruth, ...]
@@ -57,7 +57,7 @@ def _content(uri: str) -> Any:
 
 
 def read_scenes(content: Any, uri: str) -> Stories:
-    """Scenes of this project: fw_model/evaluation/scenes.py."""
+    """Scenes of this project: fw_model/evaluation/stories/scenes.py."""
     scenes = parse_scenes(content, uri).scenes
     return tuple(scene.truth(number) for number, scene in enumerate(scenes))
 

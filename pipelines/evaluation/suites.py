@@ -13,9 +13,9 @@ from typing import Any
 
 from fw_model.errors import ConfigError
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.judges_config import whole_path
-from fw_model.evaluation.scenes import packaged_scenes
-from fw_model.evaluation.truth import FigureTruth, Pixels, ShotTruth, StoryTruth
+from fw_model.evaluation.judges.config import whole_path
+from fw_model.evaluation.stories.scenes import packaged_scenes
+from fw_model.evaluation.stories.truth import FigureTruth, Pixels, ShotTruth, StoryTruth
 from fw_model.registry import resolve
 from pipelines.evaluation.suite_files import read_suite
 from pipelines.toyfilms.config import ToyFilmsConfig

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.metric_checks import TrueFilm
-from fw_model.evaluation.truth import CachedFrame, FilmedShot, Pixels, StoryTruth
+from fw_model.evaluation.self_test.metric_checks import TrueFilm
+from fw_model.evaluation.stories.truth import CachedFrame, FilmedShot, Pixels, StoryTruth
 from pipelines.evaluation.suites import toy_story
 
 _SIZE_PX = 64

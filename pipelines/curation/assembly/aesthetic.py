@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from fw_model.errors import CheckpointError
-from fw_model.evaluation.aesthetic import load_head
+from fw_model.evaluation.metrics.aesthetic import load_head
 from pipelines.curation.config import FilterConfig
 
 

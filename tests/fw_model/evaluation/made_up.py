@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.oracle import ShotReading
-from fw_model.evaluation.oracle_net import Vocabulary
-from fw_model.evaluation.truth import FigureTruth, FilmedShot, Pixels, ShotTruth, StoryTruth
+from fw_model.evaluation.judges.judge import ShotReading
+from fw_model.evaluation.judges.judge_net import Vocabulary
+from fw_model.evaluation.stories.truth import FigureTruth, FilmedShot, Pixels, ShotTruth, StoryTruth
 from pipelines.evaluation.suites import SuiteStory, toy_story
 
 VOCABULARY = Vocabulary(

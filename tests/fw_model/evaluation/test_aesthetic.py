@@ -9,10 +9,10 @@ import torch
 from fw_model.config import validate
 from fw_model.embedders.clip import OpenClipEmbedder
 from fw_model.errors import CheckpointError, ConfigError
-from fw_model.evaluation.aesthetic import AestheticPredictor, load_head
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.judges_config import AestheticConfig
-from fw_model.evaluation.truth import FilmedShot
+from fw_model.evaluation.judges.config import AestheticConfig
+from fw_model.evaluation.metrics.aesthetic import AestheticPredictor, load_head
+from fw_model.evaluation.stories.truth import FilmedShot
 from tests.fw_model.evaluation.judge_files import V2_SIZES, saved, v1_state, v2_state
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fw_model.evaluation.characters import (
+from fw_model.evaluation.metrics.characters import (
     Sightings,
     StoryCharacters,
     fault_of_box,
@@ -11,8 +11,8 @@ from fw_model.evaluation.characters import (
     found_by_oracle,
     standing_frames,
 )
-from fw_model.evaluation.story_score import Judges, score_story
-from fw_model.evaluation.truth import FigureTruth, FilmedShot, ShotTruth, StoryTruth
+from fw_model.evaluation.scoring.story_score import Judges, score_story
+from fw_model.evaluation.stories.truth import FigureTruth, FilmedShot, ShotTruth, StoryTruth
 from tests.fw_model.evaluation.made_up import asked, seen, story
 from tests.fw_model.small_model import ColourEmbedder
 

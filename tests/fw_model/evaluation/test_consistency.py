@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fw_model.evaluation.characters import found_by_oracle
-from fw_model.evaluation.consistency import (
+from fw_model.evaluation.metrics.characters import found_by_oracle
+from fw_model.evaluation.metrics.consistency import (
     character_alignment,
     character_consistency,
     crop,
@@ -12,7 +12,7 @@ from fw_model.evaluation.consistency import (
     overall_alignment,
     overall_consistency,
 )
-from fw_model.evaluation.truth import FilmedShot
+from fw_model.evaluation.stories.truth import FilmedShot
 from tests.fw_model.evaluation.made_up import asked, seen, story
 
 

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from fw_model.errors import ConfigError
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.scenes import packaged_scenes
+from fw_model.evaluation.stories.scenes import packaged_scenes
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fw_model.evaluation.film_grid import film_grid
+from fw_model.evaluation.report.film_grid import film_grid
 
 
 def film(level, num_frames):

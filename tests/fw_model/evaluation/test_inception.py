@@ -5,16 +5,16 @@ import pytest
 import torch
 
 from fw_model.errors import CheckpointError
-from fw_model.evaluation.inception import (
+from fw_model.evaluation.judges.config import InceptionConfig
+from fw_model.evaluation.metrics.inception import (
     INCEPTION_SCORE,
     InceptionJudge,
     InceptionV3,
     payload_of,
     prepared,
 )
-from fw_model.evaluation.judges_config import InceptionConfig
-from fw_model.evaluation.scorecard import bootstrap_interval, difference_interval
-from fw_model.evaluation.truth import FilmedShot
+from fw_model.evaluation.scoring.scorecard import bootstrap_interval, difference_interval
+from fw_model.evaluation.stories.truth import FilmedShot
 from tests.fw_model.evaluation.judge_files import random_inception
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fw_model.evaluation import landmarks
-from fw_model.evaluation.landmarks import Backdrop, landmark_displacement, window_shifts
+from fw_model.evaluation.metrics import landmarks
+from fw_model.evaluation.metrics.landmarks import Backdrop, landmark_displacement, window_shifts
 from pipelines.toyfilms import places
 from tests.fw_model.evaluation.made_up import asked, filmed, seen, story
 

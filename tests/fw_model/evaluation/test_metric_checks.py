@@ -2,8 +2,8 @@
 
 import pytest
 
-from fw_model.evaluation.metric_checks import CHECKS, is_monotone, run_check
-from fw_model.evaluation.oracle import Oracle
+from fw_model.evaluation.judges.judge import Oracle
+from fw_model.evaluation.self_test.metric_checks import CHECKS, is_monotone, run_check
 from pipelines.evaluation.true_films import true_films
 
 # What the oracle itself may miss on truth; measures of pixels alone are exact.

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fw_model.errors import CheckpointError
-from fw_model.evaluation.oracle import Oracle, fitting_weights
-from fw_model.evaluation.oracle_net import OracleNet
+from fw_model.evaluation.judges.judge import Oracle, fitting_weights
+from fw_model.evaluation.judges.judge_net import OracleNet
 from fw_model.pretraining.judge import OraclePretrainConfig, pretrain_oracle
 from fw_model.pretraining.judge_data import draw_batch, spoiled, vocabulary_of
 from fw_model.pretraining.shot_library import ShotLibrary

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from fw_model.evaluation import accuracy
-from fw_model.evaluation.hue import hue_errors_deg
-from fw_model.evaluation.oracle import PACKAGED_ORACLE, Oracle
+from fw_model.evaluation.judges.judge import PACKAGED_ORACLE, Oracle
+from fw_model.evaluation.metrics import accuracy
+from fw_model.evaluation.metrics.hue import hue_errors_deg
 from tests.fw_model.evaluation.made_up import toy, true_frames
 
 SEEDS = range(2_000_000, 2_000_006)

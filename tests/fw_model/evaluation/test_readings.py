@@ -2,9 +2,9 @@
 
 import pytest
 
-from fw_model.evaluation import accuracy, drift, hue, retrieval
-from fw_model.evaluation.oracle import hue_gap_deg
-from fw_model.evaluation.truth import CachedFrame, FilmedShot
+from fw_model.evaluation.judges.judge import hue_gap_deg
+from fw_model.evaluation.metrics import accuracy, drift, hue, retrieval
+from fw_model.evaluation.stories.truth import CachedFrame, FilmedShot
 from tests.fw_model.evaluation.made_up import asked, filmed, seen, story, toy, true_frames
 
 STORY = story(asked(), asked(("bear", "cat")), asked(place="city"), asked(scale="close"))

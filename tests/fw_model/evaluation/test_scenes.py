@@ -7,14 +7,14 @@ import pytest
 from open_clip.tokenizer import SimpleTokenizer
 
 from fw_model.errors import InputError
-from fw_model.evaluation.scenes import (
+from fw_model.evaluation.stories.scenes import (
     PACKAGED_SCENES,
     WrittenScene,
     load_scenes,
     packaged_scenes,
     recipe_faults,
 )
-from fw_model.evaluation.truth import FigureTruth
+from fw_model.evaluation.stories.truth import FigureTruth
 
 
 def scene(**changes):

@@ -6,17 +6,17 @@ import pytest
 from fw_model.config import validate
 from fw_model.errors import ConfigError
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.inception import payload_of
-from fw_model.evaluation.report import render_report
-from fw_model.evaluation.report_films import StoryFilms, film_strip
-from fw_model.evaluation.scorecard import (
+from fw_model.evaluation.metrics.inception import payload_of
+from fw_model.evaluation.report.films import StoryFilms, film_strip
+from fw_model.evaluation.report.page import render_report
+from fw_model.evaluation.scoring.scorecard import (
     bootstrap_interval,
     build_scorecard,
     difference_interval,
     median_interval,
     table_rows,
 )
-from fw_model.evaluation.story_score import METRICS
+from fw_model.evaluation.scoring.story_score import METRICS
 from fw_model.evaluation.variants import VARIANTS
 
 

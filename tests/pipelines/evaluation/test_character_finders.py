@@ -10,9 +10,9 @@ from PIL import Image
 
 from fw_model.config import validate
 from fw_model.errors import CapacityError, ConfigError
-from fw_model.evaluation.characters import found_by
-from fw_model.evaluation.judges_config import CharactersConfig
-from fw_model.evaluation.truth import FigureTruth, FilmedShot, ShotTruth, StoryTruth
+from fw_model.evaluation.judges.config import CharactersConfig
+from fw_model.evaluation.metrics.characters import found_by
+from fw_model.evaluation.stories.truth import FigureTruth, FilmedShot, ShotTruth, StoryTruth
 from pipelines.evaluation.character_finders import PROMPT_FILE, FinderContext, make_finder
 from pipelines.storage.store import Store
 from tests.pipelines.chat_server import ChatServer, answer

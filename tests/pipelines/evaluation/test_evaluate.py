@@ -5,10 +5,10 @@ import json
 import pytest
 
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.judges_config import AestheticConfig
-from fw_model.evaluation.oracle import Oracle
-from fw_model.evaluation.oracle_net import OracleNet, Vocabulary
-from fw_model.evaluation.story_score import METRICS
+from fw_model.evaluation.judges.config import AestheticConfig
+from fw_model.evaluation.judges.judge import Oracle
+from fw_model.evaluation.judges.judge_net import OracleNet, Vocabulary
+from fw_model.evaluation.scoring.story_score import METRICS
 from fw_model.evaluation.variants import VARIANTS
 from fw_model.generation.request import GenerationConfig
 from fw_model.loading.load import BackboneConfig, ModelConfig, load_codec, load_text_encoder

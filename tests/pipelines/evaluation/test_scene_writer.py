@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from fw_model.errors import CapacityError, ConfigError, DataError, InputError
-from fw_model.evaluation.scenes import load_scenes
+from fw_model.evaluation.stories.scenes import load_scenes
 from pipelines.evaluation.scene_writer import WriterConfig, read_answer, run_write_scenes
 from pipelines.evaluation.suite_files import read_suite
 from tests.pipelines.chat_server import ChatServer, answer

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.oracle import PACKAGED_ORACLE, Oracle
-from fw_model.evaluation.oracle_net import OracleNet, Vocabulary
-from fw_model.evaluation.story_score import METRICS
+from fw_model.evaluation.judges.judge import PACKAGED_ORACLE, Oracle
+from fw_model.evaluation.judges.judge_net import OracleNet, Vocabulary
+from fw_model.evaluation.scoring.story_score import METRICS
 from fw_model.generation.request import GenerationConfig
 from fw_model.loading.load import ModelConfig
 from pipelines.evaluate import plan_jobs

@@ -10,10 +10,10 @@ import torch
 
 from fw_model.errors import CheckpointError, ConfigError
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.judges_config import AestheticConfig, CharactersConfig, InceptionConfig
-from fw_model.evaluation.oracle import Oracle
-from fw_model.evaluation.oracle_net import OracleNet, Vocabulary
-from fw_model.evaluation.scorecard import build_scorecard
+from fw_model.evaluation.judges.config import AestheticConfig, CharactersConfig, InceptionConfig
+from fw_model.evaluation.judges.judge import Oracle
+from fw_model.evaluation.judges.judge_net import OracleNet, Vocabulary
+from fw_model.evaluation.scoring.scorecard import build_scorecard
 from fw_model.generation.request import GenerationConfig
 from fw_model.loading.load import TINY, ModelConfig, PartConfig
 from pipelines.evaluate import plan_jobs, run_evaluate

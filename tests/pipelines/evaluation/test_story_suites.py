@@ -6,9 +6,9 @@ import pytest
 
 from fw_model.errors import ConfigError, InputError
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.oracle import Oracle
-from fw_model.evaluation.oracle_net import OracleNet
-from fw_model.evaluation.scenes import packaged_scenes
+from fw_model.evaluation.judges.judge import Oracle
+from fw_model.evaluation.judges.judge_net import OracleNet
+from fw_model.evaluation.stories.scenes import packaged_scenes
 from fw_model.generation.request import GenerationConfig
 from fw_model.loading.load import TINY, ModelConfig
 from pipelines.evaluation import film_story as story_filming

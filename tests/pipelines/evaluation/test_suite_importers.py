@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fw_model.errors import InputError
-from fw_model.evaluation.scenes import PACKAGED_SCENES, packaged_scenes
+from fw_model.evaluation.stories.scenes import PACKAGED_SCENES, packaged_scenes
 from pipelines.evaluation.suite_files import read_suite
 
 

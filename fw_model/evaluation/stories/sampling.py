@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fw_model.evaluation.truth import FilmedShot, Pixels
+from fw_model.evaluation.stories.truth import FilmedShot, Pixels
 from fw_model.media.keyframes import select_keyframe_indices
 
 

@@ -12,11 +12,12 @@ from functools import cached_property
 
 import numpy as np
 
-from fw_model.evaluation import accuracy, continuity, copying, damage, drift, hue, retrieval
-from fw_model.evaluation.damage import Shots
-from fw_model.evaluation.landmarks import landmark_displacement
-from fw_model.evaluation.oracle import Oracle, ShotReading
-from fw_model.evaluation.truth import FilmedShot, Pixels, StoryTruth
+from fw_model.evaluation.judges.judge import Oracle, ShotReading
+from fw_model.evaluation.metrics import accuracy, continuity, copying, drift, hue, retrieval
+from fw_model.evaluation.metrics.landmarks import landmark_displacement
+from fw_model.evaluation.self_test import corruptions as damage
+from fw_model.evaluation.self_test.corruptions import Shots
+from fw_model.evaluation.stories.truth import FilmedShot, Pixels, StoryTruth
 
 
 @dataclass(frozen=True)

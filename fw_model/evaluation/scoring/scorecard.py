@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from fw_model.evaluation.drift import first_and_last
-from fw_model.evaluation.inception import INCEPTION_SCORE
-from fw_model.evaluation.statistic import MEAN, RATIO, Floats, Statistic
-from fw_model.evaluation.story_score import METRICS
+from fw_model.evaluation.metrics.drift import first_and_last
+from fw_model.evaluation.metrics.inception import INCEPTION_SCORE
+from fw_model.evaluation.metrics.statistic import MEAN, RATIO, Floats, Statistic
+from fw_model.evaluation.scoring.story_score import METRICS
 from fw_model.evaluation.variants import VARIANTS
 
 Interval = dict[str, float]

@@ -12,8 +12,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from fw_model.evaluation.retrieval import returning_shots
-from fw_model.evaluation.truth import FilmedShot, Pixels, StoryTruth
+from fw_model.evaluation.metrics.retrieval import returning_shots
+from fw_model.evaluation.stories.truth import FilmedShot, Pixels, StoryTruth
 
 Shots = Sequence[FilmedShot]
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from fw_model.evaluation.oracle import ShotReading
-from fw_model.evaluation.truth import Box, FilmedShot, Pixels, StoryTruth
+from fw_model.evaluation.judges.judge import ShotReading
+from fw_model.evaluation.stories.truth import Box, FilmedShot, Pixels, StoryTruth
 from fw_model.media.keyframes import select_keyframe_indices
 
 Sighting = tuple[int, int, str]

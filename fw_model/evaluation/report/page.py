@@ -6,9 +6,9 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fw_model.evaluation.report_films import StoryFilms, story_html
-from fw_model.evaluation.scorecard import table_rows
-from fw_model.evaluation.story_score import METRICS
+from fw_model.evaluation.report.films import StoryFilms, story_html
+from fw_model.evaluation.scoring.scorecard import table_rows
+from fw_model.evaluation.scoring.story_score import METRICS
 
 _BEST = {"hue_error_deg": "lower is better", "border_jump_ratio": "1 is best", "copy_paste": "0"}
 _COLOURS = ("#2f6f9f", "#c8553d", "#588157", "#8a6bbe", "#b08900", "#5b8e9c", "#9b5d73", "#777777")

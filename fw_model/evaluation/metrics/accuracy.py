@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fw_model.evaluation.oracle import ShotReading
-from fw_model.evaluation.truth import ShotTruth, StoryTruth
+from fw_model.evaluation.judges.judge import ShotReading
+from fw_model.evaluation.stories.truth import ShotTruth, StoryTruth
 
 Span = tuple[int, int | None]
 WHOLE: Span = (0, None)

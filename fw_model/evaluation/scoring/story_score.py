@@ -8,18 +8,26 @@ from statistics import median
 from typing import Any
 
 from fw_model.embedders.base import Embedder
-from fw_model.evaluation import accuracy, consistency, continuity, copying, drift, hue, retrieval
-from fw_model.evaluation.aesthetic import AestheticPredictor
-from fw_model.evaluation.characters import (
+from fw_model.evaluation.judges.judge import Oracle, ShotReading
+from fw_model.evaluation.metrics import (
+    accuracy,
+    consistency,
+    continuity,
+    copying,
+    drift,
+    hue,
+    retrieval,
+)
+from fw_model.evaluation.metrics.aesthetic import AestheticPredictor
+from fw_model.evaluation.metrics.characters import (
     CharacterFinder,
     StoryCharacters,
     found_by,
     found_by_oracle,
 )
-from fw_model.evaluation.inception import InceptionJudge
-from fw_model.evaluation.landmarks import landmark_displacement
-from fw_model.evaluation.oracle import Oracle, ShotReading
-from fw_model.evaluation.truth import FilmedShot, Pixels, StoryTruth
+from fw_model.evaluation.metrics.inception import InceptionJudge
+from fw_model.evaluation.metrics.landmarks import landmark_displacement
+from fw_model.evaluation.stories.truth import FilmedShot, Pixels, StoryTruth
 
 METRICS = (
     "figure_accuracy",

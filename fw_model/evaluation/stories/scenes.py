@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from fw_model.config import StrictModel, validate
 from fw_model.errors import ConfigError, InputError
-from fw_model.evaluation.truth import FigureTruth, ShotTruth, StoryTruth
+from fw_model.evaluation.stories.truth import FigureTruth, ShotTruth, StoryTruth
 
 PACKAGED_SCENES = Path(__file__).parent / "scenes20x5.json"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fw_model.evaluation.truth import FilmedShot, StoryTruth
+from fw_model.evaluation.stories.truth import FilmedShot, StoryTruth
 
 
 def return_hits(shots: Sequence[FilmedShot], story: StoryTruth) -> list[bool]:

@@ -6,8 +6,8 @@ import cmath
 import math
 from collections.abc import Sequence
 
-from fw_model.evaluation.oracle import ShotReading, hue_gap_deg
-from fw_model.evaluation.truth import StoryTruth
+from fw_model.evaluation.judges.judge import ShotReading, hue_gap_deg
+from fw_model.evaluation.stories.truth import StoryTruth
 
 
 def hue_errors_deg(readings: Sequence[ShotReading], story: StoryTruth) -> list[float]:

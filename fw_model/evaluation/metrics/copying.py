@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from fw_model.evaluation.truth import FilmedShot, Pixels
+from fw_model.evaluation.stories.truth import FilmedShot, Pixels
 
 _SIZE = 16  # likeness of layout and colour: blur must not pass for it
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fw_model.evaluation.retrieval import returning_shots
-from fw_model.evaluation.truth import FilmedShot, Pixels, StoryTruth
+from fw_model.evaluation.metrics.retrieval import returning_shots
+from fw_model.evaluation.stories.truth import FilmedShot, Pixels, StoryTruth
 from fw_model.media.keyframes import encode_jpeg, select_keyframe_indices
 
 _TILES = 3

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fw_model.evaluation.truth import Pixels
+from fw_model.evaluation.stories.truth import Pixels
 
 _LABEL_PX = 16
 _GAP_PX = 4

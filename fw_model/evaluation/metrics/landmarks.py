@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fw_model.evaluation.oracle import ShotReading
-from fw_model.evaluation.truth import FilmedShot, ShotTruth, StoryTruth
+from fw_model.evaluation.judges.judge import ShotReading
+from fw_model.evaluation.stories.truth import FilmedShot, ShotTruth, StoryTruth
 
 _PIVOT_Y = 0.62  # what stays in place when a toy camera comes nearer, in frame heights
 _WINDOW, _STEP, _REACH = 0.3, 0.05, 0.25  # of a window, and how far it is looked for: frame widths

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fw_model.evaluation.truth import FilmedShot, Pixels
+from fw_model.evaluation.stories.truth import FilmedShot, Pixels
 
 _NOISE_FLOOR_LEVELS = 0.5  # below what can be seen: a still shot must not divide by nearly nothing
 

@@ -22,11 +22,11 @@ from torch.nn import functional
 from torchvision.models import inception_v3
 
 from fw_model.errors import CheckpointError
-from fw_model.evaluation.judges_config import InceptionConfig
-from fw_model.evaluation.sampling import sampled_frames
-from fw_model.evaluation.statistic import Floats, Statistic
-from fw_model.evaluation.truth import FilmedShot
-from fw_model.evaluation.weights import load_weights
+from fw_model.evaluation.judges.config import InceptionConfig
+from fw_model.evaluation.judges.weights import load_weights
+from fw_model.evaluation.metrics.statistic import Floats, Statistic
+from fw_model.evaluation.stories.sampling import sampled_frames
+from fw_model.evaluation.stories.truth import FilmedShot
 
 NUM_CLASSES = 1000
 _SIDE_PX = 299

@@ -1,0 +1,1 @@
+"""One file a metric: what a film's readings or pixels say."""

@@ -1,0 +1,1 @@
+"""The scorecard as text, pictures and a page."""

@@ -1,0 +1,1 @@
+"""From the metrics of each story to a scorecard with intervals."""

@@ -1,0 +1,1 @@
+"""The stories that are filmed, and what is known of them."""
