@@ -20,9 +20,9 @@ from fw_model.errors import CapacityError
 from fw_model.loading.load import load_record
 from serve.autoscaling import QueuePolicy
 from serve.config import ScalingConfig, ServingConfig
-from serve.context import FilmFormat, StoreAddress
-from serve.generators import bind_model, find_generator
+from serve.http.dependencies import FilmFormat, StoreAddress
 from serve.replica import GeneratorReplica, Ingress
+from serve.work.generators import bind_model, find_generator
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from ray import serve as ray_serve
 
-from serve.api import create_api
 from serve.config import ServingConfig
-from serve.context import FilmFormat, StoreAddress, open_context
-from serve.generators import load_generator
-from serve.worker import Worker
+from serve.http.api import create_api
+from serve.http.dependencies import FilmFormat, StoreAddress, open_context
+from serve.work.generators import load_generator
+from serve.work.worker import Worker
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle

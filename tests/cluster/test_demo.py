@@ -28,11 +28,11 @@ from fw_model.errors import CapacityError, ConfigError, DataError
 from fw_model.generation.story_file import StoryFile, load_story
 from fw_model.media.video import read_frames
 from pipelines.toyfilms.config import ToyFilmsConfig
-from serve.api import create_api
 from serve.config import LeaseConfig, ServingConfig
-from serve.context import FilmFormat, StoreAddress, open_context
-from serve.generators import LoadedGenerator
-from serve.worker import Worker
+from serve.http.api import create_api
+from serve.http.dependencies import FilmFormat, StoreAddress, open_context
+from serve.work.generators import LoadedGenerator
+from serve.work.worker import Worker
 from tests.serve.fake_generator import FakeGenerator
 
 

@@ -14,12 +14,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fake_generator import FakeGenerator
 
-from serve.api import create_api
 from serve.config import LeaseConfig, ServingConfig
-from serve.context import FilmFormat, StoreAddress, open_context
-from serve.generators import LoadedGenerator
+from serve.http.api import create_api
+from serve.http.dependencies import FilmFormat, StoreAddress, open_context
 from serve.stores.database import Database
-from serve.worker import Worker
+from serve.work.generators import LoadedGenerator
+from serve.work.worker import Worker
 
 
 class Clock:

@@ -15,7 +15,7 @@ from fw_model.cache.shot import REFERENCE_SHOT, Keyframe, admit, retrieve
 from fw_model.diffusion.sampler import Cancelled
 from fw_model.errors import CheckpointError
 from fw_model.generation.request import ChunkResult
-from serve.generators import LoadedGenerator
+from serve.work.generators import LoadedGenerator
 
 CHUNK_LATENTS = 3
 NUM_STEPS = 4

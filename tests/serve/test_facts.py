@@ -9,9 +9,9 @@ from fw_model.errors import ConfigError
 from fw_model.generation.request import GenerationConfig
 from fw_model.loading.load import ModelConfig
 from serve.config import ServingConfig
-from serve.context import StoreAddress
-from serve.generators import load_generator, load_story_generator
+from serve.http.dependencies import StoreAddress
 from serve.stores import facts
+from serve.work.generators import load_generator, load_story_generator
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def test_a_process_opens_the_database_of_who_started_the_server(tmp_path, monkey
 
 def test_another_model_is_turned_away_unless_accepted(context, config, monkeypatch):
     def load(weights, **changes):
-        monkeypatch.setattr("serve.generators.model_fingerprint", lambda _model: weights)
+        monkeypatch.setattr("serve.work.generators.model_fingerprint", lambda _model: weights)
         chosen = config.model_copy(update={"generator": "fake_generator:load", **changes})
         return load_generator(context.database, chosen, ModelConfig(), GenerationConfig())
 

@@ -20,7 +20,7 @@ NUM_KILLS = 6
 def forkserver():
     """Starts processes that have the heavy modules imported already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["serve.worker", "fw_model.diffusion.sampler"])
+    context.set_forkserver_preload(["serve.work.worker", "fw_model.diffusion.sampler"])
     return context
 
 

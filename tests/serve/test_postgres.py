@@ -9,7 +9,6 @@ from fake_generator import load
 from sqlalchemy import func, select, text
 
 from fw_model.errors import ConfigError
-from serve import jobs
 from serve.config import LeaseConfig, ServingConfig
 from serve.errors import ConflictError
 from serve.stores import facts, idempotency, shots, stories
@@ -19,7 +18,8 @@ from serve.stores.idempotency import IdempotencyKey
 from serve.stores.shots import ShotSettings
 from serve.stores.stories import LIVE
 from serve.stores.tables import Base, Chunk, Event, Idempotency, Job, Usage
-from serve.worker import Worker
+from serve.work import jobs
+from serve.work.worker import Worker
 
 pytestmark = [
     pytest.mark.postgres,

@@ -14,11 +14,11 @@ from fake_generator import FakeGenerator
 from sqlalchemy import create_engine, text
 
 from fw_model.errors import ConfigError, StorageError
-from serve.films import FilmCache, encode_fragment, join_fragments
-from serve.garbage import sweep
 from serve.stores.blobs import BlobStore
 from serve.stores.database import Database
 from serve.stores.tables import Base
+from serve.work.cleanup import sweep
+from serve.work.films import FilmCache, encode_fragment, join_fragments
 
 
 def pictures(num_frames, seed=0, size=(16, 24)):

@@ -11,7 +11,7 @@ def work(data_dir, name, step_s):
     from serve.config import LeaseConfig, ServingConfig
     from serve.stores.blobs import BlobStore
     from serve.stores.database import Database
-    from serve.worker import Worker
+    from serve.work.worker import Worker
 
     os.environ["FAKE_STEP_S"] = str(step_s)
     config = ServingConfig(

@@ -6,9 +6,11 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from serve import answers, jobs, schemas
-from serve.context import Context, KeyHeader, idempotency_key
+from serve.http import presenters as answers
+from serve.http import schemas
+from serve.http.dependencies import Context, KeyHeader, idempotency_key
 from serve.stores import idempotency, shots
+from serve.work import jobs
 
 router = APIRouter(prefix="/v1", tags=["shots"])
 

@@ -9,8 +9,8 @@ from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve import errors
-from serve.context import ServerContext
-from serve.routes import health, media, shots, stories
+from serve.http.dependencies import ServerContext
+from serve.http.routes import health, media, shots, stories
 
 MULTIPART_OVERHEAD_BYTES = 64 * 1024
 

@@ -14,15 +14,15 @@ from typing import Self
 
 from fw_model.diffusion.sampler import Cancelled
 from fw_model.errors import FilmWeaverError, StorageError
-from serve import jobs
-from serve.chunks import ChunkExchange, ChunkPlan, read_plan
 from serve.config import ServingConfig
-from serve.garbage import sweep
-from serve.generators import LoadedGenerator
-from serve.jobs import MAX_RETRY_DELAY_S, Claim
 from serve.stores import keyframes
 from serve.stores.blobs import BlobStore
 from serve.stores.database import Database
+from serve.work import jobs
+from serve.work.chunk_io import ChunkExchange, ChunkPlan, read_plan
+from serve.work.cleanup import sweep
+from serve.work.generators import LoadedGenerator
+from serve.work.jobs import MAX_RETRY_DELAY_S, Claim
 
 log = logging.getLogger(__name__)
 WATCH_S = 0.5  # how soon a cancelled chunk is noticed

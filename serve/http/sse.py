@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 from starlette.concurrency import run_in_threadpool
 
-from serve.context import ServerContext
+from serve.http.dependencies import ServerContext
 from serve.stores import events
 from serve.stores.tables import Event, Story
 

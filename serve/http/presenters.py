@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from serve import jobs, schemas
+from serve.http import schemas
 from serve.stores import keyframes, shots, stories
 from serve.stores.keyframes import RetrievedEntry
 from serve.stores.tables import Job, Reference, Shot, Story
+from serve.work import jobs
 
 API = "/v1"
 

@@ -60,7 +60,7 @@ class LoadedGenerator:
     frame_multiple: int = 2  # a frame's width and height must divide by it
 
 
-GENERATORS = {"story": "serve.generators:load_story_generator"}
+GENERATORS = {"story": "serve.work.generators:load_story_generator"}
 
 
 def find_generator(kind: str) -> Callable[[ModelConfig, GenerationConfig], LoadedGenerator]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, Response
 
-from serve.context import Context, ServerContext
 from serve.errors import ConflictError, NotFoundError
+from serve.http.dependencies import Context, ServerContext
 from serve.stores import keyframes, shots, stories
 from serve.stores.tables import Chunk, Reference
 

@@ -12,11 +12,11 @@ from fastapi import Depends, Header, Request
 
 from fw_model.errors import ConfigError, InputError
 from serve.config import ServingConfig
-from serve.films import FilmCache
 from serve.stores import facts
 from serve.stores.blobs import BlobStore
 from serve.stores.database import Database, sqlite_url, with_driver
 from serve.stores.idempotency import IdempotencyKey
+from serve.work.films import FilmCache
 
 MAX_KEY_CHARACTERS = 255
 

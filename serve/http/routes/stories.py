@@ -11,10 +11,11 @@ from fastapi.responses import StreamingResponse
 from fw_model.errors import InputError
 from fw_model.media.images import read_image
 from fw_model.media.keyframes import encode_png
-from serve import answers, schemas
-from serve.context import Context, KeyHeader, ServerContext, idempotency_key
 from serve.errors import TooLargeError
-from serve.eventstream import stream
+from serve.http import presenters as answers
+from serve.http import schemas
+from serve.http.dependencies import Context, KeyHeader, ServerContext, idempotency_key
+from serve.http.sse import stream
 from serve.stores import facts, idempotency, shots, stories
 from serve.stores.shots import ShotSettings
 

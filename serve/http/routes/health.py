@@ -7,8 +7,9 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from serve import errors, jobs
-from serve.context import Context
+from serve import errors
+from serve.http.dependencies import Context
+from serve.work import jobs
 
 router = APIRouter(tags=["health"])
 

@@ -21,14 +21,14 @@ from fw_model.errors import InputError
 from fw_model.generation.request import ChunkRequest, ChunkResult, HistoryChunk
 from fw_model.media.images import read_image
 from fw_model.media.keyframes import encode_png
-from serve.films import encode_fragment
-from serve.generators import LoadedGenerator
-from serve.jobs import ChunkCommit, Claim
 from serve.stores import keyframes, shots, stories
 from serve.stores.blobs import BlobStore, StoredBlob
 from serve.stores.keyframes import BankEntry, MadeKeyframe, RetrievedEntry
 from serve.stores.tables import Chunk, Reference, Retrieval, Segment, Shot, Story
 from serve.stores.tables import Keyframe as KeyframeRow
+from serve.work.films import encode_fragment
+from serve.work.generators import LoadedGenerator
+from serve.work.jobs import ChunkCommit, Claim
 
 LATENTS_TYPE = "application/x-safetensors"
 LATENTS_IN_MEMORY = 256  # chunks whose latents a worker keeps instead of reading them again

@@ -1,0 +1,1 @@
+"""The work behind the API: jobs, chunks, the loop that generates them."""
