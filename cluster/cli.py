@@ -14,9 +14,8 @@ from typing import Annotated
 
 import typer
 
-from cluster.console import err, meter, one_sentence, out, phases, watch_metrics
-from cluster.evaluate_cli import evaluate, write_scenes
-from cluster.options import (
+from cluster.commands.evaluate import evaluate, write_scenes
+from cluster.commands.options import (
     Address,
     ConfigFile,
     Overrides,
@@ -27,7 +26,8 @@ from cluster.options import (
     path_or_uri,
     retried,
 )
-from cluster.pretrain_cli import pretrain_app
+from cluster.commands.pretrain import pretrain_app
+from cluster.console import err, meter, one_sentence, out, phases, watch_metrics
 from cluster.submit import is_job_server, submit
 from fw_model.errors import ConfigError
 
@@ -298,7 +298,7 @@ def demo(
         words: list[str | Path] = ["demo", *(["--films", films] if films else []), "--out", output]
         return submit(address, words, profile, config, overrides)
     settings = load(profile, config, overrides, address)
-    from cluster.demo import run_demo
+    from cluster.demo.run import run_demo
 
     result = run_demo(settings, films, output)
     for title, path in result.items():

@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from cluster.cli import app
-from cluster.options import retried
+from cluster.commands.options import retried
 from fw_model.errors import CapacityError, ConfigError, DataError, FilmWeaverError
 
 COMMANDS = typer.main.get_command(app).commands

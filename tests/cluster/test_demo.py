@@ -19,10 +19,10 @@ import yaml
 from PIL import Image
 
 from cluster.config import load_config
-from cluster.demo import WORK_MARK, DemoRun, _ask, _clear, _free_port, _server, run_demo
-from cluster.demo_report import write_report
-from cluster.demo_story import write_story_of_captions, write_toy_story
-from cluster.story_client import ServerError, StoryClient
+from cluster.demo.report import write_report
+from cluster.demo.run import WORK_MARK, DemoRun, _ask, _clear, _free_port, _server, run_demo
+from cluster.demo.story import write_story_of_captions, write_toy_story
+from cluster.demo.story_client import ServerError, StoryClient
 from cluster.storyboard import MODE_WORDS
 from fw_model.errors import CapacityError, ConfigError, DataError
 from fw_model.generation.story_file import StoryFile, load_story
@@ -213,7 +213,7 @@ def test_the_demos_server_has_a_state_of_its_own(
             return 1
 
     monkeypatch.setenv("DATABASE_URL", "postgresql://production/stories")
-    monkeypatch.setattr("cluster.demo.subprocess.Popen", EndsAtOnce)
+    monkeypatch.setattr("cluster.demo.run.subprocess.Popen", EndsAtOnce)
     settings = load_config("demo", None, ["serving.blobs_uri=s3://production"])
     run = DemoRun(tmp_path)
     run.work.mkdir()

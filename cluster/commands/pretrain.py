@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cluster.commands.options import Address, ConfigFile, Overrides, Profile, folder, load
 from cluster.console import out
-from cluster.options import Address, ConfigFile, Overrides, Profile, folder, load
 from cluster.submit import is_job_server, submit
 
 pretrain_app = typer.Typer(

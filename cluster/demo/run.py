@@ -26,11 +26,11 @@ import numpy as np
 import yaml
 
 from cluster.console import meter, phases, watch_metrics
-from cluster.demo_report import write_report
-from cluster.demo_story import write_story_of_captions, write_toy_story
+from cluster.demo.report import write_report
+from cluster.demo.story import write_story_of_captions, write_toy_story
+from cluster.demo.story_client import StoryClient
 from cluster.film import num_chunks
 from cluster.ray_start import ray_session
-from cluster.story_client import StoryClient
 from cluster.storyboard import MODE_WORDS, Retrieved, Segment, write_storyboard
 from fw_model.errors import CapacityError, ConfigError, DataError
 from fw_model.generation.story_file import StoryFile

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.console import meter, out
-from cluster.options import (
+from cluster.commands.options import (
     Address,
     ConfigFile,
     Overrides,
@@ -20,6 +19,7 @@ from cluster.options import (
     local_path,
     path_or_uri,
 )
+from cluster.console import meter, out
 from cluster.submit import is_job_server, submit
 
 

@@ -1,0 +1,1 @@
+"""The `filmweaver` commands, one file each."""
