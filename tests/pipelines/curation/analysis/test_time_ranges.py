@@ -13,9 +13,9 @@ from pipelines.curation.analysis.parallel_decode import analyze_in_ranges
 from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
 from pipelines.curation.analysis.time_ranges import merged, split_video, watch_range
 from pipelines.curation.config import CurationConfig, DecodeConfig, DetectorConfig, KeyframeConfig
+from tests.pipelines.curation.analysis.test_video_stream import write_with_edit_list
 from tests.pipelines.curation.footage import FPS, shot
 from tests.pipelines.curation.test_curate import curate
-from tests.pipelines.curation.test_streams import write_with_edit_list
 
 RANGE_S = 40.0
 SHOT_FRAMES = [70, 410, 55, 300, 9, 333, 260, 40, 520, 181]
@@ -111,7 +111,8 @@ def test_ranges_merge_into_the_row_of_the_whole_video(long_video, whole):
 
 
 def test_a_range_that_fails_quarantines_the_video_and_says_where(long_video):
-    row, _ = in_ranges(long_video, detector="tests.pipelines.curation.test_analyze:PuzzledDetector")
+    detector = "tests.pipelines.curation.analysis.test_analyze:PuzzledDetector"
+    row, _ = in_ranges(long_video, detector=detector)
     assert (row["status"], row["reason"]) == ("quarantined", "analysis_error")
     assert row["detail"].startswith("frames ") and "no frame is like this" in row["detail"]
 

@@ -25,7 +25,7 @@ from pipelines.curation.captioners.ray_llm import RayLlmCaptioner
 from pipelines.curation.captioning.caption_loop import CaptionDesk
 from pipelines.curation.config import CaptionerConfig, EngineConfig
 from pipelines.storage.store import Store
-from tests.pipelines.curation.test_captions import EMBEDDER, UNRANKED, scene
+from tests.pipelines.curation.captioning.test_captions import EMBEDDER, UNRANKED, scene
 
 MODEL = ModelConfig(
     device="cpu", embedder=PartConfig(kind="tests.pipelines.curation.fake_embedder:FakeEmbedder")

@@ -15,13 +15,13 @@ from pipelines.curation.captioning.caption_loop import CaptionDesk
 from pipelines.curation.captioning.shared_budget import open_budget, spent_before, spent_by
 from pipelines.curation.config import CaptionerConfig, ValidationConfig
 from pipelines.storage.store import Store
+from tests.pipelines.curation.captioning.test_captions import EMBEDDER, UNRANKED, scene
 from tests.pipelines.curation.rough_endpoint import (
     USD_PER_ANSWER,
     USD_PER_MILLION_INPUT,
     USD_PER_MILLION_OUTPUT,
     RoughEndpoint,
 )
-from tests.pipelines.curation.test_captions import EMBEDDER, UNRANKED, scene
 
 NUM_SCENES = 30
 TRANSIENT = ("busy", "error", "drop", "gateway")

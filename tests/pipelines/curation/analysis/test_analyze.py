@@ -186,7 +186,7 @@ def test_one_tiny_frame_is_a_video_with_one_shot(tmp_path):
 )
 def test_a_child_that_fails_costs_one_video(tmp_path, detector, decode, reason):
     path = write_film(tmp_path / "film.mp4", [1, 2])
-    kind = f"tests.pipelines.curation.test_analyze:{detector}"
+    kind = f"tests.pipelines.curation.analysis.test_analyze:{detector}"
     sandbox = DecodeSandbox(settings(detector=kind, **decode))
     try:
         row = sandbox.analyze(str(path), uri="u", on_keyframe=lambda sha256, jpeg: None)
@@ -200,7 +200,7 @@ def test_a_child_that_somebody_killed_is_given_another_try(tmp_path, kills, stat
     path = write_film(tmp_path / "film.mp4", [1, 2])
     tally = tmp_path / "tally"
     tally.write_text(str(kills))
-    kind = "tests.pipelines.curation.test_analyze:KilledDetector"
+    kind = "tests.pipelines.curation.analysis.test_analyze:KilledDetector"
     detector = DetectorConfig(kind=kind, options={"tally": str(tally)})
     sandbox = DecodeSandbox(AnalyzeSettings(DecodeConfig(), detector, KeyframeConfig(), "d"))
     try:

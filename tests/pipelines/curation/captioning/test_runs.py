@@ -12,6 +12,7 @@ from pipelines.curation.config import (
     ResourceConfig,
     ValidationConfig,
 )
+from tests.pipelines.curation.captioning.test_vllm_rounds import stub_processor
 from tests.pipelines.curation.footage import write_film
 from tests.pipelines.curation.rough_endpoint import (
     USD_PER_ANSWER,
@@ -20,7 +21,6 @@ from tests.pipelines.curation.rough_endpoint import (
     RoughEndpoint,
 )
 from tests.pipelines.curation.test_curate import curate, table
-from tests.pipelines.curation.test_engine_rounds import stub_processor
 
 pytestmark = pytest.mark.slow
 

@@ -16,8 +16,8 @@ from fw_model.media.video import read_frames
 from pipelines.curation.analysis.analyze import opened
 from pipelines.curation.analysis.video_stream import StreamSeen, check_stream, iter_frames
 from pipelines.curation.config import DecodeConfig
+from tests.pipelines.curation.analysis.test_analyze import analyze
 from tests.pipelines.curation.footage import FPS, film
-from tests.pipelines.curation.test_analyze import analyze
 
 
 def add_video(container, picture, *, codec="libx264", **options):
