@@ -31,7 +31,9 @@ from fw_model.cache.shot import Keyframe, ScoredKeyframe
 from fw_model.generation.conditioning import Conditioner
 from fw_model.generation.generator import StoryGenerator
 from fw_model.generation.request import ChunkRequest, GenerationConfig, HistoryChunk
-from fw_model.loading.load import FilmModel, ModelConfig, ModelRecord, load_model
+from fw_model.loading.config import ModelConfig
+from fw_model.loading.load import FilmModel, load_model
+from fw_model.loading.record import ModelRecord
 
 WAN_1_3B = {
     "num_layers": 30, "num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960,

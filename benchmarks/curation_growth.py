@@ -196,7 +196,7 @@ def _weights(driver: int) -> list[tuple[str, float]]:
 
 def _curate(source: str, output: str) -> None:
     from cluster.ray_start import start_ray
-    from fw_model.loading.load import ModelConfig
+    from fw_model.loading.config import ModelConfig
     from pipelines.curate import run_curation
     from pipelines.curation.config import CurationConfig, FilterConfig
 

@@ -29,7 +29,8 @@ from fw_model.evaluation.report.films import film_strip
 from fw_model.evaluation.stories.truth import Pixels
 from fw_model.generation.generator import StoryGenerator
 from fw_model.generation.story_file import ExtendSpec, ReferenceSpec, ShotSpec, StoryFile
-from fw_model.loading.load import ModelConfig, load_model
+from fw_model.loading.config import ModelConfig
+from fw_model.loading.load import load_model
 from fw_model.media.images import read_image
 from fw_model.media.keyframes import encode_png
 from pipelines.toyfilms.config import ToyFilmsConfig

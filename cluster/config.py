@@ -16,7 +16,7 @@ from fw_model.config import StrictModel, apply_overrides, load_yaml, merge, vali
 from fw_model.errors import ConfigError
 from fw_model.evaluation.config import EvaluationConfig
 from fw_model.generation.request import GenerationConfig
-from fw_model.loading.load import ModelConfig
+from fw_model.loading.config import ModelConfig
 from fw_model.training.config import TrainingConfig
 from pipelines.curation.config import CurationConfig
 from pipelines.encode import EncodeConfig

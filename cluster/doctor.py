@@ -100,7 +100,7 @@ def check_compiler() -> Iterable[Finding]:
 
 def check_model(settings: FilmWeaverConfig) -> Finding:
     """Whether the weights that the configuration names are there."""
-    from fw_model.loading.load import resolve_folder
+    from fw_model.loading.folders import resolve_folder
 
     path = resolve_folder(settings.model.path)
     size_mb = sum(file.stat().st_size for file in path.rglob("*.safetensors")) / 1e6

@@ -25,7 +25,8 @@ import ray.data
 
 from fw_model.errors import ConfigError
 from fw_model.files.lock import only_one
-from fw_model.loading.load import ModelConfig, part_fingerprint
+from fw_model.loading.config import ModelConfig
+from fw_model.loading.fingerprints import part_fingerprint
 from fw_model.schemas.curated import ANALYZED_VIDEOS
 from pipelines.curation.analysis.analyze import ANALYZE_VERSION, LONG
 from pipelines.curation.analysis.operators import (

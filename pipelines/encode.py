@@ -18,8 +18,10 @@ from pydantic import Field
 
 from fw_model.config import StrictModel
 from fw_model.errors import DataError
-from fw_model.loading.load import ModelConfig, encoding_parts, load_record, part_fingerprint
-from fw_model.training.data.dataset import FORMAT_VERSION, EncodedMeta
+from fw_model.loading.config import ModelConfig
+from fw_model.loading.fingerprints import encoding_parts, part_fingerprint
+from fw_model.loading.folders import load_record
+from fw_model.schemas.encoded import FORMAT_VERSION, EncodedMeta
 from pipelines.curation.ledger.tables import read_published
 from pipelines.encoding.dataset_store import EncodedStore
 from pipelines.encoding.encode_video import Models, encode_video, spans_of_scenes, tables, text_rows

@@ -20,7 +20,8 @@ from fw_model.evaluation.judges.judge import PACKAGED_ORACLE, Oracle
 from fw_model.evaluation.report.page import render_report
 from fw_model.evaluation.scoring.scorecard import build_scorecard
 from fw_model.generation.request import GenerationConfig
-from fw_model.loading.load import ModelConfig, load_record, with_whole_paths
+from fw_model.loading.config import ModelConfig
+from fw_model.loading.folders import load_record, with_whole_paths
 from pipelines.evaluation.film_gallery import story_films
 from pipelines.evaluation.film_story import (
     TRUTH,

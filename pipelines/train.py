@@ -13,7 +13,8 @@ from typing import Any
 
 from fw_model.errors import CapacityError, FilmWeaverError
 from fw_model.files.lock import only_one
-from fw_model.loading.load import ModelConfig, load_record
+from fw_model.loading.config import ModelConfig
+from fw_model.loading.folders import load_record
 from fw_model.training.build import check_encoded_with
 from fw_model.training.config import TrainingConfig
 from fw_model.training.data.dataset import EncodedDataset

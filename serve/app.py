@@ -17,7 +17,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.schema import DeploymentStatus
 
 from fw_model.errors import CapacityError
-from fw_model.loading.load import load_record
+from fw_model.loading.folders import load_record
 from serve.autoscaling import QueuePolicy
 from serve.config import ScalingConfig, ServingConfig
 from serve.http.dependencies import FilmFormat, StoreAddress
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from fw_model.generation.request import GenerationConfig
-    from fw_model.loading.load import ModelConfig
+    from fw_model.loading.config import ModelConfig
 
 log = logging.getLogger(__name__)
 APP_NAME = "filmweaver"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
     from fw_model.generation.request import GenerationConfig
-    from fw_model.loading.load import ModelConfig
+    from fw_model.loading.config import ModelConfig
 
 log = logging.getLogger(__name__)
 

@@ -52,7 +52,8 @@ def tiny_path() -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_path: Path):
     """The packaged tiny model, loaded once on the CPU in float32."""
-    from fw_model.loading.load import ModelConfig, load_model
+    from fw_model.loading.config import ModelConfig
+    from fw_model.loading.load import load_model
 
     return load_model(ModelConfig(path=str(tiny_path), device="cpu", dtype="float32"))
 

@@ -11,16 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fw_model.cache.config import CacheConfig, TemporalLevel
-from fw_model.loading.load import BackboneConfig, ModelConfig
-from fw_model.training.config import (
-    CheckpointConfig,
-    EmaConfig,
-    ModeWeights,
-    OptimizerConfig,
-    StageConfig,
-    TrainingConfig,
-)
-from fw_model.training.data.dataset import (
+from fw_model.loading.config import BackboneConfig, ModelConfig
+from fw_model.schemas.encoded import (
     FORMAT_VERSION,
     KEYFRAMES,
     META_FILE,
@@ -28,6 +20,14 @@ from fw_model.training.data.dataset import (
     TEXTS,
     EncodedMeta,
     text_id,
+)
+from fw_model.training.config import (
+    CheckpointConfig,
+    EmaConfig,
+    ModeWeights,
+    OptimizerConfig,
+    StageConfig,
+    TrainingConfig,
 )
 
 CHANNELS, ROWS, COLUMNS = 4, 4, 4

@@ -10,9 +10,11 @@ from torch import nn
 
 from fw_model.backbones.wan import WanBackbone
 from fw_model.errors import CheckpointError, ConfigError, DataError
-from fw_model.loading.load import ModelConfig, encoding_parts, load_backbone
+from fw_model.loading.config import ModelConfig
+from fw_model.loading.fingerprints import encoding_parts
+from fw_model.loading.load import load_backbone
+from fw_model.schemas.encoded import EncodedMeta
 from fw_model.training.config import LoraSettings, TrainingConfig
-from fw_model.training.data.dataset import EncodedMeta
 from fw_model.training.step import TrainingModel
 
 _log = logging.getLogger(__name__)

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from fw_model.backbones.wan import WanBackbone
 from fw_model.errors import CheckpointError
-from fw_model.loading.load import ModelConfig, load_record, read_record, write_record
+from fw_model.loading.config import ModelConfig
+from fw_model.loading.folders import load_record
+from fw_model.loading.record import read_record, write_record
+from fw_model.schemas.encoded import EncodedMeta
 from fw_model.training.build import build_training_model, merge_lora
 from fw_model.training.checkpoint import writing
 from fw_model.training.config import TrainingConfig
-from fw_model.training.data.dataset import EncodedMeta
 from fw_model.training.ema import Ema
 from fw_model.training.engine import TrainEngine
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from fw_model.files.lock import only_one
-from fw_model.loading.load import ModelConfig, load_record
+from fw_model.loading.config import ModelConfig
+from fw_model.loading.folders import load_record
 from fw_model.training.build import build_training_model, check_encoded_with
 from fw_model.training.checkpoint import FolderStore
 from fw_model.training.config import TrainingConfig

@@ -9,7 +9,9 @@ import hashlib
 import json
 from typing import Any
 
-from fw_model.loading.load import ModelConfig, load_record, part_fingerprint
+from fw_model.loading.config import ModelConfig
+from fw_model.loading.fingerprints import part_fingerprint
+from fw_model.loading.folders import load_record
 from fw_model.training.config import TrainingConfig
 
 Recipe = dict[str, str]

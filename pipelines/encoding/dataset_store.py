@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fw_model.errors import DataError
-from fw_model.training.data.dataset import META_FILE, SCHEMAS, EncodedMeta, parse_meta
+from fw_model.schemas.encoded import META_FILE, SCHEMAS, EncodedMeta, parse_meta
 from pipelines.encoding.encode_video import SOURCES
 from pipelines.storage.store import Store, local_copy
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from fw_model.embedders.base import Embedder
 from fw_model.errors import MediaError, StorageError
 from fw_model.media.video import uint8_to_frames
+from fw_model.schemas.encoded import KEYFRAMES, SHOTS, TEXTS, text_id
 from fw_model.text_encoders.base import TextEncoder
-from fw_model.training.data.dataset import KEYFRAMES, SHOTS, TEXTS, text_id
 from fw_model.vaes.base import Codec
 from pipelines.encoding.shot_frames import (
     DecodedShot,

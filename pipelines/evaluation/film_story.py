@@ -28,7 +28,9 @@ from fw_model.evaluation.stories.truth import CachedFrame, FilmedShot, Pixels, S
 from fw_model.evaluation.variants import VARIANTS, film_story
 from fw_model.generation.generator import StoryGenerator
 from fw_model.generation.request import GenerationConfig
-from fw_model.loading.load import ModelConfig, load_model, model_fingerprint
+from fw_model.loading.config import ModelConfig
+from fw_model.loading.fingerprints import model_fingerprint
+from fw_model.loading.load import load_model
 from fw_model.media.video import write_video
 from pipelines.evaluation.judges import OutsideJudges
 from pipelines.evaluation.suites import SuiteStory, suite_story

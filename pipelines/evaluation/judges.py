@@ -21,14 +21,10 @@ from fw_model.evaluation.metrics.characters import CharacterFinder
 from fw_model.evaluation.metrics.inception import InceptionJudge
 from fw_model.evaluation.scoring.story_score import Judges
 from fw_model.files.fingerprint import fingerprint_folders
-from fw_model.loading.load import (
-    TINY,
-    ModelConfig,
-    PartConfig,
-    clip_folder,
-    load_embedder,
-    part_fingerprint,
-)
+from fw_model.loading.config import ModelConfig, PartConfig
+from fw_model.loading.fingerprints import part_fingerprint
+from fw_model.loading.folders import TINY, clip_folder
+from fw_model.loading.load import load_embedder
 from pipelines.evaluation.character_finders import FinderContext, make_finder
 from pipelines.storage.store import Store
 

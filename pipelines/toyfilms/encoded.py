@@ -22,7 +22,8 @@ import cv2
 import torch
 
 from fw_model.files.lock import only_one
-from fw_model.loading.load import ModelConfig, load_record
+from fw_model.loading.config import ModelConfig
+from fw_model.loading.folders import load_record
 from fw_model.media.keyframes import select_keyframe_indices
 from pipelines.encode import EncodeConfig, encoded_meta, frame_format, load_frozen_models
 from pipelines.encoding.dataset_store import EncodedStore

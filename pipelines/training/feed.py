@@ -20,7 +20,7 @@ from ray.data import ExecutionOptions
 from ray.data._internal.datasource.range_datasource import RangeDatasource
 
 from fw_model.errors import DataError
-from fw_model.loading.load import load_record
+from fw_model.loading.folders import load_record
 from fw_model.training.checkpoint import TrainingState
 from fw_model.training.data.batch import Batch
 from fw_model.training.data.dataset import EncodedDataset

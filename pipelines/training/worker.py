@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ray.train
 from ray.train import Checkpoint, CheckpointConsistencyMode
 
-from fw_model.loading.load import load_record
+from fw_model.loading.folders import load_record
 from fw_model.training.build import build_training_model
 from fw_model.training.checkpoint import writing
 from fw_model.training.data.dataset import EncodedDataset

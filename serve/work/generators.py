@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from fw_model.cache.shot import Keyframe, ScoredKeyframe
 from fw_model.generation.request import ChunkRequest, ChunkResult, GenerationConfig, Pixels
-from fw_model.loading.load import model_fingerprint
+from fw_model.loading.fingerprints import model_fingerprint
 from fw_model.registry import resolve
 from serve.stores import facts
 
 if TYPE_CHECKING:
-    from fw_model.loading.load import ModelConfig
+    from fw_model.loading.config import ModelConfig
     from serve.config import ServingConfig
     from serve.stores.database import Database
 

@@ -9,7 +9,8 @@ import torch
 from fw_model.generation.generator import StoryGenerator
 from fw_model.generation.request import GenerationConfig
 from fw_model.generation.story_file import StoryFile
-from fw_model.loading.load import ModelConfig, load_model
+from fw_model.loading.config import ModelConfig
+from fw_model.loading.load import load_model
 from fw_model.media.video import probe, read_frames
 from tests.fw_model.wan_folder import save_wan_folder
 

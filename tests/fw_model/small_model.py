@@ -15,7 +15,9 @@ from diffusers import AutoencoderKLWan
 
 from fw_model.backbones.wan import WanBackbone
 from fw_model.cache.config import CacheConfig
-from fw_model.loading.load import FilmModel, ModelConfig, ModelRecord
+from fw_model.loading.config import ModelConfig
+from fw_model.loading.load import FilmModel
+from fw_model.loading.record import ModelRecord
 from fw_model.vaes.wan import WanCodec
 
 

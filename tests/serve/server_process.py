@@ -7,7 +7,7 @@ import ray
 
 from cluster.ray_start import start_ray
 from fw_model.generation.request import GenerationConfig
-from fw_model.loading.load import ModelConfig
+from fw_model.loading.config import ModelConfig
 from serve.app import run
 from serve.config import ServingConfig
 

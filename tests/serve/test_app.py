@@ -9,7 +9,7 @@ import pytest
 
 from fw_model.errors import CapacityError, ConfigError, FilmWeaverError
 from fw_model.generation.request import GenerationConfig
-from fw_model.loading.load import ModelConfig
+from fw_model.loading.config import ModelConfig
 from serve import app
 from serve.config import ServingConfig
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from fw_model.errors import CheckpointError
 from fw_model.evaluation.judges.judge_net import OracleNet, Vocabulary
 from fw_model.evaluation.stories.truth import Box, Pixels
-from fw_model.loading.load import TINY
+from fw_model.loading.folders import TINY
 from fw_model.media.video import uint8_to_frames
 
 WEIGHTS_FILE = "oracle.safetensors"

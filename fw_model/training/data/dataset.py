@@ -1,4 +1,4 @@
-"""The encoded dataset: its Arrow schema, and reading it as memory-mapped arrays.
+"""Reading an encoded dataset as memory-mapped arrays.
 
 `filmweaver encode` writes Parquet; a trainer needs random access to single latents. So each table
 is unpacked once into an uncompressed Arrow file beside it, which every process of the machine maps.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -22,80 +21,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import Field
 
-from fw_model.config import StrictModel, validate
-from fw_model.errors import ConfigError, DataError
-
-FORMAT_VERSION = 2
-META_FILE = "meta.json"
-TABLES = ("shots", "keyframes", "texts")
-
-SHOTS = pa.schema(
-    [
-        ("shot_id", pa.string()),
-        ("scene_id", pa.string()),
-        ("video_id", pa.string()),
-        ("index", pa.int32()),  # of the shot in its video
-        ("text_id", pa.string()),
-        ("num_frames", pa.int32()),  # at the dataset's fps, 4k + 1 for a 4x codec
-        ("num_latents", pa.int32()),
-        ("latents", pa.large_binary()),  # float16 [C, F, h, w], C order
-    ]
-)
-KEYFRAMES = pa.schema(
-    [
-        ("keyframe_id", pa.string()),
-        ("shot_id", pa.string()),
-        ("frame", pa.int32()),  # of the source video, decode order
-        ("embedding", pa.list_(pa.float32())),  # [E], unit length
-        ("latents", pa.large_binary()),  # float16 [C, 1, h, w]: the frame encoded alone
-    ]
-)
-TEXTS = pa.schema(
-    [
-        ("text_id", pa.string()),
-        ("text", pa.string()),
-        ("num_tokens", pa.int32()),
-        ("clip_embedding", pa.list_(pa.float32())),  # [E], unit length
-        ("embedding", pa.large_binary()),  # float16 [T, D], trimmed to its true length
-    ]
-)
-SCHEMAS = {"shots": SHOTS, "keyframes": KEYFRAMES, "texts": TEXTS}
+from fw_model.errors import DataError
+from fw_model.schemas.encoded import SCHEMAS, read_meta, text_id
 
 Float16s = NDArray[np.float16]
 Float32s = NDArray[np.float32]
 Ints = NDArray[np.int64]
-
-
-class EncodedMeta(StrictModel):
-    """What all rows of an encoded dataset share (meta.json)."""
-
-    format_version: int = Field(description="Version of this layout.")
-    encode_hash: str = Field(description="Hash of everything that decides the rows' values.")
-    height: int = Field(ge=1, description="Frame height in pixels.")
-    width: int = Field(ge=1, description="Frame width in pixels.")
-    fps: float = Field(gt=0, description="Frames per second.")
-    latent_shape: tuple[int, int, int] = Field(
-        description="Channels, rows and columns of a latent."
-    )
-    max_text_tokens: int = Field(ge=1, description="Tokens the text encoder pads to.")
-    text_width: int = Field(ge=1, description="Width of a text token.")
-    embedding_width: int = Field(ge=1, description="Width of a CLIP embedding.")
-    files: tuple[str, ...] = Field(
-        default=(),
-        description="Names of the Parquet files that count, alike in the folder of each table.",
-    )
-    models: dict[str, str] = Field(description="Names of the model, text encoder and embedder.")
-    parts: dict[str, str] = Field(
-        default_factory=dict,
-        description="Fingerprints of the VAE and the text encoder; none in older datasets.",
-    )
-
-
-def text_id(text: str) -> str:
-    """Return the key of `text` in the texts table."""
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 class EncodedDataset:
@@ -264,35 +196,6 @@ def _check_columns(file: Path, names: Sequence[str], schema: pa.Schema) -> None:
     missing = [name for name in schema.names if name not in names]
     if missing:
         raise DataError(f"{file} has no column {missing[0]}; encode the dataset again.")
-
-
-def read_meta(folder: Path) -> EncodedMeta:
-    """Read `folder`/meta.json; DataError if there is none or it is of no use."""
-    path = folder / META_FILE
-    if not path.is_file():
-        raise DataError(
-            f"{folder} is no encoded dataset (it has no {META_FILE}); run `filmweaver encode` "
-            "and give its output folder."
-        )
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error}); encode the dataset again.") from error
-    return parse_meta(content, str(path))
-
-
-def parse_meta(content: bytes, address: str) -> EncodedMeta:
-    """Return the content of a meta file at `address`; DataError if it is of no use."""
-    try:
-        meta = validate(EncodedMeta, json.loads(content), address)
-    except (ValueError, RecursionError, ConfigError) as error:
-        raise DataError(f"{address} cannot be read ({error}); encode the dataset again.") from error
-    if meta.format_version != FORMAT_VERSION:
-        raise DataError(
-            f"{address} is of layout version {meta.format_version}, this program reads "
-            f"{FORMAT_VERSION}; encode the dataset again."
-        )
-    return meta
 
 
 def _codes(names: Sequence[str]) -> Ints:

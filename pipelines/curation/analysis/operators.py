@@ -46,7 +46,7 @@ from pipelines.storage.arrow_rows import iter_rows
 from pipelines.storage.store import Store, fetched, file_info
 
 if TYPE_CHECKING:
-    from fw_model.loading.load import ModelConfig
+    from fw_model.loading.config import ModelConfig
 
 PENDING_VIDEO = pa.schema(
     [

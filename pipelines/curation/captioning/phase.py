@@ -14,7 +14,7 @@ from typing import Any
 import ray.data
 
 from fw_model.config import load_yaml
-from fw_model.loading.load import ModelConfig
+from fw_model.loading.config import ModelConfig
 from fw_model.registry import resolve
 from fw_model.schemas.curated import CAPTIONS, PASSING_CAPTION_REASONS
 from pipelines.curation.analysis.operators import SCENE_PART, CaptionScenes, Provenance, scenes_of

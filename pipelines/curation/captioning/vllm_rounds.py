@@ -19,7 +19,7 @@ import ray.data
 from ray.exceptions import RayError
 
 from fw_model.errors import CapacityError, ConfigError
-from fw_model.loading.load import ModelConfig
+from fw_model.loading.config import ModelConfig
 from pipelines.curation.analysis.operators import SCENE_PART, scenes_of
 from pipelines.curation.blocks import blocks_of
 from pipelines.curation.captioners.base import CaptionContext, EngineAnswer, Prompts, scene_view

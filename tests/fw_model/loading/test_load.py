@@ -9,22 +9,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from fw_model.errors import CheckpointError
-from fw_model.loading.load import (
-    TINY,
-    BackboneConfig,
-    ModelConfig,
-    Part,
-    PartConfig,
-    encoding_parts,
-    load_backbone,
-    load_codec,
-    load_embedder,
-    load_record,
-    load_text_encoder,
-    model_fingerprint,
-    part_fingerprint,
-    write_record,
-)
+from fw_model.loading.config import BackboneConfig, ModelConfig, PartConfig
+from fw_model.loading.fingerprints import Part, encoding_parts, model_fingerprint, part_fingerprint
+from fw_model.loading.folders import TINY, load_record
+from fw_model.loading.load import load_backbone, load_codec, load_embedder, load_text_encoder
+from fw_model.loading.record import write_record
 from fw_model.text_encoders.clip import ClipTextEncoder
 from fw_model.text_encoders.umt5 import Umt5TextEncoder
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fw_model.embedders.clip import OpenClipEmbedder
-from fw_model.loading.load import TINY
+from fw_model.loading.folders import TINY
 from fw_model.media.video import uint8_to_frames
 from fw_model.vaes.wan import WanCodec
 from pipelines.toyfilms.config import ToyFilmsConfig

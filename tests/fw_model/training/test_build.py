@@ -9,10 +9,13 @@ import pytest
 from fw_model.backbones.wan import WanBackbone
 from fw_model.backbones.wan_depth import SILENT_AT_FIRST
 from fw_model.errors import ConfigError, DataError
-from fw_model.loading.load import ModelConfig, PartConfig, encoding_parts, load_backbone
+from fw_model.loading.config import ModelConfig, PartConfig
+from fw_model.loading.fingerprints import encoding_parts
+from fw_model.loading.load import load_backbone
+from fw_model.schemas.encoded import META_FILE, EncodedMeta, read_meta
 from fw_model.training.build import build_training_model, check_encoded_with
 from fw_model.training.config import LoraSettings, ObjectiveConfig, TrainingConfig
-from fw_model.training.data.dataset import META_FILE, EncodedDataset, EncodedMeta, read_meta
+from fw_model.training.data.dataset import EncodedDataset
 from fw_model.training.local import train_here
 from pipelines.train import run_train
 from tests.encoded_films import CHANNELS, small_model, small_training, write_encoded

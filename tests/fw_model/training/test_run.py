@@ -14,7 +14,8 @@ import torch
 from fw_model.cache.augment import AugmentConfig
 from fw_model.errors import CapacityError, CheckpointError, StorageError
 from fw_model.files.lock import only_one
-from fw_model.loading.load import ModelConfig, read_record
+from fw_model.loading.config import ModelConfig
+from fw_model.loading.record import read_record
 from fw_model.training.build import build_backbone, build_training_model
 from fw_model.training.checkpoint import FolderStore
 from fw_model.training.config import (

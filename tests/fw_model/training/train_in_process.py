@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from fw_model.loading.load import ModelConfig
+from fw_model.loading.config import ModelConfig
 from fw_model.training.config import TrainingConfig
 from fw_model.training.local import train_here
 

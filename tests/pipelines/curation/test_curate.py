@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from fw_model.errors import CheckpointError, ConfigError
-from fw_model.loading.load import ModelConfig, PartConfig
+from fw_model.loading.config import ModelConfig, PartConfig
 from fw_model.schemas.curated import CURATED_TABLES
 from pipelines.curation.config import (
     CaptionerConfig,

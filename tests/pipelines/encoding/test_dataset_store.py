@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fw_model.errors import DataError
-from fw_model.training.data.dataset import SCHEMAS, EncodedDataset
+from fw_model.schemas.encoded import SCHEMAS
+from fw_model.training.data.dataset import EncodedDataset
 from pipelines.encode import _summary
 from pipelines.encoding import dataset_store as encoded_store
 from pipelines.encoding.dataset_store import TABLE_SCHEMAS, EncodedStore, local_dataset

@@ -17,7 +17,8 @@ import torch
 from pyarrow import fs
 
 from fw_model.errors import DataError, MediaError
-from fw_model.loading.load import TINY, ModelConfig, PartConfig
+from fw_model.loading.config import ModelConfig, PartConfig
+from fw_model.loading.folders import TINY
 from fw_model.media.video import VideoInfo, iter_frames, packet_times
 from pipelines.curation.analysis.video_stream import StreamSeen, first_video
 from pipelines.curation.analysis.video_stream import iter_frames as curated_frames

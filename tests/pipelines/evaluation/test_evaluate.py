@@ -11,7 +11,8 @@ from fw_model.evaluation.judges.judge_net import OracleNet, Vocabulary
 from fw_model.evaluation.scoring.story_score import METRICS
 from fw_model.evaluation.variants import VARIANTS
 from fw_model.generation.request import GenerationConfig
-from fw_model.loading.load import BackboneConfig, ModelConfig, load_codec, load_text_encoder
+from fw_model.loading.config import BackboneConfig, ModelConfig
+from fw_model.loading.load import load_codec, load_text_encoder
 from pipelines.evaluate import run_evaluate
 from pipelines.toyfilms.story import (
     ACTIONS,

@@ -11,7 +11,7 @@ from fw_model.evaluation.judges.judge import PACKAGED_ORACLE, Oracle
 from fw_model.evaluation.judges.judge_net import OracleNet, Vocabulary
 from fw_model.evaluation.scoring.story_score import METRICS
 from fw_model.generation.request import GenerationConfig
-from fw_model.loading.load import ModelConfig
+from fw_model.loading.config import ModelConfig
 from pipelines.evaluate import plan_jobs
 from pipelines.evaluation import film_story as story_filming
 from pipelines.evaluation.film_story import TRUTH, StoryFilmer, StoryJob, read_result, true_shots

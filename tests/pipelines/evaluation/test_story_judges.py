@@ -15,7 +15,8 @@ from fw_model.evaluation.judges.judge import Oracle
 from fw_model.evaluation.judges.judge_net import OracleNet, Vocabulary
 from fw_model.evaluation.scoring.scorecard import build_scorecard
 from fw_model.generation.request import GenerationConfig
-from fw_model.loading.load import TINY, ModelConfig, PartConfig
+from fw_model.loading.config import ModelConfig, PartConfig
+from fw_model.loading.folders import TINY
 from pipelines.evaluate import plan_jobs, run_evaluate
 from pipelines.evaluation import film_story as story_filming
 from pipelines.evaluation.film_story import StoryFilmer, StoryJob

@@ -10,7 +10,8 @@ from fw_model.evaluation.judges.judge import Oracle
 from fw_model.evaluation.judges.judge_net import OracleNet
 from fw_model.evaluation.stories.scenes import packaged_scenes
 from fw_model.generation.request import GenerationConfig
-from fw_model.loading.load import TINY, ModelConfig
+from fw_model.loading.config import ModelConfig
+from fw_model.loading.folders import TINY
 from pipelines.evaluation import film_story as story_filming
 from pipelines.evaluation.film_story import StoryFilmer, StoryJob
 from pipelines.evaluation.suites import SuiteStory, settled, suite_story

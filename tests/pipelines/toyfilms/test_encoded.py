@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from fw_model.loading.load import ModelConfig
-from fw_model.training.data.dataset import EncodedDataset, text_id
+from fw_model.loading.config import ModelConfig
+from fw_model.schemas.encoded import text_id
+from fw_model.training.data.dataset import EncodedDataset
 from pipelines.encode import EncodeConfig
 from pipelines.encoding.dataset_store import EncodedStore
 from pipelines.encoding.shot_frames import FrameFormat

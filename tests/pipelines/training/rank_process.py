@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from fw_model.loading.load import ModelConfig, load_record
+from fw_model.loading.config import ModelConfig
+from fw_model.loading.folders import load_record
 from fw_model.training.build import build_training_model
 from fw_model.training.config import TrainingConfig
 from fw_model.training.data.dataset import EncodedDataset

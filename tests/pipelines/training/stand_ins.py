@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fw_model.training.data.dataset import FORMAT_VERSION, EncodedMeta
+from fw_model.schemas.encoded import FORMAT_VERSION, EncodedMeta
 from pipelines.encode import (
     BatchEncoder,
     EncodeConfig,

@@ -7,7 +7,7 @@ import pytest
 
 from fw_model.errors import ConfigError
 from fw_model.generation.request import GenerationConfig
-from fw_model.loading.load import ModelConfig
+from fw_model.loading.config import ModelConfig
 from serve.config import ServingConfig
 from serve.http.dependencies import StoreAddress
 from serve.stores import facts

@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fw_model.errors import DataError
-from fw_model.training.data.dataset import META_FILE, EncodedDataset
+from fw_model.schemas.encoded import META_FILE
+from fw_model.training.data.dataset import EncodedDataset
 from tests.encoded_films import write_encoded
 
 

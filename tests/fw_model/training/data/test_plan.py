@@ -7,8 +7,9 @@ import pytest
 
 from fw_model.cache.context import MODES
 from fw_model.errors import DataError
+from fw_model.schemas.encoded import TABLES
 from fw_model.training.config import ModeWeights, SamplingConfig, StageConfig
-from fw_model.training.data.dataset import TABLES, EncodedDataset
+from fw_model.training.data.dataset import EncodedDataset
 from fw_model.training.data.plan import TrainingPlan
 from tests.encoded_films import ALL_MODES, CACHE, small_training, write_encoded
 

@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from fw_model.loading.load import ModelConfig
+from fw_model.loading.config import ModelConfig
 from pipelines import curate as curate_module
 from pipelines.curation.analysis.analyze import LONG, analyze_file
 from pipelines.curation.analysis.decode_process import DecodeSandbox

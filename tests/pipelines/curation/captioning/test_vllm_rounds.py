@@ -19,7 +19,7 @@ from ray.llm._internal.batch.stages.vllm_engine_stage import vLLMOutputData
 
 import pipelines.curation.captioning.vllm_rounds as rounds
 from fw_model.errors import ConfigError
-from fw_model.loading.load import ModelConfig, PartConfig
+from fw_model.loading.config import ModelConfig, PartConfig
 from pipelines.curation.captioners.base import CaptionContext
 from pipelines.curation.captioners.ray_llm import RayLlmCaptioner
 from pipelines.curation.captioning.caption_loop import CaptionDesk

@@ -1,0 +1,133 @@
+"""Where each part of a model lies.
+
+A model folder has diffusers' layout (transformer/ vae/ scheduler/, and text_encoder/ and tokenizer/
+for UMT5), an open_clip folder clip/, and filmweaver.json. A part that a checkpoint does not hold
+comes from the model it was trained from.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fw_model.errors import CheckpointError
+from fw_model.loading.config import ModelConfig
+from fw_model.loading.record import RECORD_FILE, ModelRecord, read_record
+
+TINY = Path(__file__).parent.parent / "assets" / "tiny"
+
+
+def with_whole_paths(config: ModelConfig) -> ModelConfig:
+    """Return `config` with its local folders named in full: other processes run elsewhere."""
+
+    def whole(path: str | None) -> str | None:
+        if path is None or path == "tiny" or not Path(path).expanduser().exists():
+            return path  # a hub id, or what its loader will name as missing
+        return str(Path(path).expanduser().absolute())
+
+    parts = {name: getattr(config, name) for name in ("codec", "embedder", "text_encoder")}
+    update: dict[str, Any] = {
+        name: part.model_copy(update={"path": whole(part.path)}) for name, part in parts.items()
+    }
+    update |= {"path": whole(config.path), "checkpoint": whole(config.checkpoint)}
+    return config.model_copy(update=update)
+
+
+def load_record(config: ModelConfig) -> ModelRecord:
+    """Return what the model records of itself, with the config's own settings laid over it."""
+    found = next((f for f in model_folders(config) if (f / RECORD_FILE).is_file()), None)
+    record = ModelRecord(base=config.path) if found is None else read_record(found)
+    over = {
+        name: value
+        for name in ("cache", "width", "height", "fps")
+        if (value := getattr(config, name)) is not None
+    }
+    return record.model_copy(update=over)
+
+
+def resolve_folder(path: str) -> Path:
+    """Return the folder that `path` names: tiny, a folder, or a hub id that is fetched once."""
+    if path == "tiny":
+        return TINY
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if path.count("/") != 1 or folder.is_absolute() or path.startswith("."):
+        raise CheckpointError(
+            f"There is no model folder {path!r}; give a folder, tiny or a hub id."
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(path))
+    except Exception as error:  # the hub raises a zoo of types for one fact
+        raise CheckpointError(
+            f"{path!r} is neither a folder here nor a model that the hub gave: "
+            f"{type(error).__name__}."
+        ) from error
+
+
+def model_folders(config: ModelConfig) -> list[Path]:
+    """Return where parts are looked for: the checkpoint, the model it came from, `path`."""
+    folders: list[Path] = []
+    if config.checkpoint is not None:
+        checkpoint = Path(config.checkpoint).expanduser()
+        if not (checkpoint / "transformer" / "config.json").is_file():
+            raise CheckpointError(
+                f"There is no checkpoint in {config.checkpoint!r} (no transformer/config.json); "
+                f"give the checkpoint folder that `filmweaver train` wrote."
+            )
+        folders.append(checkpoint)
+        if config.path == "tiny" and (checkpoint / RECORD_FILE).is_file():
+            # Not the tiny model as well: what its base lacks it was not trained with.
+            return [*folders, resolve_folder(read_record(checkpoint).base)]
+    folders.append(resolve_folder(config.path))
+    return folders
+
+
+def find_part(config: ModelConfig, part: str) -> Path | None:
+    return next((f / part for f in model_folders(config) if (f / part).is_dir()), None)
+
+
+def require_part(config: ModelConfig, part: str) -> Path:
+    found = find_part(config, part)
+    if found is None:
+        where = config.checkpoint or config.path
+        raise CheckpointError(f"The model {where!r} has no {part}/ folder, nor has its base.")
+    return found
+
+
+def clip_folder_of(config: ModelConfig) -> Path:
+    if config.embedder.path:
+        return Path(config.embedder.path)
+    return find_part(config, "clip") or TINY / "clip"
+
+
+def clip_folder(config: ModelConfig) -> Path | None:
+    """Return the folder of the open_clip model; None where an embedder of another kind is set."""
+    return clip_folder_of(config) if config.embedder.kind == "open_clip" else None
+
+
+def vae_folder(config: ModelConfig) -> Path | None:
+    return Path(config.codec.path) if config.codec.path else find_part(config, "vae")
+
+
+def text_encoder_source(config: ModelConfig) -> tuple[str, Path | None]:
+    """Return the kind of the text encoder, `auto` decided, and the folder that it is loaded from.
+
+    CLIP is a folder; others are text_encoder/ and tokenizer/ of a model folder.
+    """
+    kind, own = config.text_encoder.kind, config.text_encoder.path
+    saved = find_part(config, "text_encoder")
+    if kind == "auto":
+        kind = "clip" if saved is None else "umt5"
+    if own:
+        return kind, Path(own)
+    if kind == "clip":
+        return kind, clip_folder_of(config)
+    return kind, None if saved is None else saved.parent
+
+
+def starts_new(config: ModelConfig) -> bool:
+    """Tell whether the transformer starts from random weights."""
+    return config.backbone.scratch is not None and config.checkpoint is None

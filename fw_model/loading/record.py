@@ -1,0 +1,53 @@
+"""filmweaver.json: what a model folder records of its training, for whoever runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import Field
+
+from fw_model.cache.augment import AugmentConfig
+from fw_model.cache.config import CacheConfig
+from fw_model.config import StrictModel, validate
+from fw_model.diffusion.guidance import SkipLayerGuidance
+from fw_model.errors import CheckpointError
+
+RECORD_FILE = "filmweaver.json"
+
+
+class ModelRecord(StrictModel):
+    """filmweaver.json: what a checkpoint was trained with, read back by whoever runs it."""
+
+    base: str = Field(default="tiny", description="Model folder that supplies the parts not here.")
+    cache: CacheConfig = Field(default_factory=CacheConfig, description="Shape of both caches.")
+    augment: AugmentConfig = Field(
+        default_factory=AugmentConfig, description="Noise that the caches carried in training."
+    )
+    width: int = Field(default=832, ge=8, description="Frame width, px.")
+    height: int = Field(default=480, ge=8, description="Frame height, px.")
+    fps: float = Field(default=16.0, gt=0, description="Frames per second.")
+    num_inference_steps: int = Field(default=50, ge=1, description="Denoising steps that suit it.")
+    guidance_scale: float = Field(default=5.0, ge=0, description="Guidance that suits it.")
+    guidance_above: float = Field(
+        default=0.0, ge=0, le=1, description="Noise level below which it needs none."
+    )
+    skip_layer_guidance: SkipLayerGuidance = Field(
+        default=SkipLayerGuidance(), description="Guidance by fewer layers that suits it."
+    )
+
+
+def read_record(folder: Path) -> ModelRecord:
+    """Read `folder`/filmweaver.json."""
+    path = folder / RECORD_FILE
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"Cannot read {path}: {error}.") from error
+    return validate(ModelRecord, tree, str(path))
+
+
+def write_record(folder: Path, record: ModelRecord) -> None:
+    """Write `folder`/filmweaver.json."""
+    text = json.dumps(record.model_dump(mode="json"), indent=2) + "\n"
+    (folder / RECORD_FILE).write_text(text, encoding="utf-8")
