@@ -156,9 +156,10 @@ def ray_overhead(scratch: Path, most: int) -> dict[str, float]:
     import ray
 
     from fw_model.schemas.curated import ANALYZED_VIDEOS
-    from pipelines.curation.analysis.operators import PENDING_VIDEO, AnalyzeVideos, Provenance
+    from pipelines.curation.analysis.operators import PENDING_VIDEO, AnalyzeVideos
     from pipelines.curation.blocks import blocks_of
     from pipelines.curation.ledger.ledger import Ledger
+    from pipelines.curation.ledger.receipts import Provenance
     from pipelines.storage.store import Store
 
     clip = scratch / "short.mp4"

@@ -21,7 +21,7 @@ from fw_model.training.config import TrainingConfig
 from pipelines.curation.config import CurationConfig
 from pipelines.encode import EncodeConfig
 from pipelines.evaluation.scene_writer import WriterConfig
-from pipelines.pretrain import PretrainConfig
+from pipelines.pretraining.config import PretrainConfig
 from pipelines.toyfilms.config import ToyFilmsConfig
 from serve.config import ServingConfig
 

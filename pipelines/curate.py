@@ -29,14 +29,7 @@ from fw_model.loading.config import ModelConfig
 from fw_model.loading.fingerprints import part_fingerprint
 from fw_model.schemas.curated import ANALYZED_VIDEOS
 from pipelines.curation.analysis.analyze import ANALYZE_VERSION, LONG
-from pipelines.curation.analysis.operators import (
-    PENDING_VIDEO,
-    RECEIPT,
-    AnalyzeVideos,
-    EmbedShots,
-    Provenance,
-    code_version,
-)
+from pipelines.curation.analysis.operators import PENDING_VIDEO, AnalyzeVideos, EmbedShots
 from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
 from pipelines.curation.assembly.aesthetic import ShotAesthetics
 from pipelines.curation.assembly.phase import AssemblePhase
@@ -47,6 +40,7 @@ from pipelines.curation.captioning.shared_budget import recorded_runs, spent_bef
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.detectors.base import check_detector
 from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
+from pipelines.curation.ledger.receipts import RECEIPT, Provenance, code_version
 from pipelines.curation.ledger.tables import Part, check_unique, publish, published_ids, write_part
 from pipelines.curation.report.page import write_report
 from pipelines.curation.report.prometheus import CurationSeries

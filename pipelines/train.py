@@ -7,7 +7,6 @@ their checkpoints with Ray Train. The same call on the same output continues a r
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,7 @@ from fw_model.training.data.plan import TrainingPlan
 from fw_model.training.local import CHECKPOINTS, EXPORT, train_here
 from fw_model.training.run_identity import recipe
 from pipelines.encoding.dataset_store import local_dataset
-
-
-@dataclass(frozen=True)
-class TrainJob:
-    """What every worker is told. Paths must be seen by all nodes."""
-
-    config: TrainingConfig
-    model: ModelConfig
-    dataset: str
-    output: Path
+from pipelines.training.job import TrainJob
 
 
 def run_train(

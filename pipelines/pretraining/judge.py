@@ -12,7 +12,7 @@ from fw_model.errors import DataError
 from fw_model.pretraining.judge import pretrain_oracle
 from fw_model.pretraining.judge_data import LabelledFigure, LabelledShot
 from fw_model.pretraining.shot_library import ShotLibrary, ShotSource, open_library
-from pipelines.pretrain import PretrainConfig
+from pipelines.pretraining.config import PretrainConfig
 from pipelines.toyfilms.write import read_truth
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fw_model.pretraining.text_encoder import KnownPrompt, pretrain_text_encoder
-from pipelines.pretrain import PretrainConfig
+from pipelines.pretraining.config import PretrainConfig
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.prompts import shot_prompt
 from pipelines.toyfilms.story import (

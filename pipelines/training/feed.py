@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import ray.data
@@ -28,9 +28,7 @@ from fw_model.training.data.plan import TrainingPlan
 from fw_model.training.local import CHECKPOINTS
 from fw_model.training.loop import LocalFeed
 from pipelines.encoding.dataset_store import local_dataset
-
-if TYPE_CHECKING:
-    from pipelines.train import TrainJob
+from pipelines.training.job import TrainJob
 
 _SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's own record of its checkpoints
 _NUM_READERS = 1  # reading mapped arrays is cheap beside a step

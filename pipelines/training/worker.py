@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray.train
 from ray.train import Checkpoint, CheckpointConsistencyMode
@@ -24,9 +24,7 @@ from pipelines.encoding.dataset_store import local_dataset
 from pipelines.storage.tempdirs import scratch_folder
 from pipelines.training.deepspeed_engine import DeepSpeedEngine
 from pipelines.training.feed import RayDataFeed
-
-if TYPE_CHECKING:
-    from pipelines.train import TrainJob
+from pipelines.training.job import TrainJob
 
 
 def train_worker(told: dict[str, Any]) -> None:

@@ -9,40 +9,25 @@ data. torch is imported by the actors that need it only: a decoding actor stays 
 from __future__ import annotations
 
 import contextlib
-import datetime
-import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 
 from fw_model.errors import StorageError
-from fw_model.schemas.curated import MEASURED_SHOT_FIELDS, VideoReason
+from fw_model.schemas.curated import VideoReason
 from fw_model.similarity import unit_rows
 from pipelines.curation.analysis.analyze import LONG
 from pipelines.curation.analysis.decode_process import DecodeSandbox
 from pipelines.curation.analysis.parallel_decode import analyze_in_ranges
 from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
-from pipelines.curation.captioners.base import (
-    CaptionContext,
-    EngineAnswer,
-    Prompts,
-    make_captioner,
-    scene_view,
-)
-from pipelines.curation.captioners.limits import Purse
-from pipelines.curation.captioning.caption_loop import CaptionDesk
-from pipelines.curation.config import CaptionerConfig, ValidationConfig
 from pipelines.curation.ids import keyframe_uri, video_id
 from pipelines.curation.ledger.ledger import Entry, Ledger
-from pipelines.storage.arrow_rows import iter_rows
+from pipelines.curation.ledger.receipts import RECEIPT, Provenance, commit
 from pipelines.storage.store import Store, fetched, file_info
 
 if TYPE_CHECKING:
@@ -58,54 +43,6 @@ PENDING_VIDEO = pa.schema(
     ]
 )
 """What is known of a video that waits to be analyzed."""
-
-SCENE_PART = pa.schema(
-    [
-        pa.field("scenes_key", pa.string()),
-        pa.field("shots_key", pa.string()),
-        pa.field("scene_ids", pa.list_(pa.string())),
-        pa.field("attempts", pa.list_(pa.int32())),
-    ]
-)
-"""Some scenes of one part of the scenes table, and the part of the shots table beside it;
-`attempts` of each scene, the coming one included."""
-
-RECEIPT = pa.schema(
-    [
-        pa.field("id", pa.string()),
-        pa.field("status", pa.string()),
-        pa.field("key", pa.string()),
-    ]
-)
-"""What a commit hands on."""
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Who made a row: the settings, the code and the run."""
-
-    config_hash: str
-    code_version: str
-    run_id: str
-
-    def stamp(self) -> dict[str, str]:
-        """Return the provenance columns of a row made now."""
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        return {
-            "config_hash": self.config_hash,
-            "code_version": self.code_version,
-            "run_id": self.run_id,
-            "created_at": now,
-        }
-
-
-def commit(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Commit rows together and return their receipts."""
-    if not rows:
-        return RECEIPT.empty_table()
-    key = ledger.commit(rows)
-    receipts = [{"id": r[ledger.id_column], "status": r["status"], "key": key} for r in rows]
-    return pa.Table.from_pylist(receipts, schema=RECEIPT)
 
 
 class AnalyzeVideos:
@@ -260,90 +197,3 @@ def mean_by_owner(
     sums = np.zeros((num_owners, rows.shape[1]), np.float32)
     np.add.at(sums, np.asarray(owners), rows)
     return unit_rows(sums)
-
-
-class CaptionScenes:
-    """SCENE_PART -> RECEIPT, 1:N, a part's scenes committed together. Several scenes of a part are
-    in flight at once."""
-
-    def __init__(
-        self,
-        captioner: CaptionerConfig,
-        validation: ValidationConfig,
-        model: ModelConfig,
-        store: Store,
-        ledger: Ledger,
-        provenance: Provenance,
-        *,
-        num_actors: int,
-        prompts: Prompts,
-        purse: Purse | None,
-        answers: Mapping[str, EngineAnswer],
-    ) -> None:
-        from fw_model.loading.load import load_embedder
-
-        embedder = load_embedder(model)
-        context = CaptionContext(
-            captioner, store, embedder, validation, prompts, 1.0 / num_actors, purse, answers
-        )
-        self._desk = CaptionDesk(
-            make_captioner(context), captioner.kind, validation, embedder, captioner.concurrency
-        )
-        self._store = store
-        self._ledger = ledger
-        self._provenance = provenance
-
-    def __call__(self, parts: pa.Table) -> pa.Table:
-        return pa.concat_tables([self._caption(part) for part in parts.to_pylist()])
-
-    def _caption(self, part: Mapping[str, Any]) -> pa.Table:
-        views = [scene_view(row, self._store) for row in scenes_of(part, self._store)]
-        rows = self._desk.caption(views, self._provenance.stamp())
-        attempts = dict(zip(part["scene_ids"], part["attempts"], strict=True))
-        return commit(self._ledger, [r | {"attempts": attempts[r["scene_id"]]} for r in rows])
-
-
-def scenes_of(part: Mapping[str, Any], store: Store) -> list[dict[str, Any]]:
-    """Return the scenes of a SCENE_PART that are asked for, each with its shots."""
-    columns = ["scene_id", "video_id", "uri", "shot_ids"]
-    scenes = _rows_of(store, part["scenes_key"], "scene_id", part["scene_ids"], columns)
-    shot_ids = [shot_id for scene in scenes for shot_id in scene["shot_ids"]]
-    measured = [field.name for field in MEASURED_SHOT_FIELDS]
-    shots = {
-        shot["shot_id"]: shot
-        for shot in _rows_of(store, part["shots_key"], "shot_id", shot_ids, measured)
-    }
-    return [
-        {
-            "scene_id": scene["scene_id"],
-            "video_id": scene["video_id"],
-            "uri": scene["uri"],
-            "shots": [shots[shot_id] for shot_id in scene["shot_ids"]],
-        }
-        for scene in scenes
-    ]
-
-
-def _rows_of(
-    store: Store, key: str, column: str, ids: Sequence[str], columns: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Return the rows of a part with these ids. Filtered while read: a part holds many scenes and
-    is read once for each few of them.
-    """
-    wanted = pc.field(column).isin(pa.array(sorted(set(ids)), pa.string()))
-    return list(iter_rows(store.read_table(key, list(columns), filters=wanted)))
-
-
-def code_version() -> str:
-    """Return a hash of the code that decides rows, so that a changed program is visible."""
-    digest = hashlib.sha256()
-    folder = Path(__file__).parent
-    names = (
-        "analyze", "keyframes", "frame_sampling", "shot_spans", "shot_tracker", "time_ranges",
-        "video_stream",
-    )  # fmt: skip
-    for name in (*(f"{name}.py" for name in names), "../detectors"):
-        path = folder / name
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:12]

@@ -17,7 +17,6 @@ from fw_model.config import load_yaml
 from fw_model.loading.config import ModelConfig
 from fw_model.registry import resolve
 from fw_model.schemas.curated import CAPTIONS, PASSING_CAPTION_REASONS
-from pipelines.curation.analysis.operators import SCENE_PART, CaptionScenes, Provenance, scenes_of
 from pipelines.curation.blocks import blocks_of
 from pipelines.curation.captioners.base import (
     CAPTIONERS,
@@ -32,6 +31,7 @@ from pipelines.curation.captioners.ray_llm import RayLlmCaptioner
 from pipelines.curation.captioners.sidecar import sidecar_state
 from pipelines.curation.captioning.caption_loop import CAPTION_VERSION
 from pipelines.curation.captioning.cost_estimate import CaptionEstimate, estimate_captions
+from pipelines.curation.captioning.operators import SCENE_PART, CaptionScenes, scenes_of
 from pipelines.curation.captioning.shared_budget import (
     RunRecord,
     SharedPurse,
@@ -42,6 +42,7 @@ from pipelines.curation.captioning.shared_budget import (
 from pipelines.curation.captioning.vllm_rounds import answer_rounds
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
+from pipelines.curation.ledger.receipts import Provenance
 from pipelines.curation.ledger.tables import Part
 from pipelines.storage.store import Store
 

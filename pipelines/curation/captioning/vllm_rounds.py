@@ -20,13 +20,13 @@ from ray.exceptions import RayError
 
 from fw_model.errors import CapacityError, ConfigError
 from fw_model.loading.config import ModelConfig
-from pipelines.curation.analysis.operators import SCENE_PART, scenes_of
 from pipelines.curation.blocks import blocks_of
 from pipelines.curation.captioners.base import CaptionContext, EngineAnswer, Prompts, scene_view
 from pipelines.curation.captioners.chat import VERDICT_ATTEMPTS, keep_answer
 from pipelines.curation.captioners.questions import Question
 from pipelines.curation.captioners.ray_llm import RayLlmCaptioner
 from pipelines.curation.captioning.caption_loop import CaptionDesk
+from pipelines.curation.captioning.operators import SCENE_PART, scenes_of
 from pipelines.curation.config import CaptionerConfig, ValidationConfig
 from pipelines.storage.store import Store
 

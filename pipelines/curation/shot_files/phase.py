@@ -17,11 +17,11 @@ import ray.data
 
 from fw_model.errors import StorageError
 from fw_model.schemas.curated import SHOT_CLIPS
-from pipelines.curation.analysis.operators import Provenance, commit
 from pipelines.curation.blocks import blocks_of
 from pipelines.curation.config import CurationConfig, DecodeConfig
 from pipelines.curation.ids import clip_uri
 from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
+from pipelines.curation.ledger.receipts import Provenance, commit
 from pipelines.curation.ledger.tables import Part, write_part
 from pipelines.curation.shot_files.cut_process import cut_apart
 from pipelines.curation.shot_files.cut_video import Clip, Span

@@ -16,10 +16,11 @@ from pyarrow import fs as arrow_fs
 
 from fw_model.errors import InputError, StorageError
 from fw_model.schemas.curated import ANALYZED_VIDEOS, CURATED_TABLES
-from pipelines.curation.analysis.operators import PENDING_VIDEO, AnalyzeVideos, Provenance
+from pipelines.curation.analysis.operators import PENDING_VIDEO, AnalyzeVideos
 from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.ledger.ledger import Ledger
+from pipelines.curation.ledger.receipts import Provenance
 from pipelines.curation.ledger.tables import publish, read_published, write_part
 from pipelines.curation.sources import Source, list_sources
 from pipelines.export import run_export

@@ -13,13 +13,8 @@ from fw_model.pretraining.text_encoder import TextPretrainConfig
 from fw_model.pretraining.vae import CodecPretrainConfig, CodecStage
 from fw_model.text_encoders.umt5 import Umt5TextEncoder
 from fw_model.vaes.wan import WanCodec
-from pipelines.pretrain import (
-    PretrainConfig,
-    hue_facts,
-    list_shots,
-    run_pretrain_codec,
-    run_pretrain_embedder,
-)
+from pipelines.pretrain import PretrainConfig, run_pretrain_codec, run_pretrain_embedder
+from pipelines.pretraining.films import hue_facts, list_shots
 from pipelines.pretraining.text_encoder import QUESTIONS, draw_prompts, run_pretrain_text
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.story import FIGURE_KINDS

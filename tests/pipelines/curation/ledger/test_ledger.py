@@ -6,10 +6,11 @@ import pytest
 
 from fw_model.errors import InputError
 from fw_model.schemas.curated import ANALYZED_VIDEOS
-from pipelines.curation.analysis.operators import PENDING_VIDEO, AnalyzeVideos, Provenance
+from pipelines.curation.analysis.operators import PENDING_VIDEO, AnalyzeVideos
 from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
 from pipelines.curation.config import CurationConfig, DetectorConfig
 from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
+from pipelines.curation.ledger.receipts import Provenance
 from pipelines.curation.sources import list_sources
 from pipelines.storage.store import Store
 from tests.pipelines.curation.footage import write_film

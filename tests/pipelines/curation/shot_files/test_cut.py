@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fw_model.media.video import probe, read_frames
-from pipelines.curation.analysis.operators import Provenance
 from pipelines.curation.config import CurationConfig
+from pipelines.curation.ledger.receipts import Provenance
 from pipelines.curation.shot_files.cut_process import ANSWER, _with_rest, cut_apart
 from pipelines.curation.shot_files.cut_video import Clip, Span, cut_video
 from pipelines.curation.shot_files.phase import CutShots, cut_ledger

@@ -1,0 +1,35 @@
+"""Settings of `filmweaver pretrain`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from fw_model.config import StrictModel
+from fw_model.pretraining.clip import EmbedderPretrainConfig
+from fw_model.pretraining.judge import OraclePretrainConfig
+from fw_model.pretraining.text_encoder import TextPretrainConfig
+from fw_model.pretraining.vae import CodecPretrainConfig
+
+
+class PretrainConfig(StrictModel):
+    """Settings of `filmweaver pretrain`."""
+
+    width: int = Field(64, ge=16, description="Width in pixels that frames are scaled to.")
+    height: int = Field(64, ge=16, description="Height in pixels that frames are scaled to.")
+    num_validation_films: int = Field(
+        12, ge=1, description="The last films by name are never trained on, only measured."
+    )
+    name_hues: bool = Field(
+        False,
+        description="Let CLIP learn the hues that prompts leave unsaid, in words (a blue bear); "
+        "embedder.hue_augmentation must then be 0.",
+    )
+    num_threads: int | None = Field(None, ge=1, description="Threads of torch; all if not set.")
+    codec: CodecPretrainConfig = Field(CodecPretrainConfig(), description="The small VAE.")
+    embedder: EmbedderPretrainConfig = Field(
+        EmbedderPretrainConfig(), description="The small CLIP."
+    )
+    text_encoder: TextPretrainConfig = Field(TextPretrainConfig(), description="The small UMT5.")
+    oracle: OraclePretrainConfig = Field(
+        OraclePretrainConfig(), description="The oracle that judges toy films."
+    )
