@@ -58,7 +58,7 @@ def wan_1_3b() -> FilmModel:
     from diffusers import AutoencoderKLWan
 
     from fw_model.loading.load import load_embedder
-    from fw_model.vaes.wan import WanCodec
+    from fw_model.vaes.wan import WanVae
 
     config = ModelConfig(device="cuda", dtype="bfloat16")
     cache = CacheConfig()
@@ -66,7 +66,7 @@ def wan_1_3b() -> FilmModel:
     vae = AutoencoderKLWan().to("cuda", torch.bfloat16).eval()
     return FilmModel(
         backbone=backbone,
-        codec=WanCodec(vae),
+        vae=WanVae(vae),
         embedder=load_embedder(config),
         text_encoder=RandomText(),
         record=ModelRecord(cache=cache, width=832, height=480, fps=16),
@@ -77,12 +77,12 @@ def wan_1_3b() -> FilmModel:
 
 def make_request(model: FilmModel, num_history: int, num_keyframes: int) -> ChunkRequest:
     """Return a request with `num_history` earlier chunks and `num_keyframes` keyframes."""
-    record, codec = model.record, model.codec
-    grid = (record.height // codec.spatial_factor, record.width // codec.spatial_factor)
+    record, vae = model.record, model.vae
+    grid = (record.height // vae.spatial_factor, record.width // vae.spatial_factor)
     draw = torch.Generator().manual_seed(1)
 
     def latents(frames: int) -> torch.Tensor:
-        return torch.randn(codec.latent_channels, frames, *grid, generator=draw)
+        return torch.randn(vae.latent_channels, frames, *grid, generator=draw)
 
     embedding = np.ones(4, dtype=np.float32) / 2
     pixels = np.zeros((record.height, record.width, 3), dtype=np.uint8)

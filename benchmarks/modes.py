@@ -2,9 +2,9 @@
 
     python benchmarks/modes.py [--stories N] [--checkpoint DIR] [--out FOLDER] [--json FILE]
 
-Extension (FilmWeaver, Figure 8): a shot under one action goes on under another; the oracle reads
+Extension (FilmWeaver, Figure 8): a shot under one action goes on under another; the toy judge reads
 each part by itself. References (multi-concept injection): one figure of each of two true films is
-injected, and one prompt asks for both; the oracle says whether both are there, and how far their
+injected, and one prompt asks for both; the toy judge says whether both are there, and how far their
 hues are from the injected ones; and the same filmed without them, which shows what the prompt alone
 brings. A story of all four modes is drawn as well. Pictures go to FOLDER.
 """
@@ -24,7 +24,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import torch
 
-from fw_model.evaluation.judges.judge import PACKAGED_ORACLE, Oracle, ShotReading, hue_gap_deg
+from fw_model.evaluation.judges.toy_judge import (
+    PACKAGED_TOY_JUDGE,
+    ShotReading,
+    ToyJudge,
+    hue_gap_deg,
+)
 from fw_model.evaluation.report.films import film_strip
 from fw_model.evaluation.stories.truth import Pixels
 from fw_model.generation.generator import StoryGenerator
@@ -87,24 +92,28 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(arguments.threads)
     generator = StoryGenerator(load_model(ModelConfig(checkpoint=arguments.checkpoint)))
-    oracle = Oracle.load(arguments.oracle)
+    toy_judge = ToyJudge.load(arguments.toy_judge)
     settings = [Setting.of(FIRST_SEED + n) for n in range(arguments.stories)]
     found = {
-        "extension": _extensions(generator, oracle, settings, arguments.out),
-        "references": _references(generator, oracle, settings, arguments.out, injected=True),
-        "no references": _references(generator, oracle, settings, arguments.out, injected=False),
+        "extension": _extensions(generator, toy_judge, settings, arguments.out),
+        "references": _references(generator, toy_judge, settings, arguments.out, injected=True),
+        "no references": _references(generator, toy_judge, settings, arguments.out, injected=False),
     }
     _four_modes(generator, settings[0], arguments.out)
     for name, figures in found.items():
         words = "  ".join(f"{key} {value:.2f}" for key, value in figures.items())
         print(f"{name:12} {words}")
     if arguments.json:
-        content = {"stories": arguments.stories, "oracle": oracle.card.get("held_out"), **found}
+        content = {
+            "stories": arguments.stories,
+            "toy_judge": toy_judge.card.get("held_out"),
+            **found,
+        }
         arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _extensions(
-    generator: StoryGenerator, oracle: Oracle, settings: list[Setting], out: Path
+    generator: StoryGenerator, toy_judge: ToyJudge, settings: list[Setting], out: Path
 ) -> dict[str, float]:
     """Film a figure that does one thing and then another; return how often each is seen."""
     rights: dict[str, list[bool]] = {"before": [], "after": [], "same_figure": []}
@@ -116,7 +125,7 @@ def _extensions(
             prompt=prompts[0], num_chunks=2, extend=(ExtendSpec(prompt=prompts[1], num_chunks=2),)
         )
         parts = _segments(generator, StoryFile(seed=setting.seed, shots=(shot,)))
-        readings = [oracle.read(part) for part in parts]
+        readings = [toy_judge.read(part) for part in parts]
         rights["before"].append(_does(readings[0], kind, setting.actions[0]))
         rights["after"].append(_does(readings[1], kind, setting.actions[1]))
         rights["same_figure"].append(all(set(r.figures_in()) == {kind} for r in readings))
@@ -126,7 +135,12 @@ def _extensions(
 
 
 def _references(
-    generator: StoryGenerator, oracle: Oracle, settings: list[Setting], out: Path, *, injected: bool
+    generator: StoryGenerator,
+    toy_judge: ToyJudge,
+    settings: list[Setting],
+    out: Path,
+    *,
+    injected: bool,
 ) -> dict[str, float]:
     """Ask for two figures; return how often they are seen, and how far their hues are from those
     of two pictures, which are injected, or, to compare with, are not.
@@ -150,7 +164,7 @@ def _references(
             prompt=prompt, num_chunks=2, references=tuple(references) if injected else ()
         )
         (frames,) = _segments(generator, StoryFile(seed=setting.seed, shots=(shot,)), out)
-        seen = oracle.read(frames).figures_in()
+        seen = toy_judge.read(frames).figures_in()
         both.append(set(seen) == set(setting.kinds))
         gaps += [
             hue_gap_deg(hue, asked)
@@ -228,7 +242,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stories", type=int, default=24, help="of each kind")
     parser.add_argument("--checkpoint", help="model folder; default: the packaged model")
-    parser.add_argument("--oracle", type=Path, default=PACKAGED_ORACLE, help="its folder")
+    parser.add_argument("--toy-judge", type=Path, default=PACKAGED_TOY_JUDGE, help="its folder")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--out", type=Path, default=Path("out/modes"), help="for pictures")
     parser.add_argument("--json", type=Path, help="file to write")

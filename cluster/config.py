@@ -67,7 +67,9 @@ def config_tree(
     tree = profile_tree(profile)
     if config_file is not None:
         tree = merge(tree, load_yaml(config_file))
-    return apply_overrides(tree, overrides or [])
+    tree = apply_overrides(tree, overrides or [])
+    refuse_renamed(tree)
+    return tree
 
 
 def load_config(
@@ -76,3 +78,20 @@ def load_config(
     """The validated configuration; ConfigError names the key, the value and the rule."""
     where = f"profile {profile}" + (f" with {config_file}" if config_file else "")
     return validate(FilmWeaverConfig, config_tree(profile, config_file, overrides), where)
+
+
+RENAMED = {
+    "model.codec": "model.vae",
+    "pretrain.codec": "pretrain.vae",
+    "pretrain.oracle": "pretrain.toy_judge",
+    "evaluation.oracle": "evaluation.toy_judge",
+}
+"""Settings that have another name since 0.2: old -> new."""
+
+
+def refuse_renamed(tree: dict[str, Any]) -> None:
+    """Raise ConfigError if `tree` has a setting under an old name; the message has the new one."""
+    for old, new in RENAMED.items():
+        section, _, name = old.partition(".")
+        if isinstance(tree.get(section), dict) and name in tree[section]:
+            raise ConfigError(f"The setting {old} is now called {new}; rename it.")

@@ -1,1 +1,1 @@
-"""The model: caches, backbone, codec, generator, training step. Runs without a cluster."""
+"""The model: caches, backbone, vae, generator, training step. Runs without a cluster."""

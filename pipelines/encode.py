@@ -173,14 +173,14 @@ def encoded_meta(config: EncodeConfig, model: ModelConfig) -> EncodedMeta:
         "version": [FORMAT_VERSION, ENCODE_VERSION],
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    factor = models.codec.spatial_factor
+    factor = models.vae.spatial_factor
     return EncodedMeta(
         format_version=FORMAT_VERSION,
         encode_hash=digest,
         height=form.height,
         width=form.width,
         fps=form.fps,
-        latent_shape=(models.codec.latent_channels, form.height // factor, form.width // factor),
+        latent_shape=(models.vae.latent_channels, form.height // factor, form.width // factor),
         max_text_tokens=models.text_encoder.num_tokens,
         text_width=models.text_encoder.width,
         embedding_width=models.embedder.width,
@@ -194,10 +194,10 @@ def encoded_meta(config: EncodeConfig, model: ModelConfig) -> EncodedMeta:
 
 
 def load_frozen_models(model: ModelConfig) -> Models:
-    """Load the codec, the text encoder and the embedder; the transformer is not needed."""
-    from fw_model.loading.load import load_codec, load_embedder, load_text_encoder
+    """Load the vae, the text encoder and the embedder; the transformer is not needed."""
+    from fw_model.loading.load import load_embedder, load_text_encoder, load_vae
 
-    return Models(load_codec(model), load_text_encoder(model), load_embedder(model))
+    return Models(load_vae(model), load_text_encoder(model), load_embedder(model))
 
 
 def frame_format(model: ModelConfig, config: EncodeConfig, models: Models) -> FrameFormat:
@@ -208,7 +208,7 @@ def frame_format(model: ModelConfig, config: EncodeConfig, models: Models) -> Fr
         height=record.height,
         fps=record.fps,
         max_frames=max(1, int(config.max_shot_s * record.fps)),
-        temporal_factor=models.codec.temporal_factor,
+        temporal_factor=models.vae.temporal_factor,
     )
 
 

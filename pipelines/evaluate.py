@@ -16,7 +16,7 @@ from typing import Any
 import ray
 
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.judges.judge import PACKAGED_ORACLE, Oracle
+from fw_model.evaluation.judges.toy_judge import PACKAGED_TOY_JUDGE, ToyJudge
 from fw_model.evaluation.report.page import render_report
 from fw_model.evaluation.scoring.scorecard import build_scorecard
 from fw_model.generation.request import GenerationConfig
@@ -52,14 +52,16 @@ def run_evaluate(
     # Actors run in another folder, so a local path must be whole.
     store = Store(str(output) if "://" in str(output) else str(Path(output).absolute()))
     config, model = settled(config), with_whole_paths(model)
-    oracle_folder = Path(config.oracle) if config.oracle else PACKAGED_ORACLE
-    oracle = Oracle.load(oracle_folder)  # a missing oracle is told before hours of filming
+    toy_judge_folder = Path(config.toy_judge) if config.toy_judge else PACKAGED_TOY_JUDGE
+    toy_judge = ToyJudge.load(
+        toy_judge_folder
+    )  # a missing toy judge is told before hours of filming
     judges = checked_judges(config, model, store)  # and so are weights that do not load
-    jobs = plan_jobs(config, model, generation, oracle_folder, judges)
+    jobs = plan_jobs(config, model, generation, toy_judge_folder, judges)
     todo = [job for job in jobs if read_result(store, job) is None]
     logger.info("%d films, %d of them made before", len(jobs), len(jobs) - len(todo))
     started = time.perf_counter()
-    filmed = _filmed(config, model, generation, oracle_folder, store, todo)
+    filmed = _filmed(config, model, generation, toy_judge_folder, store, todo)
     for done, job in enumerate(filmed, start=1):
         elapsed_s = time.perf_counter() - started
         left_s = elapsed_s / done * (len(todo) - done)
@@ -67,7 +69,7 @@ def run_evaluate(
             "film %d/%d: %s of story %d (%.0f s, %.0f s to go)",
             done, len(todo), job.variant, job.seed, elapsed_s, left_s,
         )  # fmt: skip
-    scorecard = _scorecard(config, model, generation, oracle, store, jobs)
+    scorecard = _scorecard(config, model, generation, toy_judge, store, jobs)
     store.write("scorecard.json", json.dumps(scorecard, indent=2).encode() + b"\n")
     store.write(
         "scorecard.html", render_report(scorecard, story_films(config, store, jobs)).encode()
@@ -79,7 +81,7 @@ def plan_jobs(
     config: EvaluationConfig,
     model: ModelConfig,
     generation: GenerationConfig,
-    oracle: Path,
+    toy_judge: Path,
     judges: str,
 ) -> list[StoryJob]:
     """Return all films to be made, one model after the other: loading takes longer than a film.
@@ -96,7 +98,8 @@ def plan_jobs(
     }
     names = sorted(models, key=lambda name: models[name].checkpoint != model.checkpoint)
     prints = {
-        name: fingerprint(config, models[name], generation, oracle, name, judges) for name in names
+        name: fingerprint(config, models[name], generation, toy_judge, name, judges)
+        for name in names
     }
     return [
         StoryJob(name, seed, models[name], with_story(prints[name], story))
@@ -109,7 +112,7 @@ def _filmed(
     config: EvaluationConfig,
     model: ModelConfig,
     generation: GenerationConfig,
-    oracle: Path,
+    toy_judge: Path,
     store: Store,
     jobs: list[StoryJob],
 ) -> Iterator[StoryJob]:
@@ -124,7 +127,8 @@ def _filmed(
     )
     count = min(config.num_actors, len(jobs))
     actors = [
-        remote.remote(config, model, generation, oracle.absolute(), store.uri) for _ in range(count)
+        remote.remote(config, model, generation, toy_judge.absolute(), store.uri)
+        for _ in range(count)
     ]
     waiting = iter(jobs)
     # Where the cluster has no room for all of them, the others have all the work.
@@ -152,7 +156,7 @@ def _scorecard(
     config: EvaluationConfig,
     model: ModelConfig,
     generation: GenerationConfig,
-    oracle: Oracle,
+    toy_judge: ToyJudge,
     store: Store,
     jobs: list[StoryJob],
 ) -> dict[str, Any]:
@@ -167,7 +171,7 @@ def _scorecard(
         truth,
         num_bootstrap=config.num_bootstrap,
         about={
-            "oracle": oracle.card if truth else {},
+            "toy_judge": toy_judge.card if truth else {},
             "clip": clip_of(config, model),
             "settings": {
                 **config.model_dump(mode="json"),

@@ -6,16 +6,16 @@ from pathlib import Path
 
 from fw_model.errors import ConfigError
 from fw_model.pretraining.clip import pretrain_embedder
-from fw_model.pretraining.vae import pretrain_codec
+from fw_model.pretraining.vae import pretrain_vae
 from pipelines.pretraining.config import PretrainConfig
 from pipelines.pretraining.films import open_film_libraries
 
 
-def run_pretrain_codec(config: PretrainConfig, films: Path, output: Path) -> dict[str, float]:
+def run_pretrain_vae(config: PretrainConfig, films: Path, output: Path) -> dict[str, float]:
     """Train the small VAE on `films`; `output/vae` holds it. Goes on where it was stopped."""
     library, validation = open_film_libraries(config, films, output)
     _use_threads(config)
-    return pretrain_codec(config.codec, library, validation, output)
+    return pretrain_vae(config.vae, library, validation, output)
 
 
 def run_pretrain_embedder(config: PretrainConfig, films: Path, output: Path) -> dict[str, float]:

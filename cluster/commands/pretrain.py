@@ -16,8 +16,8 @@ pretrain_app = typer.Typer(
 )
 
 
-@pretrain_app.command("codec")
-def pretrain_codec(
+@pretrain_app.command("vae")
+def pretrain_vae(
     films: Annotated[Path, folder("Folder of films to learn from.")],
     output: Annotated[Path, folder("Where the VAE and its metrics go.")],
     profile: Profile = "tiny",
@@ -27,11 +27,11 @@ def pretrain_codec(
 ) -> None:
     """Train a causal video VAE."""
     if is_job_server(address):
-        return submit(address, ["pretrain", "codec", films, output], profile, config, overrides)
+        return submit(address, ["pretrain", "vae", films, output], profile, config, overrides)
     settings = load(profile, config, overrides, address)
-    from pipelines.pretrain import run_pretrain_codec
+    from pipelines.pretrain import run_pretrain_vae
 
-    run_pretrain_codec(settings.pretrain, films, output)
+    run_pretrain_vae(settings.pretrain, films, output)
     out.print(f"VAE: {output}")
 
 
@@ -72,10 +72,10 @@ def pretrain_text_encoder(
     out.print(f"Text encoder: {output}; answers right: {min(accuracy.values()):.3f} at least")
 
 
-@pretrain_app.command("oracle")
-def pretrain_oracle(
+@pretrain_app.command("toy-judge")
+def pretrain_toy_judge(
     films: Annotated[Path, folder("Folder of toy films, their truth beside them.")],
-    output: Annotated[Path, folder("Where the oracle and its metrics go.")],
+    output: Annotated[Path, folder("Where the toy judge and its metrics go.")],
     profile: Profile = "tiny",
     config: ConfigFile = None,
     overrides: Overrides = None,
@@ -83,11 +83,11 @@ def pretrain_oracle(
 ) -> None:
     """Train the judge of generated toy films."""
     if is_job_server(address):
-        return submit(address, ["pretrain", "oracle", films, output], profile, config, overrides)
+        return submit(address, ["pretrain", "toy-judge", films, output], profile, config, overrides)
     settings = load(profile, config, overrides, address)
-    from pipelines.pretraining.judge import run_pretrain_oracle
+    from pipelines.pretraining.toy_judge import run_pretrain_toy_judge
 
-    accuracy = run_pretrain_oracle(settings.pretrain, films, output)
+    accuracy = run_pretrain_toy_judge(settings.pretrain, films, output)
     for name, value in accuracy.items():
         out.print(f"{name:<24}{value:g}")
-    out.print(f"Oracle: {output / 'oracle'}")
+    out.print(f"Toy judge: {output / 'toy_judge'}")

@@ -55,8 +55,8 @@ class EvaluationConfig(StrictModel):
         description="Model folders of variants that were trained otherwise "
         "(without_augmentation, without_negatives).",
     )
-    oracle: str | None = Field(
-        default=None, description="Folder of a toy-film oracle; default: the packaged one."
+    toy_judge: str | None = Field(
+        default=None, description="Folder of a toy judge; default: the packaged one."
     )
     clip: str | None = Field(
         default=None,

@@ -129,7 +129,7 @@ class StoryGenerator:
         pinned: bool = False,
     ) -> Keyframe:
         frames = uint8_to_frames(image[None]).to(self.model.config.torch_device())
-        latents = self.model.codec.encode(frames)[0].float().cpu()  # [C, 1, h, w]
+        latents = self.model.vae.encode(frames)[0].float().cpu()  # [C, 1, h, w]
         embedding = np.asarray(self.model.embedder.embed_images([image]), dtype=np.float32)[0]
         digest = blake2b(image.tobytes(), digest_size=10)
         digest.update(f"{shot}:{frame}:{name}".encode())
@@ -184,7 +184,7 @@ class StoryGenerator:
                 f"A prompt must have 1 to {MAX_PROMPT_CHARACTERS} characters, "
                 f"this one has {len(request.prompt)}."
             )
-        multiple = self.model.codec.spatial_factor * self.model.backbone.spatial_multiple
+        multiple = self.model.vae.spatial_factor * self.model.backbone.spatial_multiple
         if request.width % multiple or request.height % multiple:
             raise InputError(
                 f"Frames of {request.width}x{request.height} px do not divide by {multiple}."
@@ -199,12 +199,12 @@ class StoryGenerator:
         should_cancel: Callable[[], bool] | None,
     ) -> Tensor:
         """Return the new latents [C, F, h, w] on the CPU, float32."""
-        codec, record = self.model.codec, self.model.record
+        vae, record = self.model.vae, self.model.record
         rows, columns = (
-            request.height // codec.spatial_factor,
-            request.width // codec.spatial_factor,
+            request.height // vae.spatial_factor,
+            request.width // vae.spatial_factor,
         )
-        shape = (1, codec.latent_channels, record.cache.chunk_latents, rows, columns)
+        shape = (1, vae.latent_channels, record.cache.chunk_latents, rows, columns)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
         scheduler = make_scheduler(
             self.config.scheduler, shift=self.config.shift, folder=self.model.scheduler_folder
@@ -235,7 +235,7 @@ class StoryGenerator:
         history = joined_history(request.history)
         stream = self._streams.pop(_history_key(request.history), None)
         if stream is None:
-            stream = self.model.codec.stream(None if history is None else history[None].to(device))
+            stream = self.model.vae.stream(None if history is None else history[None].to(device))
         frames = stream.decode(latents[None].to(device))  # [1, 3, F, H, W]
         after = (*request.history, HistoryChunk(latents, request.prompt))
         self._streams[_history_key(after)] = stream
@@ -247,7 +247,7 @@ class StoryGenerator:
         if self.config.keyframes_per_chunk == 0:
             return ()
         before = sum(chunk.latents.shape[1] for chunk in request.history)
-        first = 0 if before == 0 else self.model.codec.temporal_factor * (before - 1) + 1
+        first = 0 if before == 0 else self.model.vae.temporal_factor * (before - 1) + 1
         indices = select_keyframe_indices(len(pixels), self.config.keyframes_per_chunk)
         return tuple(
             self._keyframe(pixels[i], shot=request.shot, frame=first + i, caption=request.prompt)
@@ -315,12 +315,12 @@ class StoryGenerator:
 
         Frames are cut to 4n + 1 from the end, as the causal VAE wants them.
         """
-        factor = self.model.codec.temporal_factor
+        factor = self.model.vae.temporal_factor
         usable = (len(pixels) - 1) // factor * factor + 1
         record = self.model.record
         fitted = resize_frames(pixels[-usable:], width=record.width, height=record.height)
         frames = uint8_to_frames(fitted).to(self.model.config.torch_device())
-        return HistoryChunk(self.model.codec.encode(frames)[0].float().cpu(), prompt)
+        return HistoryChunk(self.model.vae.encode(frames)[0].float().cpu(), prompt)
 
 
 def _history_key(history: Sequence[HistoryChunk]) -> str:

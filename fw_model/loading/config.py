@@ -53,7 +53,7 @@ class ModelConfig(StrictModel):
     )
     fps: float | None = Field(default=None, gt=0, description="Frames/s; default: recorded.")
     backbone: BackboneConfig = Field(default=BackboneConfig(), description="The transformer.")
-    codec: PartConfig = Field(default=PartConfig(kind="wan"), description="The video VAE.")
+    vae: PartConfig = Field(default=PartConfig(kind="wan"), description="The video VAE.")
     embedder: PartConfig = Field(
         default=PartConfig(kind="open_clip"), description="CLIP; retrieves keyframes, curates."
     )

@@ -17,7 +17,7 @@ from fw_model.loading.folders import (
     text_encoder_source,
     vae_folder,
 )
-from fw_model.loading.kinds import CODECS
+from fw_model.loading.kinds import VAES
 
 Part = Literal["transformer", "vae", "vae_encoder", "clip", "text_encoder"]
 # What of a VAE's folder latents do not depend on.
@@ -51,7 +51,7 @@ def encoding_parts(config: ModelConfig) -> dict[str, str]:
 def _part_source(config: ModelConfig, part: Part) -> tuple[str, list[Path]]:
     """Return the kind of a part and the folders that its loader reads; none where there is none."""
     if part in ("vae", "vae_encoder"):
-        return config.codec.kind, _present(vae_folder(config))
+        return config.vae.kind, _present(vae_folder(config))
     if part == "clip":
         return config.embedder.kind, [clip_folder_of(config)]
     if part == "text_encoder":
@@ -66,7 +66,7 @@ def _part_source(config: ModelConfig, part: Part) -> tuple[str, list[Path]]:
 
 def _not_read(config: ModelConfig, part: Part) -> tuple[str, ...]:
     """Return how names begin that a part does not depend on; nobody knows it of others' code."""
-    return DECODER if part == "vae_encoder" and config.codec.kind in CODECS else ()
+    return DECODER if part == "vae_encoder" and config.vae.kind in VAES else ()
 
 
 def _present(folder: Path | None) -> list[Path]:

@@ -25,7 +25,7 @@ def with_whole_paths(config: ModelConfig) -> ModelConfig:
             return path  # a hub id, or what its loader will name as missing
         return str(Path(path).expanduser().absolute())
 
-    parts = {name: getattr(config, name) for name in ("codec", "embedder", "text_encoder")}
+    parts = {name: getattr(config, name) for name in ("vae", "embedder", "text_encoder")}
     update: dict[str, Any] = {
         name: part.model_copy(update={"path": whole(part.path)}) for name, part in parts.items()
     }
@@ -109,7 +109,7 @@ def clip_folder(config: ModelConfig) -> Path | None:
 
 
 def vae_folder(config: ModelConfig) -> Path | None:
-    return Path(config.codec.path) if config.codec.path else find_part(config, "vae")
+    return Path(config.vae.path) if config.vae.path else find_part(config, "vae")
 
 
 def text_encoder_source(config: ModelConfig) -> tuple[str, Path | None]:

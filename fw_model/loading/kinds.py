@@ -1,7 +1,7 @@
 """The built-in kinds of each exchangeable part, by name."""
 
 BACKBONES = {"wan": "fw_model.backbones.wan:WanBackbone"}
-CODECS = {"wan": "fw_model.vaes.wan:WanCodec"}
+VAES = {"wan": "fw_model.vaes.wan:WanVae"}
 EMBEDDERS = {"open_clip": "fw_model.embedders.clip:OpenClipEmbedder"}
 TEXT_ENCODERS = {
     "clip": "fw_model.text_encoders.clip:ClipTextEncoder",

@@ -20,11 +20,11 @@ from fw_model.loading.folders import (
     text_encoder_source,
     vae_folder,
 )
-from fw_model.loading.kinds import BACKBONES, CODECS, EMBEDDERS, TEXT_ENCODERS
+from fw_model.loading.kinds import BACKBONES, EMBEDDERS, TEXT_ENCODERS, VAES
 from fw_model.loading.record import ModelRecord
 from fw_model.registry import resolve
 from fw_model.text_encoders.base import TextEncoder
-from fw_model.vaes.base import Codec
+from fw_model.vaes.base import Vae
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class FilmModel:
     """Everything that generation needs, loaded."""
 
     backbone: Backbone
-    codec: Codec
+    vae: Vae
     embedder: Embedder
     text_encoder: TextEncoder
     record: ModelRecord
@@ -45,18 +45,18 @@ def load_model(config: ModelConfig) -> FilmModel:
     record = load_record(config)
     text_encoder = load_text_encoder(config)
     backbone = load_backbone(config)
-    codec = load_codec(config)
+    vae = load_vae(config)
     if text_encoder.width != backbone.text_width:
         raise CheckpointError(
             f"The text encoder gives width {text_encoder.width} but the transformer reads "
             f"{backbone.text_width}; give the text encoder that it was trained with."
         )
-    if codec.latent_channels != backbone.latent_channels:
+    if vae.latent_channels != backbone.latent_channels:
         raise CheckpointError(
-            f"The VAE has {codec.latent_channels} latent channels but the transformer reads "
+            f"The VAE has {vae.latent_channels} latent channels but the transformer reads "
             f"{backbone.latent_channels}; give the VAE that it was trained with."
         )
-    multiple = codec.spatial_factor * backbone.spatial_multiple
+    multiple = vae.spatial_factor * backbone.spatial_multiple
     if record.width % multiple or record.height % multiple:
         raise ConfigError(
             f"Frames of {record.width}x{record.height} px do not divide by {multiple}; "
@@ -64,7 +64,7 @@ def load_model(config: ModelConfig) -> FilmModel:
         )
     return FilmModel(
         backbone=backbone,
-        codec=codec,
+        vae=vae,
         embedder=load_embedder(config),
         text_encoder=text_encoder,
         record=record,
@@ -86,10 +86,10 @@ def load_backbone(config: ModelConfig) -> Backbone:
     return backbone.to(config.torch_device()).eval()  # type: ignore[no-any-return]
 
 
-def load_codec(config: ModelConfig) -> Codec:
+def load_vae(config: ModelConfig) -> Vae:
     """Load the video VAE (float32: it is small beside the transformer, and exact)."""
     folder = vae_folder(config) or require_part(config, "vae")
-    kind = resolve(config.codec.kind, CODECS, "codec")
+    kind = resolve(config.vae.kind, VAES, "vae")
     return kind.load(folder, device=config.torch_device(), dtype=torch.float32)  # type: ignore[no-any-return]
 
 

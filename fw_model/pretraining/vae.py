@@ -35,7 +35,7 @@ from fw_model.vaes.wan_whole import decode_frames
 logger = logging.getLogger(__name__)
 
 
-class CodecStage(StrictModel):
+class VaeStage(StrictModel):
     """One stretch of training on clips of one shape."""
 
     steps: int = Field(..., ge=0, description="Optimizer steps.")
@@ -44,7 +44,7 @@ class CodecStage(StrictModel):
     batch_size: int = Field(16, ge=1, description="Clips in a step.")
 
 
-class CodecPretrainConfig(StrictModel):
+class VaePretrainConfig(StrictModel):
     """The small VAE and how it is trained."""
 
     start_from: str | None = Field(
@@ -63,13 +63,13 @@ class CodecPretrainConfig(StrictModel):
     )
     num_fit_clips: int = Field(400, ge=8, description="Clips that the encoder is fitted to.")
     patch_size: int = Field(2, ge=1, description="Pixels folded into channels, to each side.")
-    stages: tuple[CodecStage, ...] = Field(
+    stages: tuple[VaeStage, ...] = Field(
         (
-            CodecStage(steps=300, crop_px=32, num_frames=1, batch_size=16),
-            CodecStage(steps=500, crop_px=32, num_frames=5, batch_size=8),
-            CodecStage(steps=1400, crop_px=32, num_frames=9, batch_size=6),
-            CodecStage(steps=350, crop_px=32, num_frames=25, batch_size=2),
-            CodecStage(steps=200, crop_px=64, num_frames=17, batch_size=1),
+            VaeStage(steps=300, crop_px=32, num_frames=1, batch_size=16),
+            VaeStage(steps=500, crop_px=32, num_frames=5, batch_size=8),
+            VaeStage(steps=1400, crop_px=32, num_frames=9, batch_size=6),
+            VaeStage(steps=350, crop_px=32, num_frames=25, batch_size=2),
+            VaeStage(steps=200, crop_px=64, num_frames=17, batch_size=1),
         ),
         description="Clip shapes, one after the other.",
     )
@@ -102,7 +102,7 @@ class CodecPretrainConfig(StrictModel):
         """Steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
-    def stage_at(self, step: int) -> CodecStage:
+    def stage_at(self, step: int) -> VaeStage:
         """Return the stage that `step` belongs to."""
         for stage in self.stages:
             if step < stage.steps:
@@ -111,7 +111,7 @@ class CodecPretrainConfig(StrictModel):
         return self.stages[-1]
 
 
-def build_vae(config: CodecPretrainConfig) -> AutoencoderKLWan:
+def build_vae(config: VaePretrainConfig) -> AutoencoderKLWan:
     """Return a new VAE with random weights: 4x in time, 4 * patch_size in space."""
     torch.manual_seed(derive_seed(config.seed, "vae-weights"))
     return AutoencoderKLWan(
@@ -132,7 +132,7 @@ def build_vae(config: CodecPretrainConfig) -> AutoencoderKLWan:
 
 
 def fit_encoder(
-    config: CodecPretrainConfig, vae: AutoencoderKLWan, library: ShotLibrary
+    config: VaePretrainConfig, vae: AutoencoderKLWan, library: ShotLibrary
 ) -> dict[str, float]:
     """Fit the encoder and the mean and spread of its latents; return what it keeps."""
     clips = draw_whole_clips(library, config.num_fit_clips, num_frames=9, seed=config.seed)
@@ -151,8 +151,8 @@ def fit_encoder(
     return {"encoder_keeps": kept}
 
 
-def pretrain_codec(
-    config: CodecPretrainConfig, library: ShotLibrary, validation: ShotLibrary, output: Path
+def pretrain_vae(
+    config: VaePretrainConfig, library: ShotLibrary, validation: ShotLibrary, output: Path
 ) -> dict[str, float]:
     """Train until the last step, from where `output` stands; return the final measurements.
 
@@ -204,7 +204,7 @@ def pretrain_codec(
 
 
 def _opened(
-    config: CodecPretrainConfig, library: ShotLibrary, output: Path, metrics: MetricsFile
+    config: VaePretrainConfig, library: ShotLibrary, output: Path, metrics: MetricsFile
 ) -> AutoencoderKLWan:
     """Return the VAE of a stopped run, the one to start from, or a new one, its encoder fitted."""
     if (output / "state.pt").is_file():
@@ -220,7 +220,7 @@ def _opened(
 
 
 def draw_clips(
-    config: CodecPretrainConfig, library: ShotLibrary, step: int
+    config: VaePretrainConfig, library: ShotLibrary, step: int
 ) -> tuple[torch.Tensor, torch.Generator]:
     """Return the clips of a step [B, 3, F, H, W] in [-1, 1] and a generator for its noise."""
     stage = config.stage_at(step)
@@ -268,7 +268,7 @@ def draw_whole_clips(
 
 
 def decoder_losses(
-    config: CodecPretrainConfig,
+    config: VaePretrainConfig,
     vae: AutoencoderKLWan,
     frames: torch.Tensor,
     generator: torch.Generator,

@@ -26,7 +26,7 @@ SHOTS = pa.schema(
         ("video_id", pa.string()),
         ("index", pa.int32()),  # of the shot in its video
         ("text_id", pa.string()),
-        ("num_frames", pa.int32()),  # at the dataset's fps, 4k + 1 for a 4x codec
+        ("num_frames", pa.int32()),  # at the dataset's fps, 4k + 1 for a 4x vae
         ("num_latents", pa.int32()),
         ("latents", pa.large_binary()),  # float16 [C, F, h, w], C order
     ]

@@ -1,1 +1,1 @@
-"""Codecs between frames and latents. One file an implementation, chosen by `kind`."""
+"""Causal video VAEs: frames to latents and back. One file per kind."""

@@ -1,7 +1,7 @@
-"""What a codec between frames and latents must offer.
+"""What a video VAE must offer.
 
 B samples, F frames, f latent frames, C latent channels, H x W pixels, h x w latent cells.
-A codec is causal: latent k of a shot depends on frames up to `temporal_factor * k` only, and
+A vae is causal: latent k of a shot depends on frames up to `temporal_factor * k` only, and
 the first latent stands for one frame alone, so a single picture is a shot of one latent.
 """
 
@@ -24,7 +24,7 @@ class DecodeStream(Protocol):
         ...
 
 
-class Codec(Protocol):
+class Vae(Protocol):
     """Turns frames in [-1, 1] into normalised latents (mean 0, std 1 per channel) and back."""
 
     latent_channels: int

@@ -1,4 +1,4 @@
-"""Wan's causal video VAE (diffusers `AutoencoderKLWan`, 2.1 and 2.2 layouts) as a codec.
+"""Wan's causal video VAE (diffusers `AutoencoderKLWan`, 2.1 and 2.2 layouts) as a vae.
 
 Decoding is streamed and exact: the features that the causal convolutions carry from latent to
 latent live in the stream, not in the VAE, so any number of shots can be decoded by turns.
@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 _ENCODER_TIME_STRIDE: Final = 4  # fixed in the stock encode loop
 
 
-class WanCodec:
-    """A Wan VAE with its own normalisation; see `Codec` for what the methods promise."""
+class WanVae:
+    """A Wan VAE with its own normalisation; see `Vae` for what the methods promise."""
 
     def __init__(self, vae: AutoencoderKLWan) -> None:
         self.vae = vae.eval().requires_grad_(False)
@@ -60,7 +60,7 @@ class WanCodec:
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
-    ) -> WanCodec:
+    ) -> WanVae:
         """Load a VAE folder in diffusers layout; CheckpointError if it is none."""
         try:
             vae, loaded = AutoencoderKLWan.from_pretrained(
@@ -136,19 +136,19 @@ class WanCodec:
 class WanDecodeStream:
     """One shot being decoded: the feature cache of the decoder's causal convolutions."""
 
-    def __init__(self, codec: WanCodec) -> None:
-        self._codec = codec
-        num_convolutions = sum(isinstance(m, WanCausalConv3d) for m in codec.vae.decoder.modules())
+    def __init__(self, vae: WanVae) -> None:
+        self._owner = vae
+        num_convolutions = sum(isinstance(m, WanCausalConv3d) for m in vae.vae.decoder.modules())
         self._features: list[Any] = [None] * num_convolutions
         self._num_decoded = 0
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Decode the next latents [B, C, f, h, w] into frames [B, 3, F, H, W] in [-1, 1]."""
-        vae: Any = self._codec.vae
+        vae: Any = self._owner.vae
         parts = []
         # One latent at a time throughout: how many come at once must not change a single bit.
-        for latent in self._codec.denormalise(latents).split(1, dim=2):
+        for latent in self._owner.denormalise(latents).split(1, dim=2):
             features = vae.decoder(
                 vae.post_quant_conv(latent.contiguous()),
                 feat_cache=self._features,

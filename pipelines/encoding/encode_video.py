@@ -22,7 +22,7 @@ from fw_model.errors import MediaError, StorageError
 from fw_model.media.video import uint8_to_frames
 from fw_model.schemas.encoded import KEYFRAMES, SHOTS, TEXTS, text_id
 from fw_model.text_encoders.base import TextEncoder
-from fw_model.vaes.base import Codec
+from fw_model.vaes.base import Vae
 from pipelines.encoding.shot_frames import (
     DecodedShot,
     FrameFormat,
@@ -53,7 +53,7 @@ SOURCES = pa.schema(
 class Models:
     """The frozen models that encode."""
 
-    codec: Codec
+    vae: Vae
     text_encoder: TextEncoder
     embedder: Embedder
 
@@ -151,7 +151,7 @@ def _few_at_once(shots: Iterable[DecodedShot], form: FrameFormat) -> Iterator[li
 def _shot_rows(
     video: VideoSpans, shots: Sequence[DecodedShot], models: Models, vae_batch: int
 ) -> list[dict[str, Any]]:
-    latents = _encode_frames([np.stack(s.frames) for s in shots], models.codec, vae_batch)
+    latents = _encode_frames([np.stack(s.frames) for s in shots], models.vae, vae_batch)
     return [
         {
             "shot_id": shot.span.shot_id,
@@ -209,7 +209,7 @@ def _keyframe_rows(
     if not found:
         return []
     images = [image for _, _, image in found]
-    latents = _encode_frames([image[None] for image in images], models.codec, vae_batch)
+    latents = _encode_frames([image[None] for image in images], models.vae, vae_batch)
     embeddings = models.embedder.embed_images(images).cpu().numpy()  # [N, E]
     return [
         {
@@ -223,9 +223,7 @@ def _keyframe_rows(
     ]
 
 
-def _encode_frames(
-    takes: Sequence[Pixels], codec: Codec, vae_batch: int
-) -> list[NDArray[np.float16]]:
+def _encode_frames(takes: Sequence[Pixels], vae: Vae, vae_batch: int) -> list[NDArray[np.float16]]:
     """Encode takes [F, H, W, 3] as float16 latents [C, f, h, w]; equal lengths share a pass."""
     encoded: dict[int, NDArray[np.float16]] = {}
     by_length: dict[int, list[int]] = {}
@@ -236,7 +234,7 @@ def _encode_frames(
             batch = numbers[first : first + vae_batch]
             frames = torch.cat([uint8_to_frames(takes[n]) for n in batch])  # [B, 3, F, H, W]
             with torch.no_grad():
-                latents = _float16(codec.encode(frames))  # [B, C, f, h, w]
+                latents = _float16(vae.encode(frames))  # [B, C, f, h, w]
             encoded.update(zip(batch, latents, strict=True))
     return [encoded[number] for number in range(len(takes))]
 

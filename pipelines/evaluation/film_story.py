@@ -21,7 +21,7 @@ from fw_model.cache.shot import Keyframe, retrieve
 from fw_model.embedders.base import Embedder
 from fw_model.errors import StorageError
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.judges.judge import CARD_FILE, WEIGHTS_FILE, Oracle
+from fw_model.evaluation.judges.toy_judge import CARD_FILE, WEIGHTS_FILE, ToyJudge
 from fw_model.evaluation.report.films import film_strip, return_strips
 from fw_model.evaluation.scoring.story_score import Judges, score_story
 from fw_model.evaluation.stories.truth import CachedFrame, FilmedShot, Pixels, StoryTruth
@@ -77,13 +77,13 @@ def fingerprint(
     config: EvaluationConfig,
     model: ModelConfig,
     generation: GenerationConfig,
-    oracle: Path,
+    toy_judge: Path,
     variant: str,
     judges: str,
 ) -> str:
     """Return a hash of all that a variant's results depend on, beside the stories.
 
-    `judges` tells of those beside the oracle, see story_judges.py.
+    `judges` tells of those beside the toy judge, see story_judges.py.
     """
     digest = hashlib.sha256()
     facts = [_SCORING_VERSION, variant, config.num_chunks]
@@ -92,7 +92,7 @@ def fingerprint(
     digest.update(model.model_dump_json().encode())
     digest.update(model_fingerprint(model).encode())
     for name in (CARD_FILE, WEIGHTS_FILE):
-        digest.update((oracle / name).read_bytes())
+        digest.update((toy_judge / name).read_bytes())
     digest.update(judges.encode())
     return digest.hexdigest()[:20]
 
@@ -119,21 +119,21 @@ def read_result(store: Store, job: StoryJob) -> dict[str, Any] | None:
 
 
 class StoryFilmer:
-    """Holds one loaded model at a time, the oracle and where results go."""
+    """Holds one loaded model at a time, the toy judge and where results go."""
 
     def __init__(
         self,
         config: EvaluationConfig,
         model: ModelConfig,
         generation: GenerationConfig,
-        oracle: Path,
+        toy_judge: Path,
         output: str,
     ) -> None:
         """`model` is the one that is evaluated, whatever those of the jobs: its CLIP judges."""
         self._config = config
         self._model = model
         self._generation = generation
-        self._oracle = Oracle.load(oracle)
+        self._toy_judge = ToyJudge.load(toy_judge)
         self._store = Store(output)
         self._judges: OutsideJudges | None = None
         self._loaded: tuple[str, StoryGenerator] | None = None
@@ -195,7 +195,7 @@ class StoryFilmer:
         if self._judges is None:
             device = self._model.torch_device()
             self._judges = OutsideJudges.load(self._config, self._model, self._store, device)
-        return self._judges.joined(self._oracle)
+        return self._judges.joined(self._toy_judge)
 
     def _video(self, generator: StoryGenerator, shots: list[FilmedShot]) -> bytes:
         frames = np.concatenate([shot.frames for shot in shots])
@@ -233,6 +233,6 @@ def true_shots(
 def _chunk_starts(generator: StoryGenerator, num_chunks: int) -> list[int]:
     """Return the first frame of each chunk of a shot, and last its number of frames."""
     latents = generator.model.record.cache.chunk_latents
-    factor = generator.model.codec.temporal_factor
+    factor = generator.model.vae.temporal_factor
     first = factor * (latents - 1) + 1
     return [0, *(first + factor * latents * chunk for chunk in range(num_chunks))]

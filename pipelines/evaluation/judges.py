@@ -14,7 +14,7 @@ import torch
 
 from fw_model.embedders.base import Embedder
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.judges.judge import Oracle
+from fw_model.evaluation.judges.toy_judge import ToyJudge
 from fw_model.evaluation.judges.weights import weights_digest
 from fw_model.evaluation.metrics.aesthetic import AestheticPredictor
 from fw_model.evaluation.metrics.characters import CharacterFinder
@@ -55,9 +55,9 @@ class OutsideJudges:
             InceptionJudge.load(config.inception, device=device),
         )
 
-    def joined(self, oracle: Oracle) -> Judges:
+    def joined(self, toy_judge: ToyJudge) -> Judges:
         """Return all who judge a film."""
-        return Judges(oracle, self.embedder, self.finder, self.aesthetic, self.inception)
+        return Judges(toy_judge, self.embedder, self.finder, self.aesthetic, self.inception)
 
 
 def clip_of(config: EvaluationConfig, model: ModelConfig) -> str | None:

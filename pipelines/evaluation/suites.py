@@ -62,7 +62,7 @@ def settled(config: EvaluationConfig) -> EvaluationConfig:
     update: dict[str, Any] = {
         "aesthetic": config.aesthetic.with_whole_paths(),
         "inception": config.inception.with_whole_paths(),
-        "oracle": whole_path(config.oracle),
+        "toy_judge": whole_path(config.toy_judge),
         "clip": whole_path(config.clip),
         "checkpoints": {name: whole_path(path) for name, path in config.checkpoints.items()},
     }

@@ -6,9 +6,9 @@ from pydantic import Field
 
 from fw_model.config import StrictModel
 from fw_model.pretraining.clip import EmbedderPretrainConfig
-from fw_model.pretraining.judge import OraclePretrainConfig
 from fw_model.pretraining.text_encoder import TextPretrainConfig
-from fw_model.pretraining.vae import CodecPretrainConfig
+from fw_model.pretraining.toy_judge import ToyJudgePretrainConfig
+from fw_model.pretraining.vae import VaePretrainConfig
 
 
 class PretrainConfig(StrictModel):
@@ -25,11 +25,11 @@ class PretrainConfig(StrictModel):
         "embedder.hue_augmentation must then be 0.",
     )
     num_threads: int | None = Field(None, ge=1, description="Threads of torch; all if not set.")
-    codec: CodecPretrainConfig = Field(CodecPretrainConfig(), description="The small VAE.")
+    vae: VaePretrainConfig = Field(VaePretrainConfig(), description="The small VAE.")
     embedder: EmbedderPretrainConfig = Field(
         EmbedderPretrainConfig(), description="The small CLIP."
     )
     text_encoder: TextPretrainConfig = Field(TextPretrainConfig(), description="The small UMT5.")
-    oracle: OraclePretrainConfig = Field(
-        OraclePretrainConfig(), description="The oracle that judges toy films."
+    toy_judge: ToyJudgePretrainConfig = Field(
+        ToyJudgePretrainConfig(), description="The judge of toy films."
     )

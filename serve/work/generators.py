@@ -98,5 +98,5 @@ def load_story_generator(model: ModelConfig, generation: GenerationConfig) -> Lo
         generator=StoryGenerator(loaded, generation),
         fps=loaded.record.fps,
         embedder_id=loaded.embedder.model_id,
-        frame_multiple=loaded.codec.spatial_factor * loaded.backbone.spatial_multiple,
+        frame_multiple=loaded.vae.spatial_factor * loaded.backbone.spatial_multiple,
     )

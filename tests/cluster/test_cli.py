@@ -35,7 +35,7 @@ def test_the_commands_of_the_contract_are_there() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in COMMANDS if name != "pretrain"] + ["codec", "embedder", "text-encoder"],
+    [name for name in COMMANDS if name != "pretrain"] + ["vae", "embedder", "text-encoder"],
 )
 def test_every_command_takes_the_common_options(name: str) -> None:
     command = COMMANDS.get(name) or COMMANDS["pretrain"].commands[name]

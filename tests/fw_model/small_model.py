@@ -18,7 +18,7 @@ from fw_model.cache.config import CacheConfig
 from fw_model.loading.config import ModelConfig
 from fw_model.loading.load import FilmModel
 from fw_model.loading.record import ModelRecord
-from fw_model.vaes.wan import WanCodec
+from fw_model.vaes.wan import WanVae
 
 
 class HashText:
@@ -86,7 +86,7 @@ def small_film_model(visibility: str = "prefix") -> FilmModel:
         backbone.transformer.proj_out.weight.normal_(0, 0.2, generator=torch.Generator())
     return FilmModel(
         backbone=backbone,
-        codec=WanCodec(small_vae()),
+        vae=WanVae(small_vae()),
         embedder=ColourEmbedder(),
         text_encoder=HashText(),
         record=ModelRecord(

@@ -58,7 +58,7 @@ class CharactersConfig(StrictModel):
 
     kind: str = Field(
         default="none",
-        description="none (toy films: the oracle; others: nobody), openai, or module:Name of a "
+        description="none (toy films: the toy judge; others: nobody), openai, or module:Name of a "
         "finder class of your own.",
     )
     base_url: str = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fw_model.evaluation.judges.judge import ShotReading
+from fw_model.evaluation.judges.toy_judge import ShotReading
 from fw_model.evaluation.stories.truth import ShotTruth, StoryTruth
 
 Span = tuple[int, int | None]

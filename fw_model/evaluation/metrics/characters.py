@@ -1,7 +1,7 @@
 """Where characters are in a picture: what the paper asks a multimodal model for.
 
-The oracle knows the figures of toy films. For other films somebody else must tell: an endpoint, or
-a plug-in; where nobody does, the measures of characters are not measured.
+The toy judge knows the figures of toy films. Other films need an endpoint or a plug-in;
+without one, the character metrics are not measured.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from fw_model.evaluation.judges.judge import ShotReading
+from fw_model.evaluation.judges.toy_judge import ShotReading
 from fw_model.evaluation.stories.truth import Box, FilmedShot, Pixels, StoryTruth
 from fw_model.media.keyframes import select_keyframe_indices
 
@@ -22,7 +22,7 @@ CharacterBoxes = Mapping[Sighting, Box]
 
 _MOST_FRAMES = 3  # of a shot: each costs a request where an endpoint finds the characters
 
-_UNSEEN_BY_ORACLE = "the oracle does not see it"
+_UNSEEN_BY_TOY_JUDGE = "the toy judge does not see it"
 _UNTOLD = "the finder says nothing of it"
 
 
@@ -85,7 +85,7 @@ def standing_frames(shot: FilmedShot) -> list[int]:
     return [(spans[i][0] + spans[i][1]) // 2 for i in chosen]
 
 
-def found_by_oracle(
+def found_by_toy_judge(
     shots: Sequence[FilmedShot], readings: Sequence[ShotReading], story: StoryTruth
 ) -> StoryCharacters:
     """Return where the asked-for figures of a toy film are, of those that are seen at all."""
@@ -98,7 +98,7 @@ def found_by_oracle(
                 if figure.kind in seen:
                     boxes[index, frame, figure.kind] = reading.box_of(figure.kind, frame)
                 else:
-                    not_found[index, frame, figure.kind] = _UNSEEN_BY_ORACLE
+                    not_found[index, frame, figure.kind] = _UNSEEN_BY_TOY_JUDGE
     return StoryCharacters(boxes, not_found)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fw_model.evaluation.judges.judge import ShotReading
+from fw_model.evaluation.judges.toy_judge import ShotReading
 from fw_model.evaluation.metrics.accuracy import Span, acts, shows_figures, shows_place, shows_scale
 from fw_model.evaluation.stories.truth import FilmedShot, ShotTruth, StoryTruth
 

@@ -6,7 +6,7 @@ import cmath
 import math
 from collections.abc import Sequence
 
-from fw_model.evaluation.judges.judge import ShotReading, hue_gap_deg
+from fw_model.evaluation.judges.toy_judge import ShotReading, hue_gap_deg
 from fw_model.evaluation.stories.truth import StoryTruth
 
 

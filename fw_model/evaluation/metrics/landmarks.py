@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fw_model.evaluation.judges.judge import ShotReading
+from fw_model.evaluation.judges.toy_judge import ShotReading
 from fw_model.evaluation.stories.truth import FilmedShot, ShotTruth, StoryTruth
 
 _PIVOT_Y = 0.62  # what stays in place when a toy camera comes nearer, in frame heights
@@ -83,7 +83,7 @@ def window_shifts(old: Backdrop, new: Backdrop) -> list[float]:
 
 
 def backdrop(filmed: FilmedShot, reading: ShotReading) -> Backdrop:
-    """Return what stands behind the figures that the oracle sees: the median over the frames."""
+    """Return what stands behind the figures that the toy judge sees: the median over the frames."""
     luma = np.median([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in filmed.frames], axis=0)
     num_frames, height, width = filmed.frames.shape[:3]
     hidden = np.zeros((num_frames, height, width), bool)

@@ -67,15 +67,15 @@ def render_report(scorecard: Mapping[str, Any], stories: Sequence[StoryFilms]) -
 
 def _about(scorecard: Mapping[str, Any]) -> str:
     settings = scorecard.get("settings", {})
-    oracle = scorecard.get("oracle", {}).get("held_out", {})
+    toy_judge = scorecard.get("toy_judge", {}).get("held_out", {})
     about = (
         f"Stories of seeds {settings.get('seeds')}, {settings.get('shots_per_story')} shots of "
         f"{settings.get('num_chunks')} chunks. Consistency and alignment are judged by "
         f"{scorecard.get('clip') or 'nobody: name a CLIP in evaluation.clip'}."
     )
-    if oracle:
-        words = ", ".join(f"{name} {value:.3g}" for name, value in oracle.items())
-        about += f" The oracle itself, on held-out truth: {words}."
+    if toy_judge:
+        words = ", ".join(f"{name} {value:.3g}" for name, value in toy_judge.items())
+        about += f" The toy judge itself, on held-out truth: {words}."
     return about
 
 
@@ -198,6 +198,6 @@ def _drift(scorecard: Mapping[str, Any]) -> str:
         "<h2>Over the length of a shot</h2>"
         f'<svg width="{width + 240}" height="{height + 24}" font-size="11" '
         f'font-family="system-ui, sans-serif">{axis}{"".join(drawn)}</svg>'
-        '<p class="muted">Share of figures, place and scale that the oracle finds right, chunk by '
-        "chunk.</p>"
+        '<p class="muted">Share of figures, place and scale that the toy judge finds right, '
+        "by chunk.</p>"
     )

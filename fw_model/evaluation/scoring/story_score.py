@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from fw_model.embedders.base import Embedder
-from fw_model.evaluation.judges.judge import Oracle, ShotReading
+from fw_model.evaluation.judges.toy_judge import ShotReading, ToyJudge
 from fw_model.evaluation.metrics import (
     accuracy,
     consistency,
@@ -23,7 +23,7 @@ from fw_model.evaluation.metrics.characters import (
     CharacterFinder,
     StoryCharacters,
     found_by,
-    found_by_oracle,
+    found_by_toy_judge,
 )
 from fw_model.evaluation.metrics.inception import InceptionJudge
 from fw_model.evaluation.metrics.landmarks import landmark_displacement
@@ -50,10 +50,10 @@ METRICS = (
 
 @dataclass(frozen=True)
 class Judges:
-    """Who judges a film. Without a `finder` the oracle finds the characters of toy films, and
+    """Who judges a film. Without a `finder` the toy judge finds the characters of toy films, and
     nobody those of others; what no judge is there for is not measured."""
 
-    oracle: Oracle
+    toy_judge: ToyJudge
     embedder: Embedder | None
     finder: CharacterFinder | None = None
     aesthetic: AestheticPredictor | None = None
@@ -79,10 +79,10 @@ def score_story(
     details: dict[str, Any] = {}
     characters = StoryCharacters()
     if story.is_toy and truth is not None:
-        readings = [judges.oracle.read(shot.frames) for shot in shots]
-        characters = found_by_oracle(shots, readings, story)
-        metrics |= _oracle_metrics(shots, readings, story, truth)
-        details = _oracle_details(shots, readings, story, truth)
+        readings = [judges.toy_judge.read(shot.frames) for shot in shots]
+        characters = found_by_toy_judge(shots, readings, story)
+        metrics |= _toy_judge_metrics(shots, readings, story, truth)
+        details = _toy_judge_details(shots, readings, story, truth)
     if judges.finder is not None:
         characters = found_by(judges.finder, shots, story)
     if judges.embedder is not None:
@@ -99,7 +99,7 @@ def score_story(
     return {"metrics": metrics, "details": details}
 
 
-def _oracle_metrics(
+def _toy_judge_metrics(
     shots: Sequence[FilmedShot],
     readings: Sequence[ShotReading],
     story: StoryTruth,
@@ -117,7 +117,7 @@ def _oracle_metrics(
     }
 
 
-def _oracle_details(
+def _toy_judge_details(
     shots: Sequence[FilmedShot],
     readings: Sequence[ShotReading],
     story: StoryTruth,

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fw_model.evaluation.judges.judge import Oracle, ShotReading
+from fw_model.evaluation.judges.toy_judge import ShotReading, ToyJudge
 from fw_model.evaluation.metrics import accuracy, continuity, copying, drift, hue, retrieval
 from fw_model.evaluation.metrics.landmarks import landmark_displacement
 from fw_model.evaluation.self_test import corruptions as damage
@@ -36,16 +36,16 @@ class TrueFilm:
 
 @dataclass(frozen=True)
 class Filmed:
-    """A spoiled film and, for measures that ask, what the oracle sees in it."""
+    """A spoiled film and, for measures that ask, what the toy judge sees in it."""
 
     film: TrueFilm
     shots: Sequence[FilmedShot]
-    oracle: Oracle
+    toy_judge: ToyJudge
 
     @cached_property
     def readings(self) -> list[ShotReading]:
-        """What the oracle sees in each shot."""
-        return [self.oracle.read(shot.frames) for shot in self.shots]
+        """What the toy judge sees in each shot."""
+        return [self.toy_judge.read(shot.frames) for shot in self.shots]
 
 
 Spoil = Callable[[TrueFilm, float], Shots]
@@ -68,7 +68,7 @@ def _strangers(film: TrueFilm, count: float) -> Shots:
     return damage.strangers(film.shots, film.stranger, int(count))
 
 
-def _by_oracle(function: Callable[[Sequence[ShotReading], StoryTruth], float | None]) -> Measure:
+def _by_toy_judge(function: Callable[[Sequence[ShotReading], StoryTruth], float | None]) -> Measure:
     return lambda filmed: function(filmed.readings, filmed.film.story)
 
 
@@ -91,11 +91,21 @@ def _motion_over_truth(filmed: Filmed) -> float | None:
 _SHOTS = (0, 1, 2, 3, 4)
 
 CHECKS = (
-    Check("figure_accuracy", "strangers", _SHOTS, _strangers, _by_oracle(accuracy.figure_accuracy)),
-    Check("place_accuracy", "strangers", _SHOTS, _strangers, _by_oracle(accuracy.place_accuracy)),
-    Check("scale_accuracy", "strangers", _SHOTS, _strangers, _by_oracle(accuracy.scale_accuracy)),
-    Check("light_accuracy", "strangers", _SHOTS, _strangers, _by_oracle(accuracy.light_accuracy)),
-    Check("joint_accuracy", "strangers", _SHOTS, _strangers, _by_oracle(accuracy.joint_accuracy)),
+    Check(
+        "figure_accuracy", "strangers", _SHOTS, _strangers, _by_toy_judge(accuracy.figure_accuracy)
+    ),
+    Check(
+        "place_accuracy", "strangers", _SHOTS, _strangers, _by_toy_judge(accuracy.place_accuracy)
+    ),
+    Check(
+        "scale_accuracy", "strangers", _SHOTS, _strangers, _by_toy_judge(accuracy.scale_accuracy)
+    ),
+    Check(
+        "light_accuracy", "strangers", _SHOTS, _strangers, _by_toy_judge(accuracy.light_accuracy)
+    ),
+    Check(
+        "joint_accuracy", "strangers", _SHOTS, _strangers, _by_toy_judge(accuracy.joint_accuracy)
+    ),
     Check(
         "motion_over_truth",
         "frozen",
@@ -108,7 +118,7 @@ CHECKS = (
         "frozen",
         _SHOTS,
         lambda film, count: damage.frozen(film.shots, int(count)),
-        _by_oracle(accuracy.action_accuracy),
+        _by_toy_judge(accuracy.action_accuracy),
     ),
     Check(
         "hue_error_deg",
@@ -167,13 +177,13 @@ CHECKS = (
 )
 
 
-def run_check(check: Check, films: Sequence[TrueFilm], oracle: Oracle) -> list[float]:
+def run_check(check: Check, films: Sequence[TrueFilm], toy_judge: ToyJudge) -> list[float]:
     """Return the measure at every level, the mean over all films that it can judge."""
     scores = []
     for level in check.levels:
         values = []
         for film in films:
-            values.append(check.measure(Filmed(film, check.spoil(film, level), oracle)))
+            values.append(check.measure(Filmed(film, check.spoil(film, level), toy_judge)))
         known = [value for value in values if value is not None]
         scores.append(float(np.mean(known)))
     return scores

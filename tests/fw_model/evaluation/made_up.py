@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.judges.judge import ShotReading
-from fw_model.evaluation.judges.judge_net import Vocabulary
+from fw_model.evaluation.judges.toy_judge import ShotReading
+from fw_model.evaluation.judges.toy_judge_net import Vocabulary
 from fw_model.evaluation.stories.truth import FigureTruth, FilmedShot, Pixels, ShotTruth, StoryTruth
 from pipelines.evaluation.suites import SuiteStory, toy_story
 

@@ -88,7 +88,7 @@ def test_frames_chunk_by_chunk_equal_the_shot_decoded_at_once(
     model: FilmModel, film: list[StoryChunk]
 ) -> None:
     latents = torch.cat([c.result.latents for c in film[:2]], dim=1)[None]
-    whole = model.codec.decode(latents)[0]  # [3, F, H, W]
+    whole = model.vae.decode(latents)[0]  # [3, F, H, W]
     pixels = ((whole.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0).numpy()
     streamed = np.concatenate([c.result.frames for c in film[:2]])
     assert len(streamed) == len(pixels) == 13

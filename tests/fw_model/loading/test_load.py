@@ -12,7 +12,7 @@ from fw_model.errors import CheckpointError
 from fw_model.loading.config import BackboneConfig, ModelConfig, PartConfig
 from fw_model.loading.fingerprints import Part, encoding_parts, model_fingerprint, part_fingerprint
 from fw_model.loading.folders import TINY, load_record
-from fw_model.loading.load import load_backbone, load_codec, load_embedder, load_text_encoder
+from fw_model.loading.load import load_backbone, load_embedder, load_text_encoder, load_vae
 from fw_model.loading.record import write_record
 from fw_model.text_encoders.clip import ClipTextEncoder
 from fw_model.text_encoders.umt5 import Umt5TextEncoder
@@ -35,7 +35,7 @@ def learned(folder: Path, begins: str) -> Path:
 
 
 def with_vae(path: Path) -> ModelConfig:
-    return ModelConfig(device="cpu", codec=PartConfig(kind="wan", path=str(path)))
+    return ModelConfig(device="cpu", vae=PartConfig(kind="wan", path=str(path)))
 
 
 def with_text(folder: Path) -> ModelConfig:
@@ -104,7 +104,7 @@ def test_what_a_base_lacks_is_not_taken_from_the_tiny_model(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("part", ["transformer", "vae", "clip", "text_encoder"])
 def test_code_of_ones_own_changes_the_fingerprint_of_its_part(part: Part) -> None:
-    field = {"transformer": "backbone", "vae": "codec", "clip": "embedder"}.get(part, part)
+    field = {"transformer": "backbone", "vae": "vae", "clip": "embedder"}.get(part, part)
     kind = BackboneConfig if field == "backbone" else PartConfig
     own = PLAIN.model_copy(update={field: kind(kind="my_package.mine:Mine")})
     assert part_fingerprint(own, (part,)) != part_fingerprint(PLAIN, (part,))
@@ -163,8 +163,8 @@ def truncate(path: Path) -> None:
         (f"transformer/{WEIGHTS}", without("blocks.1"), load_backbone, "27 tensors are missing"),
         (f"transformer/{WEIGHTS}", truncate, load_backbone, "Cannot load the transformer"),
         ("transformer/context_patch.safetensors", truncate, load_backbone, "does not load"),
-        (f"vae/{WEIGHTS}", without("decoder.mid"), load_codec, "tensors are missing"),
-        (f"vae/{WEIGHTS}", truncate, load_codec, "is no Wan VAE"),
+        (f"vae/{WEIGHTS}", without("decoder.mid"), load_vae, "tensors are missing"),
+        (f"vae/{WEIGHTS}", truncate, load_vae, "is no Wan VAE"),
         ("clip/open_clip_model.safetensors", truncate, load_embedder, "does not load"),
         ("clip/open_clip_model.safetensors", without("visual"), load_embedder, "does not load"),
     ],

@@ -11,7 +11,7 @@ import torch
 from fw_model.embedders.clip import OpenClipEmbedder
 from fw_model.loading.folders import TINY
 from fw_model.media.video import uint8_to_frames
-from fw_model.vaes.wan import WanCodec
+from fw_model.vaes.wan import WanVae
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.prompts import shot_prompt
 from pipelines.toyfilms.render import render_shot
@@ -22,8 +22,8 @@ MOST_BYTES = 10_000_000
 
 
 @pytest.fixture(scope="module")
-def codec() -> WanCodec:
-    return WanCodec.load(TINY / "vae")
+def vae() -> WanVae:
+    return WanVae.load(TINY / "vae")
 
 
 @pytest.fixture(scope="module")
@@ -45,39 +45,39 @@ def test_weights_are_small() -> None:
 
 
 def test_frames_come_back_recognisable(
-    codec: WanCodec, shots: list[tuple[str, str, np.ndarray]]
+    vae: WanVae, shots: list[tuple[str, str, np.ndarray]]
 ) -> None:
     errors = []
     for _, _, pixels in shots[:6]:
         frames = uint8_to_frames(pixels[:21])
-        errors.append(float((codec.decode(codec.encode(frames)) - frames).square().mean() / 4))
+        errors.append(float((vae.decode(vae.encode(frames)) - frames).square().mean() / 4))
     assert -10 * math.log10(np.mean(errors)) > 20.0
 
 
 def test_latents_have_spread_one_as_a_whole(
-    codec: WanCodec, shots: list[tuple[str, str, np.ndarray]]
+    vae: WanVae, shots: list[tuple[str, str, np.ndarray]]
 ) -> None:
-    latents = torch.cat([codec.encode(uint8_to_frames(p[:9])) for _, _, p in shots], dim=2)
+    latents = torch.cat([vae.encode(uint8_to_frames(p[:9])) for _, _, p in shots], dim=2)
     assert 0.7 < latents.square().mean().item() < 1.4
 
 
 def test_a_picture_encodes_alike_alone_and_as_the_start_of_a_shot(
-    codec: WanCodec, shots: list[tuple[str, str, np.ndarray]]
+    vae: WanVae, shots: list[tuple[str, str, np.ndarray]]
 ) -> None:
     frames = uint8_to_frames(shots[0][2][:9])
     torch.testing.assert_close(
-        codec.encode(frames[:, :, :1]), codec.encode(frames)[:, :, :1], rtol=0, atol=1e-4
+        vae.encode(frames[:, :, :1]), vae.encode(frames)[:, :, :1], rtol=0, atol=1e-4
     )
 
 
 def test_a_cold_stream_goes_on_with_the_same_frames(
-    codec: WanCodec, shots: list[tuple[str, str, np.ndarray]]
+    vae: WanVae, shots: list[tuple[str, str, np.ndarray]]
 ) -> None:
-    latents = codec.encode(uint8_to_frames(shots[0][2][:21]))
-    latents = latents.repeat(1, 1, 6, 1, 1)[:, :, : codec.receptive_latents + 5]
-    whole = codec.decode(latents)
-    start = codec.receptive_latents + 3
-    cold = codec.stream(latents[:, :, :start]).decode(latents[:, :, start:])
+    latents = vae.encode(uint8_to_frames(shots[0][2][:21]))
+    latents = latents.repeat(1, 1, 6, 1, 1)[:, :, : vae.receptive_latents + 5]
+    whole = vae.decode(latents)
+    start = vae.receptive_latents + 3
+    cold = vae.stream(latents[:, :, :start]).decode(latents[:, :, start:])
     torch.testing.assert_close(cold, whole[:, :, 4 * start - 3 :], rtol=0, atol=1e-6)
 
 

@@ -16,24 +16,24 @@ from fw_model.optim.muon import orthogonalise
 from fw_model.pretraining.clip import EmbedderPretrainConfig, pretrain_embedder
 from fw_model.pretraining.shot_library import ShotLibrary, ShotSource
 from fw_model.pretraining.vae import (
-    CodecPretrainConfig,
-    CodecStage,
+    VaePretrainConfig,
+    VaeStage,
     build_vae,
     change_of,
     draw_whole_clips,
     fit_encoder,
-    pretrain_codec,
+    pretrain_vae,
 )
 from fw_model.pretraining.vae_pca_encoder import fit_linear_encoder, latent_mode
 from fw_model.text_encoders.clip import ClipTextEncoder
-from fw_model.vaes.wan import WanCodec
+from fw_model.vaes.wan import WanVae
 
-CODEC = CodecPretrainConfig(
+CODEC = VaePretrainConfig(
     decoder_base_dim=8,
     latent_channels=12,
     static_channels=8,
     num_fit_clips=24,
-    stages=(CodecStage(steps=4, crop_px=16, num_frames=5, batch_size=2),),
+    stages=(VaeStage(steps=4, crop_px=16, num_frames=5, batch_size=2),),
     log_every=1,
     save_every=2,
     num_validation_clips=1,
@@ -89,7 +89,7 @@ def test_fitted_latents_have_spread_one_as_a_whole(library: ShotLibrary) -> None
     vae = build_vae(CODEC)
     fit_encoder(CODEC, vae, library)
     frames = draw_whole_clips(library, 24, num_frames=9, seed=CODEC.seed)
-    latents = WanCodec(vae).encode(frames)
+    latents = WanVae(vae).encode(frames)
     assert latents.mean().item() == pytest.approx(0.0, abs=0.02)
     assert latents.square().mean().item() == pytest.approx(1.0, abs=0.05)
     spread = latents.transpose(0, 1).flatten(1).std(1)
@@ -104,10 +104,10 @@ def test_a_vae_of_another_shape_is_refused(library: ShotLibrary) -> None:
         )
 
 
-def test_codec_training_goes_on_exactly_where_it_was_stopped(
+def test_vae_training_goes_on_exactly_where_it_was_stopped(
     library: ShotLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretrain_codec(CODEC, library, library, tmp_path / "whole")
+    pretrain_vae(CODEC, library, library, tmp_path / "whole")
 
     calls = 0
 
@@ -119,8 +119,8 @@ def test_codec_training_goes_on_exactly_where_it_was_stopped(
     with monkeypatch.context() as patch:
         patch.setattr("fw_model.pretraining.vae.measure", dies)
         with pytest.raises(KeyboardInterrupt):
-            pretrain_codec(CODEC, library, library, tmp_path / "parts")
-    pretrain_codec(CODEC, library, library, tmp_path / "parts")
+            pretrain_vae(CODEC, library, library, tmp_path / "parts")
+    pretrain_vae(CODEC, library, library, tmp_path / "parts")
     assert calls == 1
     for name in ("whole", "parts"):
         assert _losses(tmp_path / name)[-1][0] == 4
@@ -133,34 +133,34 @@ def test_codec_training_goes_on_exactly_where_it_was_stopped(
 
 
 def test_a_run_of_other_settings_is_not_gone_on_with(library: ShotLibrary, tmp_path: Path) -> None:
-    pretrain_codec(CODEC, library, library, tmp_path)
+    pretrain_vae(CODEC, library, library, tmp_path)
     with pytest.raises(CheckpointError, match="other settings"):
-        pretrain_codec(CODEC.model_copy(update={"seed": 1}), library, library, tmp_path)
+        pretrain_vae(CODEC.model_copy(update={"seed": 1}), library, library, tmp_path)
 
 
 def test_training_leaves_the_latents_as_they_are(library: ShotLibrary, tmp_path: Path) -> None:
-    pretrain_codec(CODEC, library, library, tmp_path)
+    pretrain_vae(CODEC, library, library, tmp_path)
     fitted = build_vae(CODEC)
     fit_encoder(CODEC, fitted, library)
     frames = draw_whole_clips(library, 1, num_frames=9, seed=3)
     torch.testing.assert_close(
-        WanCodec.load(tmp_path / "vae").encode(frames), WanCodec(fitted).encode(frames)
+        WanVae.load(tmp_path / "vae").encode(frames), WanVae(fitted).encode(frames)
     )
 
 
 def test_a_decoder_goes_on_from_another_run_with_the_same_latents(
     library: ShotLibrary, tmp_path: Path
 ) -> None:
-    pretrain_codec(CODEC, library, library, tmp_path / "first")
+    pretrain_vae(CODEC, library, library, tmp_path / "first")
     more = CODEC.model_copy(update={"start_from": str(tmp_path / "first" / "vae"), "seed": 1})
-    pretrain_codec(more, library, library, tmp_path / "second")
-    first, second = (WanCodec.load(tmp_path / name / "vae") for name in ("first", "second"))
+    pretrain_vae(more, library, library, tmp_path / "second")
+    first, second = (WanVae.load(tmp_path / name / "vae") for name in ("first", "second"))
     frames = draw_whole_clips(library, 1, num_frames=9, seed=3)
     latents = first.encode(frames)
     assert torch.equal(latents, second.encode(frames))
     assert not torch.equal(first.decode(latents), second.decode(latents))
     with pytest.raises(CheckpointError, match="There is no VAE"):
-        pretrain_codec(
+        pretrain_vae(
             CODEC.model_copy(update={"start_from": str(tmp_path)}), library, library, tmp_path / "x"
         )
 

@@ -39,11 +39,11 @@ def with_other(model: ModelConfig, section: str, folder: Path) -> ModelConfig:
     """Return `model` with another folder as its VAE or text encoder."""
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    kind = "wan" if section == "codec" else "clip"
+    kind = "wan" if section == "vae" else "clip"
     return model.model_copy(update={section: PartConfig(kind=kind, path=str(folder))})
 
 
-@pytest.mark.parametrize(("section", "named"), [("codec", "VAE"), ("text_encoder", "text encoder")])
+@pytest.mark.parametrize(("section", "named"), [("vae", "VAE"), ("text_encoder", "text encoder")])
 def test_training_refuses_a_dataset_that_was_encoded_with_another_part(
     section: str, named: str, model: ModelConfig, dataset: Path, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""The Wan codec: shapes, exact streaming, and the whole-sequence form used for training."""
+"""The Wan vae: shapes, exact streaming, and the whole-sequence form used for training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from fw_model.errors import CheckpointError, InputError
-from fw_model.vaes.wan import WanCodec
+from fw_model.vaes.wan import WanVae
 from fw_model.vaes.wan_whole import decode_frames, encode_moments
 
 WAN_21 = {"dim_mult": [1, 2, 2, 2], "temperal_downsample": [False, True, True], "num_res_blocks": 1}
@@ -41,9 +41,9 @@ def latents_of(num_latents: int) -> torch.Tensor:
 @LAYOUTS
 def test_latents_are_the_normalised_mode_of_the_stock_encoder(layout: dict[str, Any]) -> None:
     vae = random_vae(layout)
-    codec = WanCodec(vae)
+    vae = WanVae(vae)
     frames = torch.rand(2, 3, 9, 16, 24) * 2 - 1
-    latents = codec.encode(frames)
+    latents = vae.encode(frames)
     assert latents.shape == (2, 4, 3, 2, 3)
     mode = vae.encode(frames).latent_dist.mode()
     expected = (mode[:, 2] - 0.3) / 2.0
@@ -53,58 +53,58 @@ def test_latents_are_the_normalised_mode_of_the_stock_encoder(layout: dict[str, 
 @LAYOUTS
 def test_whole_decode_equals_the_stock_decoder(layout: dict[str, Any]) -> None:
     vae = random_vae(layout)
-    codec = WanCodec(vae)
-    frames = codec.decode(latents_of(4))
+    vae = WanVae(vae)
+    frames = vae.decode(latents_of(4))
     assert frames.shape == (1, 3, 13, 16, 24)
     with torch.no_grad():
-        stock = vae.decode(codec.denormalise(latents_of(4))).sample
+        stock = vae.decode(vae.denormalise(latents_of(4))).sample
     torch.testing.assert_close(frames, stock, rtol=0, atol=1e-5)
 
 
 @LAYOUTS
 @pytest.mark.parametrize("chunk", [1, 2, 3])
 def test_chunks_decode_to_the_frames_of_the_whole(layout: dict[str, Any], chunk: int) -> None:
-    codec = WanCodec(random_vae(layout))
+    vae = WanVae(random_vae(layout))
     latents = latents_of(7)
-    stream = codec.stream()
+    stream = vae.stream()
     parts = [stream.decode(part) for part in latents.split(chunk, dim=2)]
     assert parts[0].shape[2] == 4 * (chunk - 1) + 1
     assert parts[1].shape[2] == 4 * chunk
-    assert torch.equal(torch.cat(parts, dim=2), codec.decode(latents))
+    assert torch.equal(torch.cat(parts, dim=2), vae.decode(latents))
 
 
 @LAYOUTS
 def test_a_warmed_up_stream_goes_on_as_if_it_had_decoded_everything(layout: dict[str, Any]) -> None:
-    codec = WanCodec(random_vae(layout))
-    latents = latents_of(codec.receptive_latents + 6)
-    whole = codec.decode(latents)
-    for start in (1, 3, codec.receptive_latents + 4):
-        stream = codec.stream(latents[:, :, :start])
+    vae = WanVae(random_vae(layout))
+    latents = latents_of(vae.receptive_latents + 6)
+    whole = vae.decode(latents)
+    for start in (1, 3, vae.receptive_latents + 4):
+        stream = vae.stream(latents[:, :, :start])
         frames = stream.decode(latents[:, :, start:])
         torch.testing.assert_close(frames, whole[:, :, 4 * start - 3 :], rtol=0, atol=1e-6)
 
 
 @LAYOUTS
 def test_the_reach_of_the_decoder_is_not_understated(layout: dict[str, Any]) -> None:
-    codec = WanCodec(random_vae(layout))
-    reach = codec.receptive_latents
+    vae = WanVae(random_vae(layout))
+    reach = vae.receptive_latents
     latents = latents_of(reach + 3)
     changed = latents.clone()
     changed[:, :, 1] += 5.0
-    same = codec.decode(latents)[:, :, -4:] == codec.decode(changed)[:, :, -4:]
+    same = vae.decode(latents)[:, :, -4:] == vae.decode(changed)[:, :, -4:]
     assert bool(same.all())
 
 
-def test_streams_of_one_codec_do_not_disturb_each_other() -> None:
-    codec = WanCodec(random_vae(WAN_22))
+def test_streams_of_one_vae_do_not_disturb_each_other() -> None:
+    vae = WanVae(random_vae(WAN_22))
     one, other = latents_of(4), latents_of(4).flip(2)
-    alone = [codec.decode(one), codec.decode(other)]
-    first, second = codec.stream(), codec.stream()
+    alone = [vae.decode(one), vae.decode(other)]
+    first, second = vae.stream(), vae.stream()
     parts: list[list[torch.Tensor]] = [[], []]
     for k in range(4):
         parts[0].append(first.decode(one[:, :, k : k + 1]))
         parts[1].append(second.decode(other[:, :, k : k + 1]))
-        codec.encode(torch.zeros(1, 3, 1, 16, 16))
+        vae.encode(torch.zeros(1, 3, 1, 16, 16))
     assert torch.equal(torch.cat(parts[0], 2), alone[0])
     assert torch.equal(torch.cat(parts[1], 2), alone[1])
 
@@ -131,16 +131,16 @@ def test_all_frames_at_once_equal_the_stock_loop(layout: dict[str, Any]) -> None
 )
 def test_frames_that_do_not_fit_are_refused(shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        WanCodec(random_vae(WAN_22)).encode(torch.zeros(shape))
+        WanVae(random_vae(WAN_22)).encode(torch.zeros(shape))
 
 
 def test_a_folder_that_is_no_vae_is_named(tmp_path: Any) -> None:
     with pytest.raises(CheckpointError, match="no Wan VAE"):
-        WanCodec.load(tmp_path)
+        WanVae.load(tmp_path)
 
 
 def test_a_saved_vae_loads(tmp_path: Any) -> None:
     vae = random_vae(WAN_22)
     vae.save_pretrained(tmp_path)
-    codec = WanCodec.load(tmp_path)
-    assert torch.equal(codec.decode(latents_of(2)), WanCodec(vae).decode(latents_of(2)))
+    vae = WanVae.load(tmp_path)
+    assert torch.equal(vae.decode(latents_of(2)), WanVae(vae).decode(latents_of(2)))

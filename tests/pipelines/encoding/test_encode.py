@@ -41,8 +41,8 @@ from tests.pipelines.training.stand_ins import (
     FORM,
     MODELS,
     LengthText,
-    MeanCodec,
     MeanEmbedder,
+    MeanVae,
     encode_into,
     failed,
     spans,
@@ -116,7 +116,7 @@ def test_many_texts_are_encoded_a_few_at_once() -> None:
             return super().encode(prompts)
 
     texts = [f"{'x' * n}" for n in range(40)]
-    rows = text_rows(texts, Models(MeanCodec(), CountingText(), MeanEmbedder()))
+    rows = text_rows(texts, Models(MeanVae(), CountingText(), MeanEmbedder()))
     assert [row["text"] for row in rows] == sorted(texts)  # the empty one is there already
     assert max(CountingText.held) <= 16
     assert _same(rows, text_rows(texts, MODELS))
@@ -169,7 +169,7 @@ def test_a_file_that_became_sound_alone_is_a_failed_row(tmp_path: Path) -> None:
 
 
 def test_a_long_video_is_encoded_a_few_shots_at_once(film: Path) -> None:
-    class CountingCodec(MeanCodec):
+    class CountingVae(MeanVae):
         held: ClassVar[list[int]] = []
 
         def encode(self, frames: torch.Tensor) -> torch.Tensor:
@@ -177,12 +177,12 @@ def test_a_long_video_is_encoded_a_few_shots_at_once(film: Path) -> None:
                 self.held.append(frames.shape[0] * frames.shape[2])
             return super().encode(frames)
 
-    models = Models(CountingCodec(), LengthText(), MeanEmbedder())
+    models = Models(CountingVae(), LengthText(), MeanEmbedder())
     video = spans(film, (0, 8), (8, 16), (16, 24), (24, 32), (32, 40), (40, 48))  # 4 frames each
     whole = encode_video(video, FORM, MODELS, vae_batch=8)
     short = FrameFormat(width=16, height=16, fps=12.0, max_frames=5, temporal_factor=1)
     encode_video(video, short, models, vae_batch=8)
-    assert CountingCodec.held == [8, 8, 8]  # two shots of four frames, never more than ten frames
+    assert CountingVae.held == [8, 8, 8]  # two shots of four frames, never more than ten frames
     _, shots, keyframes = encode_video(video, FORM, MODELS, vae_batch=1)
     assert [row["latents"] for row in shots] == [row["latents"] for row in whole[1]]
     assert [row["latents"] for row in keyframes] == [row["latents"] for row in whole[2]]
@@ -203,7 +203,7 @@ def test_a_run_in_which_everything_failed_is_an_error_that_says_why(
 
 def test_the_dataset_says_which_vae_and_text_encoder_made_it(tmp_path: Path) -> None:
     vae = Path(shutil.copytree(TINY / "vae", tmp_path / "vae"))
-    own = ModelConfig(device="cpu", codec=PartConfig(kind="wan", path=str(vae)))
+    own = ModelConfig(device="cpu", vae=PartConfig(kind="wan", path=str(vae)))
     plain, same = (encoded_meta(EncodeConfig(), m) for m in (ModelConfig(device="cpu"), own))
     assert set(plain.parts) == {"vae", "text_encoder"} and plain == same
     config = json.loads((vae / "config.json").read_text())

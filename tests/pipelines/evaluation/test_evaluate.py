@@ -6,13 +6,13 @@ import pytest
 
 from fw_model.evaluation.config import EvaluationConfig
 from fw_model.evaluation.judges.config import AestheticConfig
-from fw_model.evaluation.judges.judge import Oracle
-from fw_model.evaluation.judges.judge_net import OracleNet, Vocabulary
+from fw_model.evaluation.judges.toy_judge import ToyJudge
+from fw_model.evaluation.judges.toy_judge_net import ToyJudgeNet, Vocabulary
 from fw_model.evaluation.scoring.story_score import METRICS
 from fw_model.evaluation.variants import VARIANTS
 from fw_model.generation.request import GenerationConfig
 from fw_model.loading.config import BackboneConfig, ModelConfig
-from fw_model.loading.load import load_codec, load_text_encoder
+from fw_model.loading.load import load_text_encoder, load_vae
 from pipelines.evaluate import run_evaluate
 from pipelines.toyfilms.story import (
     ACTIONS,
@@ -29,7 +29,7 @@ GENERATION = GenerationConfig(num_inference_steps=1, guidance_scale=1.0)
 @pytest.fixture(scope="module")
 def model(tiny_path):
     plain = ModelConfig(path=str(tiny_path), device="cpu")
-    channels = load_codec(plain).latent_channels
+    channels = load_vae(plain).latent_channels
     shape = {
         "patch_size": [1, 1, 1],
         "num_attention_heads": 2,
@@ -45,17 +45,17 @@ def model(tiny_path):
 
 
 @pytest.fixture(scope="module")
-def oracle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("oracle")
+def toy_judge(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy_judge")
     words = Vocabulary(FIGURE_KINDS, PLACE_KINDS, LIGHTS, SCALES, ACTIONS)
-    Oracle(OracleNet(words, width=16)).save(folder, held_out={"place_accuracy": 0.2})
+    ToyJudge(ToyJudgeNet(words, width=16)).save(folder, held_out={"place_accuracy": 0.2})
     return folder
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_evaluate_leaves_a_scorecard_and_goes_on_where_it_was(
-    model, oracle, tiny_path, tmp_path, monkeypatch
+    model, toy_judge, tiny_path, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)  # actors work elsewhere, and must find the head all the same
     saved(v1_state(96), tmp_path / "head.pth")
@@ -64,7 +64,7 @@ def test_evaluate_leaves_a_scorecard_and_goes_on_where_it_was(
         shots_per_story=2,
         num_chunks=1,
         variants=("full", "without_shot_cache"),
-        oracle=str(oracle),
+        toy_judge=str(toy_judge),
         aesthetic=AestheticConfig(head="head.pth", clip=str(tiny_path / "clip")),
         num_actors=2,
         cpus_per_actor=1.5,  # the second finds no room on two CPUs: the first has all the work
@@ -82,7 +82,7 @@ def test_evaluate_leaves_a_scorecard_and_goes_on_where_it_was(
         assert metrics["inception"] is None
     assert scorecard["truth"]["copy_paste"]["mean"] == 0.0
     assert scorecard["clip"] is not None
-    assert scorecard["oracle"]["held_out"] == {"place_accuracy": 0.2}
+    assert scorecard["toy_judge"]["held_out"] == {"place_accuracy": 0.2}
     page = (tmp_path / "scorecard.html").read_text()
     assert page.count("data:image/jpeg") == 2 * 3
 

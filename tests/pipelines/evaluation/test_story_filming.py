@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.judges.judge import PACKAGED_ORACLE, Oracle
-from fw_model.evaluation.judges.judge_net import OracleNet, Vocabulary
+from fw_model.evaluation.judges.toy_judge import PACKAGED_TOY_JUDGE, ToyJudge
+from fw_model.evaluation.judges.toy_judge_net import ToyJudgeNet, Vocabulary
 from fw_model.evaluation.scoring.story_score import METRICS
 from fw_model.generation.request import GenerationConfig
 from fw_model.loading.config import ModelConfig
@@ -32,10 +32,10 @@ CONFIG = EvaluationConfig(seeds="3:5", shots_per_story=3, num_chunks=2, variants
 @pytest.fixture
 def filmer(tmp_path, monkeypatch):
     words = Vocabulary(FIGURE_KINDS, PLACE_KINDS, LIGHTS, SCALES, ACTIONS)
-    Oracle(OracleNet(words, width=16)).save(tmp_path / "oracle")
+    ToyJudge(ToyJudgeNet(words, width=16)).save(tmp_path / "toy_judge")
     monkeypatch.setattr(story_filming, "load_model", lambda config: small_film_model())
     return StoryFilmer(
-        CONFIG, ModelConfig(), GenerationConfig(), tmp_path / "oracle", str(tmp_path / "out")
+        CONFIG, ModelConfig(), GenerationConfig(), tmp_path / "toy_judge", str(tmp_path / "out")
     )
 
 
@@ -83,14 +83,14 @@ def test_stories_are_what_their_prompts_say():
     assert toy_story(8, EvaluationConfig(shots_per_story=6)).truth == story.truth
 
 
-@pytest.mark.skipif(not PACKAGED_ORACLE.is_dir(), reason="no packaged oracle")
+@pytest.mark.skipif(not PACKAGED_TOY_JUDGE.is_dir(), reason="no packaged toy_judge")
 def test_jobs_of_one_model_stand_together(tiny_path):
     config = EvaluationConfig(
         seeds="3:5",
         variants=("without_augmentation", "full"),
         checkpoints={"without_augmentation": str(tiny_path)},
     )
-    jobs = plan_jobs(config, ModelConfig(), GenerationConfig(), PACKAGED_ORACLE, "")
+    jobs = plan_jobs(config, ModelConfig(), GenerationConfig(), PACKAGED_TOY_JUDGE, "")
     assert [job.variant for job in jobs] == [
         TRUTH, TRUTH, "full", "full", "without_augmentation", "without_augmentation"
     ]  # fmt: skip
@@ -100,7 +100,7 @@ def test_jobs_of_one_model_stand_together(tiny_path):
 
 def test_a_story_that_changed_under_its_seed_is_filmed_again(monkeypatch):
     def prints():
-        jobs = plan_jobs(CONFIG, ModelConfig(), GenerationConfig(), PACKAGED_ORACLE, "")
+        jobs = plan_jobs(CONFIG, ModelConfig(), GenerationConfig(), PACKAGED_TOY_JUDGE, "")
         return [job.fingerprint for job in jobs if job.variant == "full"]
 
     before = prints()

@@ -11,8 +11,8 @@ import torch
 from fw_model.errors import CheckpointError, ConfigError
 from fw_model.evaluation.config import EvaluationConfig
 from fw_model.evaluation.judges.config import AestheticConfig, CharactersConfig, InceptionConfig
-from fw_model.evaluation.judges.judge import Oracle
-from fw_model.evaluation.judges.judge_net import OracleNet, Vocabulary
+from fw_model.evaluation.judges.toy_judge import ToyJudge
+from fw_model.evaluation.judges.toy_judge_net import ToyJudgeNet, Vocabulary
 from fw_model.evaluation.scoring.scorecard import build_scorecard
 from fw_model.generation.request import GenerationConfig
 from fw_model.loading.config import ModelConfig, PartConfig
@@ -29,11 +29,11 @@ OWN_FINDER = "tests.pipelines.evaluation.own_finder:EverywhereFinder"
 
 
 @pytest.fixture
-def oracle(tmp_path):
-    """An oracle of few words: what it sees plays no part here."""
+def toy_judge(tmp_path):
+    """A toy judge of few words: what it sees plays no part here."""
     words = {field.name: ("one", "other") for field in dataclasses.fields(Vocabulary)}
-    Oracle(OracleNet(Vocabulary(**words), width=16)).save(tmp_path / "oracle")
-    return tmp_path / "oracle"
+    ToyJudge(ToyJudgeNet(Vocabulary(**words), width=16)).save(tmp_path / "toy_judge")
+    return tmp_path / "toy_judge"
 
 
 @pytest.fixture
@@ -105,11 +105,11 @@ def test_results_rest_on_who_finds_characters(told):
     assert len({told(), *(told(characters=kind) for kind in kinds)}) == 4
 
 
-def test_a_storys_fingerprint_changes_with_its_judges(oracle):
+def test_a_storys_fingerprint_changes_with_its_judges(toy_judge):
     config = EvaluationConfig(seeds="3:4", variants=("full",))
 
     def prints(judges):
-        jobs = plan_jobs(config, ModelConfig(), GenerationConfig(), oracle, judges)
+        jobs = plan_jobs(config, ModelConfig(), GenerationConfig(), toy_judge, judges)
         return {job.fingerprint for job in jobs}
 
     assert not prints("") & prints('{"inception": ["abc", 8]}')
@@ -123,9 +123,9 @@ def test_a_storys_fingerprint_changes_with_its_judges(oracle):
         {"inception": {"weights": "no/inception.pth"}},
     ],
 )
-def test_weights_that_do_not_load_end_the_run_before_any_filming(judges, oracle, tmp_path):
+def test_weights_that_do_not_load_end_the_run_before_any_filming(judges, toy_judge, tmp_path):
     """Ray is not even running here."""
-    config = EvaluationConfig(seeds="3:4", oracle=str(oracle), **judges)
+    config = EvaluationConfig(seeds="3:4", toy_judge=str(toy_judge), **judges)
     with pytest.raises(CheckpointError, match=r"no/(head|inception)\.pth"):
         run_evaluate(config, ModelConfig(), GenerationConfig(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -144,15 +144,15 @@ def test_the_packaged_clip_judges_toy_films_alone_unless_it_is_named(tmp_path):
     assert clip_of(words, model.model_copy(update={"embedder": own})) == "my_package:Embedder"
 
 
-def test_an_unknown_finder_ends_the_run_before_any_filming(oracle, tmp_path):
+def test_an_unknown_finder_ends_the_run_before_any_filming(toy_judge, tmp_path):
     finder = CharactersConfig(kind="gemini")
-    config = EvaluationConfig(seeds="3:4", oracle=str(oracle), characters=finder)
+    config = EvaluationConfig(seeds="3:4", toy_judge=str(toy_judge), characters=finder)
     with pytest.raises(ConfigError, match="gemini"):
         run_evaluate(config, ModelConfig(), GenerationConfig(), tmp_path / "out")
 
 
 def test_a_suite_of_words_is_judged_and_the_scorecard_has_the_numbers(
-    tmp_path, monkeypatch, oracle, files, inception_file
+    tmp_path, monkeypatch, toy_judge, files, inception_file
 ):
     monkeypatch.setattr(story_filming, "load_model", lambda config: small_film_model())
     config = EvaluationConfig(
@@ -165,7 +165,9 @@ def test_a_suite_of_words_is_judged_and_the_scorecard_has_the_numbers(
         characters=CharactersConfig(kind=OWN_FINDER),
         clip=str(TINY / "clip"),
     )
-    filmer = StoryFilmer(config, ModelConfig(), GenerationConfig(), oracle, str(tmp_path / "out"))
+    filmer = StoryFilmer(
+        config, ModelConfig(), GenerationConfig(), toy_judge, str(tmp_path / "out")
+    )
     results = {}
     for seed in (0, 1):
         job = filmer.film(StoryJob("full", seed, ModelConfig(device="cpu"), "print"))
@@ -183,7 +185,7 @@ def test_a_suite_of_words_is_judged_and_the_scorecard_has_the_numbers(
     assert card["details"]["full"]["characters_found"] == 1.0
 
 
-def test_results_rest_on_the_stories_of_a_file(oracle, tmp_path):
+def test_results_rest_on_the_stories_of_a_file(toy_judge, tmp_path):
     def prints(words):
         (tmp_path / "stories.txt").write_text(words)
         config = EvaluationConfig(
@@ -192,7 +194,7 @@ def test_results_rest_on_the_stories_of_a_file(oracle, tmp_path):
             seeds="0:1",
             variants=("full",),
         )
-        jobs = plan_jobs(config, ModelConfig(), GenerationConfig(), oracle, "")
+        jobs = plan_jobs(config, ModelConfig(), GenerationConfig(), toy_judge, "")
         return {job.fingerprint for job in jobs}
 
     hen = prints("A hen walks.\nA hen flies.\n###")

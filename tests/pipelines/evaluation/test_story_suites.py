@@ -6,8 +6,8 @@ import pytest
 
 from fw_model.errors import ConfigError, InputError
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.judges.judge import Oracle
-from fw_model.evaluation.judges.judge_net import OracleNet
+from fw_model.evaluation.judges.toy_judge import ToyJudge
+from fw_model.evaluation.judges.toy_judge_net import ToyJudgeNet
 from fw_model.evaluation.stories.scenes import packaged_scenes
 from fw_model.generation.request import GenerationConfig
 from fw_model.loading.config import ModelConfig
@@ -97,7 +97,7 @@ def test_a_toy_story_is_told_by_what_its_prompts_leave_unsaid_too():
 
 
 def test_a_written_story_is_filmed_and_only_what_needs_no_truth_is_measured(tmp_path, monkeypatch):
-    Oracle(OracleNet(VOCABULARY, width=16)).save(tmp_path / "oracle")
+    ToyJudge(ToyJudgeNet(VOCABULARY, width=16)).save(tmp_path / "toy_judge")
     monkeypatch.setattr(story_filming, "load_model", lambda config: small_film_model())
     config = EvaluationConfig(
         suite="scenes20x5",
@@ -107,7 +107,9 @@ def test_a_written_story_is_filmed_and_only_what_needs_no_truth_is_measured(tmp_
         clip=str(TINY / "clip"),
     )
     out = tmp_path / "out"
-    filmer = StoryFilmer(config, ModelConfig(), GenerationConfig(), tmp_path / "oracle", str(out))
+    filmer = StoryFilmer(
+        config, ModelConfig(), GenerationConfig(), tmp_path / "toy_judge", str(out)
+    )
     done = filmer.film(StoryJob("full", 11, ModelConfig(), "abc"))
     result = json.loads((out / done.result_key).read_text())
     assert result["seed"] == 11

@@ -10,10 +10,10 @@ from fw_model.embedders.clip import OpenClipEmbedder
 from fw_model.errors import ConfigError, DataError
 from fw_model.pretraining.clip import EmbedderPretrainConfig
 from fw_model.pretraining.text_encoder import TextPretrainConfig
-from fw_model.pretraining.vae import CodecPretrainConfig, CodecStage
+from fw_model.pretraining.vae import VaePretrainConfig, VaeStage
 from fw_model.text_encoders.umt5 import Umt5TextEncoder
-from fw_model.vaes.wan import WanCodec
-from pipelines.pretrain import PretrainConfig, run_pretrain_codec, run_pretrain_embedder
+from fw_model.vaes.wan import WanVae
+from pipelines.pretrain import PretrainConfig, run_pretrain_embedder, run_pretrain_vae
 from pipelines.pretraining.films import hue_facts, list_shots
 from pipelines.pretraining.text_encoder import QUESTIONS, draw_prompts, run_pretrain_text
 from pipelines.toyfilms.config import ToyFilmsConfig
@@ -24,12 +24,12 @@ SMALL = PretrainConfig(
     width=32,
     height=32,
     num_validation_films=1,
-    codec=CodecPretrainConfig(
+    vae=VaePretrainConfig(
         num_fit_clips=8,
         latent_channels=12,
         static_channels=8,
         decoder_base_dim=8,
-        stages=(CodecStage(steps=2, crop_px=16, num_frames=5, batch_size=2),),
+        stages=(VaeStage(steps=2, crop_px=16, num_frames=5, batch_size=2),),
         num_validation_clips=1,
     ),
     embedder=EmbedderPretrainConfig(
@@ -91,9 +91,9 @@ def test_hues_are_named_only_where_asked_and_never_with_permuted_colours(
 
 
 def test_both_small_models_come_out_in_their_layouts(films: Path, tmp_path: Path) -> None:
-    run_pretrain_codec(SMALL, films, tmp_path / "codec")
-    codec = WanCodec.load(tmp_path / "codec" / "vae")
-    assert (codec.latent_channels, codec.temporal_factor, codec.spatial_factor) == (12, 4, 8)
+    run_pretrain_vae(SMALL, films, tmp_path / "vae")
+    vae = WanVae.load(tmp_path / "vae" / "vae")
+    assert (vae.latent_channels, vae.temporal_factor, vae.spatial_factor) == (12, 4, 8)
     run_pretrain_embedder(SMALL, films, tmp_path / "clip")
     assert OpenClipEmbedder.load(tmp_path / "clip" / "clip").image_size == 32
 
@@ -101,7 +101,7 @@ def test_both_small_models_come_out_in_their_layouts(films: Path, tmp_path: Path
 def test_too_few_films_are_refused(films: Path, tmp_path: Path) -> None:
     config = SMALL.model_copy(update={"num_validation_films": 3})
     with pytest.raises(DataError, match="holds 3 videos"):
-        run_pretrain_codec(config, films, tmp_path)
+        run_pretrain_vae(config, films, tmp_path)
 
 
 def test_what_is_asked_of_a_prompt_is_what_it_says() -> None:

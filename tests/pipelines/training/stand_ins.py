@@ -18,8 +18,8 @@ from pipelines.encoding.shot_frames import FrameFormat, ShotSpan, VideoSpans
 FORM = FrameFormat(width=16, height=16, fps=12.0, max_frames=60, temporal_factor=4)
 
 
-class MeanCodec:
-    """A stand-in codec: a latent is the mean colour of its 8x8 cells, every fourth frame."""
+class MeanVae:
+    """A stand-in vae: a latent is the mean colour of its 8x8 cells, every fourth frame."""
 
     latent_channels, spatial_factor, temporal_factor, receptive_latents = 3, 8, 4, 0
 
@@ -52,7 +52,7 @@ class MeanEmbedder:
         return torch.nn.functional.normalize(torch.ones(len(prompts), 3), dim=1)
 
 
-MODELS = Models(MeanCodec(), LengthText(), MeanEmbedder())
+MODELS = Models(MeanVae(), LengthText(), MeanEmbedder())
 META = EncodedMeta(
     format_version=FORMAT_VERSION,
     encode_hash="one",

@@ -8,7 +8,7 @@ from fw_model.evaluation.metrics.characters import (
     StoryCharacters,
     fault_of_box,
     found_by,
-    found_by_oracle,
+    found_by_toy_judge,
     standing_frames,
 )
 from fw_model.evaluation.scoring.story_score import Judges, score_story
@@ -98,10 +98,10 @@ def test_a_box_is_checked(box, fault):
         assert fault in found.not_found[0, 2, "a cat"]
 
 
-def test_the_oracle_tells_of_every_figure_asked_for():
-    found = found_by_oracle([shot()] * 2, [seen(["bear"]), seen([])], story(asked(), asked()))
+def test_the_toy_judge_tells_of_every_figure_asked_for():
+    found = found_by_toy_judge([shot()] * 2, [seen(["bear"]), seen([])], story(asked(), asked()))
     assert set(found.boxes) == {(0, 2, "bear")}
-    assert found.not_found == {(1, 2, "bear"): "the oracle does not see it"}
+    assert found.not_found == {(1, 2, "bear"): "the toy judge does not see it"}
 
 
 def test_nobody_looked_is_not_a_share():
@@ -120,7 +120,7 @@ def test_characters_of_a_story_of_words_are_measured_where_a_finder_sees_them():
         shots,
         worded(["a red cat"], ["a red cat"]),
         None,
-        Judges(oracle=None, embedder=ColourEmbedder(), finder=finder),
+        Judges(toy_judge=None, embedder=ColourEmbedder(), finder=finder),
     )
     assert score["metrics"]["character_consistency"] == pytest.approx(100)
     assert score["metrics"]["character_alignment"] > 99
@@ -132,7 +132,7 @@ def test_characters_of_a_story_of_words_are_measured_where_a_finder_sees_them():
 
 def test_without_a_finder_characters_of_words_are_not_measured():
     shots = [FilmedShot(RED_HALF, (0,))] * 2
-    judges = Judges(oracle=None, embedder=ColourEmbedder())
+    judges = Judges(toy_judge=None, embedder=ColourEmbedder())
     score = score_story(shots, worded(["a red cat"], ["a red cat"]), None, judges)
     assert score["metrics"]["character_consistency"] is None
     assert score["metrics"]["character_alignment"] is None

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fw_model.evaluation.metrics.characters import found_by_oracle
+from fw_model.evaluation.metrics.characters import found_by_toy_judge
 from fw_model.evaluation.metrics.consistency import (
     character_alignment,
     character_consistency,
@@ -42,7 +42,7 @@ RED, GREEN, BLUE = (200, 0, 0), (0, 200, 0), (0, 0, 200)
 def measures(shots, truth):
     readings = [seen(num_frames=len(shot.frames)) for shot in shots]
     embeddings = embed_story(
-        shots, truth, found_by_oracle(shots, readings, truth).boxes, ColourEmbedder()
+        shots, truth, found_by_toy_judge(shots, readings, truth).boxes, ColourEmbedder()
     )
     return {
         "character": character_consistency(embeddings),

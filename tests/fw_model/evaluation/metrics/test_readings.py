@@ -1,8 +1,8 @@
-"""Measures over what the oracle sees: perfect on what was asked for, worse with every fault."""
+"""Measures over what the toy judge sees: perfect on what was asked for, worse with every fault."""
 
 import pytest
 
-from fw_model.evaluation.judges.judge import hue_gap_deg
+from fw_model.evaluation.judges.toy_judge import hue_gap_deg
 from fw_model.evaluation.metrics import accuracy, drift, hue, retrieval
 from fw_model.evaluation.stories.truth import CachedFrame, FilmedShot
 from tests.fw_model.evaluation.made_up import asked, filmed, seen, story, toy, true_frames

@@ -39,7 +39,7 @@ def card():
     without = {seed: scored(0.5 + 0.02 * (seed % 5), hue_error_deg=60.0) for seed in range(30)}
     truth = {seed: scored(1.0) for seed in range(30)}
     scores = {"full": full, "without_shot_cache": without}
-    about = {"oracle": {"held_out": {"place_accuracy": 0.99}}, "settings": {"seeds": "0:30"}}
+    about = {"toy_judge": {"held_out": {"place_accuracy": 0.99}}, "settings": {"seeds": "0:30"}}
     return build_scorecard(scores, truth, num_bootstrap=500, about=about)
 
 

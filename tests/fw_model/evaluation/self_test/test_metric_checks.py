@@ -2,11 +2,11 @@
 
 import pytest
 
-from fw_model.evaluation.judges.judge import Oracle
+from fw_model.evaluation.judges.toy_judge import ToyJudge
 from fw_model.evaluation.self_test.metric_checks import CHECKS, is_monotone, run_check
 from pipelines.evaluation.true_films import true_films
 
-# What the oracle itself may miss on truth; measures of pixels alone are exact.
+# What the toy judge itself may miss on truth; measures of pixels alone are exact.
 LEAST_ON_TRUTH = {
     "figure_accuracy": 0.9,
     "place_accuracy": 0.95,
@@ -33,13 +33,13 @@ def films():
 
 
 @pytest.fixture(scope="module")
-def oracle():
-    return Oracle.load()
+def toy_judge():
+    return ToyJudge.load()
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=[check.metric for check in CHECKS])
-def test_truth_scores_perfectly_and_faults_cost(check, films, oracle):
-    scores = run_check(check, films, oracle)
+def test_truth_scores_perfectly_and_faults_cost(check, films, toy_judge):
+    scores = run_check(check, films, toy_judge)
     if check.rises:
         assert scores[0] <= MOST_ON_TRUTH[check.metric]
     else:

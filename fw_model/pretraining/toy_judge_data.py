@@ -1,4 +1,4 @@
-"""Clips of labelled shots for the oracle, spoiled the way generated films are spoiled.
+"""Clips of labelled shots for the toy judge, spoiled the way generated films are spoiled.
 
 B clips, F frames, K kinds of figure. Knows nothing of where films and labels come from.
 """
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fw_model.evaluation.judges.judge_net import Vocabulary
+from fw_model.evaluation.judges.toy_judge_net import Vocabulary
 from fw_model.pretraining.shot_library import ShotLibrary
 
 Pixels = NDArray[np.uint8]
@@ -45,7 +45,7 @@ class LabelledShot:
 
 
 @dataclass(frozen=True)
-class OracleBatch:
+class ToyJudgeBatch:
     """B clips and their labels; what is said of a figure counts only where `present` is 1."""
 
     frames: Tensor  # [B, 3, F, H, W] in [-1, 1]
@@ -79,7 +79,7 @@ def draw_batch(
     *,
     batch_size: int,
     num_frames: int,
-) -> OracleBatch:
+) -> ToyJudgeBatch:
     """Draw clips of `num_frames` frames from shots that are long enough, mirrored and spoiled."""
     usable = library.with_frames(num_frames)
     clips, truths = [], []
@@ -99,7 +99,7 @@ def draw_batch(
         truths.append(truth)
     tensors = {name: torch.from_numpy(np.stack([t[name] for t in truths])) for name in truths[0]}
     frames = torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3)  # [B, 3, F, H, W]
-    return OracleBatch(frames=frames.float() / 127.5 - 1.0, **tensors)
+    return ToyJudgeBatch(frames=frames.float() / 127.5 - 1.0, **tensors)
 
 
 def spoiled(clip: Pixels, rng: np.random.Generator) -> Pixels:
@@ -158,7 +158,7 @@ def _truth_arrays(
 def _without_some_figures(
     clip: Pixels, truth: dict[str, NDArray[np.generic]], rng: np.random.Generator
 ) -> Pixels:
-    """Erase or smear figures now and then: the oracle must be able to say that none is there."""
+    """Erase or smear figures now and then: the toy judge must be able to say that none is there."""
     for kind in np.flatnonzero(truth["present"]):
         draw = rng.random()
         if draw >= _ERASED_PROBABILITY + _SMEARED_PROBABILITY:

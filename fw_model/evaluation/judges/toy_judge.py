@@ -1,6 +1,6 @@
-"""The oracle: what a toy film's frames show, so that it can be held against what was asked for.
+"""The toy judge: what a toy film's frames show, so that it can be held against what was asked for.
 
-A reading keeps probabilities frame by frame; any span of frames can be asked about. The oracle's
+A reading keeps probabilities frame by frame; any span of frames can be asked about. The toy judge's
 own accuracy on held-out truth lies beside its weights and goes into every scorecard.
 """
 
@@ -19,14 +19,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fw_model.errors import CheckpointError
-from fw_model.evaluation.judges.judge_net import OracleNet, Vocabulary
+from fw_model.evaluation.judges.toy_judge_net import ToyJudgeNet, Vocabulary
 from fw_model.evaluation.stories.truth import Box, Pixels
 from fw_model.loading.folders import TINY
 from fw_model.media.video import uint8_to_frames
 
-WEIGHTS_FILE = "oracle.safetensors"
-CARD_FILE = "oracle.json"
-PACKAGED_ORACLE = TINY / "oracle"
+WEIGHTS_FILE = "toy_judge.safetensors"
+CARD_FILE = "toy_judge.json"
+PACKAGED_TOY_JUDGE = TINY / "toy_judge"
 _FRAMES_AT_ONCE = 12  # as in training: over longer spans a walk fills the frame
 
 Floats = NDArray[np.float32]
@@ -44,7 +44,7 @@ class SeenFigure:
 
 @dataclass(frozen=True)
 class ShotReading:
-    """What the oracle sees in a shot of F frames, frame by frame.
+    """What the toy judge sees in a shot of F frames, frame by frame.
 
     An action is read over a part of about a second; every frame of the part has it.
     """
@@ -96,10 +96,10 @@ class ShotReading:
         return x0, y0, x1, y1
 
 
-class Oracle:
+class ToyJudge:
     """A trained network and what is known of it."""
 
-    def __init__(self, net: OracleNet, card: dict[str, Any] | None = None) -> None:
+    def __init__(self, net: ToyJudgeNet, card: dict[str, Any] | None = None) -> None:
         self.net = net.float().eval()
         self.card = card or {}
 
@@ -109,17 +109,17 @@ class Oracle:
         return self.net.vocabulary
 
     @classmethod
-    def load(cls, folder: Path = PACKAGED_ORACLE) -> Oracle:
-        """Load the oracle of `folder`; CheckpointError if there is none."""
+    def load(cls, folder: Path = PACKAGED_TOY_JUDGE) -> ToyJudge:
+        """Load the toy judge of `folder`; CheckpointError if there is none."""
         try:
             card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
             words = {name: tuple(values) for name, values in card["vocabulary"].items()}
-            net = OracleNet(Vocabulary(**words), card["width"])
+            net = ToyJudgeNet(Vocabulary(**words), card["width"])
             net.load_state_dict(load_file(folder / WEIGHTS_FILE))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(
-                f"There is no usable oracle in {folder} ({type(error).__name__}: {error}); "
-                "make one with `filmweaver pretrain oracle FILMS OUTPUT`."
+                f"There is no usable toy judge in {folder} ({type(error).__name__}: {error}); "
+                "make one with `filmweaver pretrain toy-judge FILMS OUTPUT`."
             ) from error
         return cls(net, card)
 
@@ -158,19 +158,19 @@ class Oracle:
         )
 
 
-def fitting_weights(folder: Path, net: OracleNet) -> dict[str, torch.Tensor]:
-    """Return the weights of the oracle in `folder` that `net` has in the same shape.
+def fitting_weights(folder: Path, net: ToyJudgeNet) -> dict[str, torch.Tensor]:
+    """Return the weights of the toy judge in `folder` that `net` has in the same shape.
 
     CheckpointError if there are none.
     """
     try:
         saved = load_file(folder / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"There is no oracle in {folder}: {error}.") from error
+        raise CheckpointError(f"There is no toy judge in {folder}: {error}.") from error
     shapes = {name: weight.shape for name, weight in net.state_dict().items()}
     fitting = {n: w.float() for n, w in saved.items() if shapes.get(n) == w.shape}
     if not fitting:
-        raise CheckpointError(f"No weight of the oracle in {folder} fits; begin anew.")
+        raise CheckpointError(f"No weight of the toy judge in {folder} fits; begin anew.")
     return fitting
 
 

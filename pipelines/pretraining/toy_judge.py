@@ -1,4 +1,4 @@
-"""`filmweaver pretrain oracle`: toy films and their truth become labelled shots for the oracle."""
+"""`filmweaver pretrain toy-judge`: toy films and their truth become labelled shots."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from fw_model.errors import DataError
-from fw_model.pretraining.judge import pretrain_oracle
-from fw_model.pretraining.judge_data import LabelledFigure, LabelledShot
 from fw_model.pretraining.shot_library import ShotLibrary, ShotSource, open_library
+from fw_model.pretraining.toy_judge import pretrain_toy_judge
+from fw_model.pretraining.toy_judge_data import LabelledFigure, LabelledShot
 from pipelines.pretraining.config import PretrainConfig
 from pipelines.toyfilms.write import read_truth
 
 
-def run_pretrain_oracle(config: PretrainConfig, films: Path, output: Path) -> dict[str, float]:
-    """Train the oracle on toy films; `output/oracle` holds it. Goes on where it was stopped.
+def run_pretrain_toy_judge(config: PretrainConfig, films: Path, output: Path) -> dict[str, float]:
+    """Train the toy judge on toy films; `output/toy_judge` holds it. Goes on where it was stopped.
 
     The last films by name are held out; returns the accuracy on them.
     """
@@ -36,7 +36,7 @@ def run_pretrain_oracle(config: PretrainConfig, films: Path, output: Path) -> di
     size = (config.width, config.height)
     training = open_labelled(videos[:split], frames / "training", size)
     held_out = open_labelled(videos[split:], frames / "validation", size)
-    return pretrain_oracle(config.oracle, training, held_out, Path(output))
+    return pretrain_toy_judge(config.toy_judge, training, held_out, Path(output))
 
 
 def open_labelled(

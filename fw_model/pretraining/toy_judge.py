@@ -1,4 +1,4 @@
-"""Training of the toy-film oracle, and its accuracy on held-out truth."""
+"""Training of the toy judge, and its accuracy on held-out truth."""
 
 from __future__ import annotations
 
@@ -16,22 +16,32 @@ from torch.nn import functional
 from fw_model.config import StrictModel
 from fw_model.diffusion.schedule import derive_seed
 from fw_model.errors import DataError
-from fw_model.evaluation.judges.judge import Oracle, fitting_weights, hue_gap_deg
-from fw_model.evaluation.judges.judge_net import MAP_SIZE, OracleNet, OracleOutput, cell_centres
-from fw_model.pretraining.judge_data import LabelledShot, OracleBatch, draw_batch, vocabulary_of
+from fw_model.evaluation.judges.toy_judge import ToyJudge, fitting_weights, hue_gap_deg
+from fw_model.evaluation.judges.toy_judge_net import (
+    MAP_SIZE,
+    ToyJudgeNet,
+    ToyJudgeOutput,
+    cell_centres,
+)
 from fw_model.pretraining.run_state import MetricsFile, MovingAverage, RunState
 from fw_model.pretraining.shot_library import ShotLibrary
+from fw_model.pretraining.toy_judge_data import (
+    LabelledShot,
+    ToyJudgeBatch,
+    draw_batch,
+    vocabulary_of,
+)
 from fw_model.training.lr_schedule import warm_cosine
 
 _FEWEST_FRAMES_OF_AN_ACTION = 6
 
 
-class OraclePretrainConfig(StrictModel):
-    """How the oracle is trained."""
+class ToyJudgePretrainConfig(StrictModel):
+    """How the toy judge is trained."""
 
     start_from: str | None = Field(
         None,
-        description="Folder of an oracle to go on from: weights of the same name and shape are "
+        description="Folder of a toy judge to go on from: weights of the same name and shape are "
         "taken over, the rest begins anew.",
     )
     steps: int = Field(4500, ge=1, description="Steps of the optimizer.")
@@ -51,21 +61,21 @@ class OraclePretrainConfig(StrictModel):
     save_every: int = Field(200, ge=1, description="Steps between saves of the state.")
 
 
-def pretrain_oracle(
-    config: OraclePretrainConfig,
+def pretrain_toy_judge(
+    config: ToyJudgePretrainConfig,
     training: tuple[ShotLibrary, Sequence[LabelledShot]],
     held_out: tuple[ShotLibrary, Sequence[LabelledShot]],
     output: Path,
 ) -> dict[str, float]:
     """Train until the last step, from where `output` stands; return the held-out accuracy.
 
-    Leaves `oracle/` (averaged weights), `metrics.jsonl` and `state.pt`.
+    Leaves `toy_judge/` (averaged weights), `metrics.jsonl` and `state.pt`.
     """
     library, labels = training
     vocabulary = vocabulary_of(labels)
     _check(config, library, vocabulary_of(held_out[1]).kinds, vocabulary.kinds)
-    torch.manual_seed(derive_seed(config.seed, "oracle-weights"))
-    net = OracleNet(vocabulary, config.width)
+    torch.manual_seed(derive_seed(config.seed, "toy_judge-weights"))
+    net = ToyJudgeNet(vocabulary, config.width)
     if config.start_from is not None:
         net.load_state_dict(fitting_weights(Path(config.start_from), net), strict=False)
     optimizer = torch.optim.AdamW(
@@ -78,14 +88,14 @@ def pretrain_oracle(
     metrics.truncate(first)
     for step in range(first, config.steps):
         started = time.perf_counter()
-        rng = np.random.default_rng(derive_seed(config.seed, "oracle-clips", step))
-        torch.manual_seed(derive_seed(config.seed, "oracle-dropout", step))
+        rng = np.random.default_rng(derive_seed(config.seed, "toy_judge-clips", step))
+        torch.manual_seed(derive_seed(config.seed, "toy_judge-dropout", step))
         num_frames = config.clip_frames[int(rng.integers(len(config.clip_frames)))]
         batch_size = max(1, config.frames_per_step // num_frames)
         batch = draw_batch(
             library, labels, vocabulary, rng, batch_size=batch_size, num_frames=num_frames
         )
-        losses = oracle_losses(net(batch.frames, _jittered(batch.boxes, rng)), batch)
+        losses = toy_judge_losses(net(batch.frames, _jittered(batch.boxes, rng)), batch)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * warm_cosine(
                 step, config.steps, warmup_steps=config.warmup_steps, final_fraction=0.02
@@ -102,16 +112,16 @@ def pretrain_oracle(
             state.save(step + 1)
     state.save(config.steps)
     with average.applied_to(net):
-        oracle = Oracle(net)
-        accuracy = measure_oracle(oracle, *held_out)
+        toy_judge = ToyJudge(net)
+        accuracy = measure_toy_judge(toy_judge, *held_out)
         settings = config.model_dump(mode="json", exclude={"start_from"})  # no path of one machine
         facts: dict[str, Any] = {"training": settings, "held_out": accuracy}
-        oracle.save(output / "oracle", **facts)
+        toy_judge.save(output / "toy_judge", **facts)
     metrics.append(config.steps, accuracy)
     return accuracy
 
 
-def oracle_losses(output: OracleOutput, batch: OracleBatch) -> dict[str, Tensor]:
+def toy_judge_losses(output: ToyJudgeOutput, batch: ToyJudgeBatch) -> dict[str, Tensor]:
     """Return the loss and its parts; figures count where they are present."""
     present = batch.present  # [B, K]
     count = present.sum().clamp_min(1.0)
@@ -178,7 +188,7 @@ def _map_losses(maps: Tensor, inside: Tensor) -> dict[str, Tensor]:
     return {"maps": functional.binary_cross_entropy_with_logits(maps, inside), "kind": kind}
 
 
-def _cells_in_boxes(batch: OracleBatch) -> Tensor:
+def _cells_in_boxes(batch: ToyJudgeBatch) -> Tensor:
     """Return 1 for each map cell whose middle lies in the box of a figure that is there."""
     x, y = cell_centres(MAP_SIZE, MAP_SIZE).unbind(1)  # [h w]
     x0, y0, x1, y1 = batch.boxes[..., None].unbind(-2)  # [B, F, K, 1]
@@ -189,17 +199,21 @@ def _cells_in_boxes(batch: OracleBatch) -> Tensor:
 
 
 @torch.no_grad()
-def measure_oracle(
-    oracle: Oracle, library: ShotLibrary, labels: Sequence[LabelledShot], *, num_frames: int = 24
+def measure_toy_judge(
+    toy_judge: ToyJudge,
+    library: ShotLibrary,
+    labels: Sequence[LabelledShot],
+    *,
+    num_frames: int = 24,
 ) -> dict[str, float]:
-    """Return the oracle's accuracy over the first frames of all shots: shares, and degrees."""
+    """Return the toy judge's accuracy over the first frames of all shots: shares, and degrees."""
     rights: dict[str, list[bool]] = {
         name: [] for name in ("figures", "place", "light", "scale", "action")
     }
     hue_errors: list[float] = []
     for index, label in enumerate(labels):
         count = min(num_frames, library.shots[index].num_frames)
-        reading = oracle.read(np.array(library.clip(index, 0, count)))
+        reading = toy_judge.read(np.array(library.clip(index, 0, count)))
         seen = reading.figures_in()
         rights["figures"].append(set(seen) == {figure.kind for figure in label.figures})
         rights["place"].append(reading.place_in() == label.place)
@@ -219,7 +233,7 @@ def measure_oracle(
 
 
 def _check(
-    config: OraclePretrainConfig,
+    config: ToyJudgePretrainConfig,
     library: ShotLibrary,
     held_out_kinds: tuple[str, ...],
     kinds: tuple[str, ...],

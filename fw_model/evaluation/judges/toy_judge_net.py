@@ -1,4 +1,4 @@
-"""The oracle's network: reads place, light, scale and every figure off toy films.
+"""The toy judge's network: reads place, light, scale and every figure off toy films.
 
 A map for each kind of figure says where it is; what lies under it says its hues and its box. What a
 figure does is read in the window that its boxes span: a closer look, frame by frame.
@@ -24,7 +24,7 @@ _ACTION = 96
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words that the oracle tells apart, in the order of its outputs."""
+    """The words that the toy judge tells apart, in the order of its outputs."""
 
     kinds: tuple[str, ...]
     places: tuple[str, ...]
@@ -34,7 +34,7 @@ class Vocabulary:
 
 
 @dataclass(frozen=True)
-class OracleOutput:
+class ToyJudgeOutput:
     """What the network says of B clips of F frames; hues are vectors (cosine, sine)."""
 
     place: Tensor  # [B, F, places] logits
@@ -48,7 +48,7 @@ class OracleOutput:
     action: Tensor  # [B, K, actions] logits over the whole clip
 
 
-class OracleNet(nn.Module):
+class ToyJudgeNet(nn.Module):
     """A small convolutional network; about 0.7 million parameters."""
 
     def __init__(self, vocabulary: Vocabulary, width: int = 128) -> None:
@@ -80,7 +80,7 @@ class OracleNet(nn.Module):
         )
         self.action = nn.Linear(2 * _ACTION, actions)
 
-    def forward(self, frames: Tensor, true_boxes: Tensor | None = None) -> OracleOutput:
+    def forward(self, frames: Tensor, true_boxes: Tensor | None = None) -> ToyJudgeOutput:
         """Read `frames` [B, 3, F, H, W] in [-1, 1]; F may be any number of at least one.
 
         `true_boxes` [B, F, K, 4], in training, are where actions are read instead of the network's
@@ -101,7 +101,7 @@ class OracleNet(nn.Module):
         figure = rearrange(figure, "(b f) k n -> b f k n", b=batch)
         evidence = rearrange(maps.flatten(2).logsumexp(-1), "(b f) k -> b f k", b=batch)
         boxes = figure[..., 5:9]
-        return OracleOutput(
+        return ToyJudgeOutput(
             place=place,
             light=light,
             scale=scale,

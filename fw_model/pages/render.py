@@ -1,0 +1,26 @@
+"""Rendering a page: a template of the caller's, laid into the shared layout.
+
+A template begins with `{% extends "layout.html" %}` and fills the blocks `title` and `content`.
+The page is one file: the stylesheet is inside it. Values are escaped; a missing one is an error.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
+
+FOLDER = Path(__file__).parent
+
+
+def render_page(template: Path, **values: object) -> str:
+    """Return the HTML page that the template file `template` makes of `values`."""
+    loader = ChoiceLoader([FileSystemLoader(template.parent), FileSystemLoader(FOLDER)])
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template.name).render(**values)
