@@ -1,7 +1,7 @@
-"""The whole configuration: one section a part, each defined beside the code that reads it.
+"""The whole configuration: one section per part, each defined beside the code that reads it.
 
-A tree is laid together from a named profile, a YAML file and `a.b=c` overrides, in this order,
-then validated once. Importing this module imports every part, so commands import it late.
+A named profile, a YAML file and `a.b=c` overrides are merged in this order and validated once.
+Importing this module imports every part, so commands import it when they run.
 """
 
 from __future__ import annotations
@@ -31,26 +31,28 @@ PROFILES = Path(__file__).parent / "profiles"
 class FilmWeaverConfig(StrictModel):
     """Every section of the configuration."""
 
-    model: ModelConfig = Field(ModelConfig(), description="Which weights, where, how precise.")
+    model: ModelConfig = Field(ModelConfig(), description="Weights, device and precision.")
     generation: GenerationConfig = Field(GenerationConfig(), description="Sampling and caches.")
-    toyfilms: ToyFilmsConfig = Field(ToyFilmsConfig(), description="Procedural films.")
+    toyfilms: ToyFilmsConfig = Field(ToyFilmsConfig(), description="The procedural toy films.")
     curation: CurationConfig = Field(CurationConfig(), description="Videos to captioned scenes.")
-    encode: EncodeConfig = Field(EncodeConfig(), description="Captioned scenes to latents.")
+    encode: EncodeConfig = Field(
+        EncodeConfig(), description="Turning captioned scenes into latents."
+    )
     training: TrainingConfig = Field(TrainingConfig(), description="Fine-tuning.")
-    pretrain: PretrainConfig = Field(PretrainConfig(), description="Small VAE and CLIP.")
+    pretrain: PretrainConfig = Field(PretrainConfig(), description="Training of the small models.")
     serving: ServingConfig = Field(ServingConfig(), description="The HTTP server.")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="The scorecard.")
     writer: WriterConfig = Field(WriterConfig(), description="Scenes by a language model.")
-    ray: RayConfig = Field(RayConfig(), description="The Ray that does the work.")
+    ray: RayConfig = Field(RayConfig(), description="The Ray to run on.")
 
 
 def profile_names() -> list[str]:
-    """Names that `--profile` takes."""
+    """Return the names that `--profile` accepts."""
     return sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
 
 def profile_tree(name: str) -> dict[str, Any]:
-    """The YAML tree of a packaged profile; ConfigError lists the names there are."""
+    """Return the YAML tree of a packaged profile; ConfigError lists the names if it is unknown."""
     path = PROFILES / f"{name}.yaml"
     if name not in profile_names():
         raise ConfigError(
@@ -63,7 +65,7 @@ def profile_tree(name: str) -> dict[str, Any]:
 def config_tree(
     profile: str, config_file: Path | None = None, overrides: list[str] | None = None
 ) -> dict[str, Any]:
-    """Profile, then file, then overrides; not yet validated."""
+    """Merge profile, file and overrides, without validating them."""
     tree = profile_tree(profile)
     if config_file is not None:
         tree = merge(tree, load_yaml(config_file))
@@ -75,7 +77,7 @@ def config_tree(
 def load_config(
     profile: str = "tiny", config_file: Path | None = None, overrides: list[str] | None = None
 ) -> FilmWeaverConfig:
-    """The validated configuration; ConfigError names the key, the value and the rule."""
+    """Return the validated configuration; ConfigError names the key, the value and the rule."""
     where = f"profile {profile}" + (f" with {config_file}" if config_file else "")
     return validate(FilmWeaverConfig, config_tree(profile, config_file, overrides), where)
 

@@ -1,4 +1,4 @@
-"""What a person sees: logs set up once, progress, and failures told in one sentence.
+"""What a person sees in the terminal: logs, progress, and errors as one sentence.
 
 Progress is a moving bar on a terminal and a plain line every few seconds elsewhere.
 """
@@ -42,7 +42,7 @@ POLL_INTERVAL_S = 1.0
 
 
 def configure_logging() -> None:
-    """Send logs to stderr; the libraries below speak only when something is wrong."""
+    """Send logs to stderr; libraries log only warnings and errors."""
     logging.basicConfig(
         level=logging.WARNING,
         format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
@@ -59,10 +59,10 @@ def configure_logging() -> None:
 
 
 class Meter(Protocol):
-    """Something that shows how far a job has come."""
+    """Shows the progress of a job."""
 
     def update(self, done: float, note: str = "") -> None:
-        """Say that `done` of the total is finished."""
+        """Report that `done` of the total is finished."""
 
 
 class _Lines:
@@ -71,7 +71,7 @@ class _Lines:
     def __init__(self, title: str, total: float | None) -> None:
         self._title, self._total, self._last = title, total, 0.0
         self._finished = False
-        self._began: tuple[float, float] | None = None  # when, and with how much done
+        self._began: tuple[float, float] | None = None  # the time, and how much was done by then
 
     def update(self, done: float, note: str = "") -> None:
         now = time.monotonic()
@@ -85,7 +85,7 @@ class _Lines:
             log.info("%s", " ".join(filter(None, words)))
 
     def _pace(self, done: float, now: float) -> str:
-        """Return the rate so far and the time that the rest will take at it."""
+        """Return the rate so far and the time left at that rate."""
         if self._began is None:
             self._began = (now, done)
             return ""
@@ -98,7 +98,7 @@ class _Lines:
 
 
 class _Rate(ProgressColumn):
-    """How many are done in a second."""
+    """How many are done per second."""
 
     def render(self, task: Task) -> Text:
         return Text("" if task.speed is None else f"{task.speed:.3g}/s")
@@ -136,13 +136,13 @@ def meter(title: str, total: float | None) -> Iterator[Meter]:
 
 @contextmanager
 def phases() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a job of several phases: call the yielded function with (phase, done, total)."""
+    """Show a job of several phases; call the yielded function with (phase, done, total)."""
     with ExitStack() as stack:
         meters: dict[str, Meter] = {}
 
         def report(phase: str, done: int, total: int) -> None:
             if phase not in meters:
-                stack.close()  # one phase after the other
+                stack.close()  # phases follow one another
                 meters[phase] = stack.enter_context(meter(phase, total))
             meters[phase].update(done)
 
@@ -151,14 +151,14 @@ def phases() -> Iterator[Callable[[str, int, int], None]]:
 
 @contextmanager
 def watch_metrics(
-    title: str, path: Path, total_steps: int, *, speaks: bool = False
+    title: str, path: Path, total_steps: int, *, logs_itself: bool = False
 ) -> Iterator[None]:
     """Show the training that writes `path` (metrics.jsonl) while the block runs.
 
-    The training may run in other processes: only the file is read. One that `speaks` in this
-    process logs its own lines, so only a terminal gets the bar.
+    Only the file is read, because the training may run in other processes. Training in this
+    process `logs_itself`, so then only a terminal gets the bar.
     """
-    if speaks and not err.is_terminal:
+    if logs_itself and not err.is_terminal:
         yield
         return
     stop = threading.Event()
@@ -182,19 +182,19 @@ def watch_metrics(
 
 
 def last_record(path: Path, tail_bytes: int = 8192) -> dict[str, float] | None:
-    """The last whole JSON line of `path`; None while there is none."""
+    """Return the last complete JSON line of `path`, or None if it has none yet."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - tail_bytes))
             lines = file.read().split(b"\n")[:-1]
     except FileNotFoundError:
         return None
-    # The first line of the tail may begin in the middle of a record: take the last one only.
+    # The tail may start in the middle of a record, so only its last line counts.
     return json.loads(lines[-1]) if lines and lines[-1].startswith(b"{") else None
 
 
 def one_sentence(error: BaseException) -> str | None:
-    """What to tell the user of a failure that is theirs to mend; None for a fault of ours."""
+    """Return what to show for an error that the user can fix; None for a bug."""
     root = _find(error, FilmWeaverError)
     if root is not None:
         return str(root).strip()
@@ -203,12 +203,12 @@ def one_sentence(error: BaseException) -> str | None:
         where = f" while writing {root.filename}" if root.filename else ""
         return f"The disk is full{where}; free some space and run the command again: it resumes."
     if isinstance(root, PermissionError):
-        return f"No permission for {root.filename}; choose a folder that you may write to."
+        return f"No permission for {root.filename}; choose a folder you can write to."
     return None
 
 
 def _find(error: BaseException, kind: type[BaseException]) -> BaseException | None:
-    """The first cause of `kind`; Ray and Ray Train wrap what a worker raised."""
+    """Return the first cause of type `kind`; Ray and Ray Train wrap what a worker raised."""
     seen: set[int] = set()
     queue: list[BaseException] = [error]
     while queue:
@@ -216,7 +216,7 @@ def _find(error: BaseException, kind: type[BaseException]) -> BaseException | No
         if id(current) in seen:
             continue
         seen.add(id(current))
-        # Ray's own class for a remote error is a subclass of its cause whose text is a traceback.
+        # Ray's class for a remote error subclasses its cause, and its text is a traceback.
         wrapped = getattr(current, "cause", None)
         if isinstance(current, kind) and not isinstance(wrapped, BaseException):
             return current

@@ -1,6 +1,6 @@
-"""`filmweaver doctor`: does this machine have what the commands need?
+"""Checks that this machine has what the commands need.
 
-Each check is a function that returns what it found; nothing is installed or changed.
+Each check is a function that returns what it found; none installs or changes anything.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found; `advice` says what to do when it is not ok."""
+    """What one check found; `advice` says what to do if it is not ok."""
 
     what: str
     value: str
@@ -44,20 +44,26 @@ class Finding:
 
 
 def check_python() -> Finding:
-    """Python 3.11 or newer."""
+    """Check for Python 3.11 or newer."""
     version = ".".join(str(part) for part in sys.version_info[:3])
     return Finding("python", version, sys.version_info >= (3, 11), "install Python 3.11")
 
 
 def check_machine() -> Iterable[Finding]:
-    """Cores, memory and free disk of the working folder."""
-    yield Finding("cores", str(os.cpu_count()), (os.cpu_count() or 1) >= 2, "two or more", False)
+    """Check the cores, the memory and the free disk of the working folder."""
+    yield Finding(
+        "cores",
+        str(os.cpu_count()),
+        (os.cpu_count() or 1) >= 2,
+        "two or more are recommended",
+        False,
+    )
     memory = psutil.virtual_memory().available / 1024**3
     yield Finding(
         "memory",
         f"{memory:.1f} GiB available",
         memory >= NEEDED_MEMORY_GIB,
-        f"{NEEDED_MEMORY_GIB:g} GiB are comfortable for the demo",
+        f"{NEEDED_MEMORY_GIB:g} GiB are recommended for the demo",
         False,
     )
     disk = shutil.disk_usage(Path.cwd()).free / 1024**3
@@ -70,7 +76,7 @@ def check_machine() -> Iterable[Finding]:
 
 
 def check_packages() -> Iterable[Finding]:
-    """Installed versions, and that torchvision is a build for this torch."""
+    """Check the installed versions, and that torchvision was built for this torch."""
     for package in PACKAGES:
         try:
             yield Finding(package, importlib.metadata.version(package), True)
@@ -84,14 +90,14 @@ def check_packages() -> Iterable[Finding]:
     )
     ok = done.returncode == 0
     value = f"{done.stdout.strip()} GPUs" if ok else done.stderr.strip().splitlines()[-1][:80]
-    yield Finding("torch imports", value, ok, "torch and torchvision must be builds of each other")
+    yield Finding("torch imports", value, ok, "install the torchvision that matches this torch")
 
 
 def check_compiler() -> Iterable[Finding]:
-    """What `training.compile` and DeepSpeed's own kernels are built with; optional."""
+    """Check for what builds `training.compile` and DeepSpeed's kernels; optional."""
     for program, advice in (
-        ("g++", "apt install g++, if training.compile is wanted"),
-        ("ninja", "pip install ninja, if DeepSpeed's own kernels are wanted"),
+        ("g++", "needed for training.compile: apt install g++"),
+        ("ninja", "needed for DeepSpeed's own kernels: pip install ninja"),
     ):
         beside_python = shutil.which(program, path=str(Path(sys.executable).parent))
         found = shutil.which(program) or beside_python
@@ -99,7 +105,7 @@ def check_compiler() -> Iterable[Finding]:
 
 
 def check_model(settings: FilmWeaverConfig) -> Finding:
-    """Whether the weights that the configuration names are there."""
+    """Check that the configured weights are there."""
     from fw_model.loading.folders import resolve_folder
 
     path = resolve_folder(settings.model.path)
@@ -111,7 +117,7 @@ def check_model(settings: FilmWeaverConfig) -> Finding:
 
 
 def check_port(settings: FilmWeaverConfig) -> Finding:
-    """Whether `filmweaver serve` can listen."""
+    """Check that `filmweaver serve` can listen on its port."""
     port = settings.serving.port
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -124,7 +130,7 @@ def check_port(settings: FilmWeaverConfig) -> Finding:
 
 
 def print_report(settings: FilmWeaverConfig) -> bool:
-    """Print every finding; return whether all that is required is there."""
+    """Print every finding; return whether all required checks passed."""
     findings = [
         check_python(),
         *check_machine(),

@@ -1,4 +1,4 @@
-"""A story file to a film: chunks are written as they come, the storyboard at the end."""
+"""Turns a story file into a film: writes each chunk as it comes, and the storyboard last."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FilmResult:
-    """What was written."""
+    """How much was written."""
 
     num_frames: int
     duration_s: float
 
 
 def num_chunks(story: StoryFile) -> int:
-    """Chunks of the whole story."""
+    """Return the number of chunks in the story."""
     return sum(segment.num_chunks for shot in story.shots for segment in shot.segments)
 
 
@@ -43,7 +43,7 @@ def generate_film(
     storyboard: Path | None = None,
     progress: Meter,
 ) -> FilmResult:
-    """Generate `story` and write it to `film`; nothing is left there when it fails.
+    """Generate `story` and write it to `film`; a failure leaves no file there.
 
     Reference images are read relative to `base_dir`.
     """
@@ -52,7 +52,7 @@ def generate_film(
         make_place(storyboard, ".png")
     model = load_model(settings.model)
     generator = StoryGenerator(model, settings.generation)
-    shown: list[StoryChunk] = []  # a film of an hour is held in memory only if it is drawn
+    shown: list[StoryChunk] = []  # kept only for a storyboard: an hour of film is large
     num_frames = 0
     with VideoWriter(film, fps=model.record.fps) as writer:
         for done, chunk in enumerate(generator.generate_story(story, base_dir=base_dir), start=1):
@@ -67,24 +67,24 @@ def generate_film(
 
 
 def make_place(path: Path, suffix: str) -> None:
-    """Make the folder of a file to be written; ConfigError or StorageError if it cannot lie there.
+    """Make the folder for the file `path`; ConfigError or StorageError if it cannot be there.
 
-    `suffix` is the one that says what the file holds.
+    `suffix` is the one that the file's format requires.
     """
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; give the name of a {suffix} file.")
     if path.suffix.lower() != suffix:
-        raise ConfigError(f"Only {suffix} files are written, not {path.name!r}; change its name.")
+        raise ConfigError(f"{path.name!r} must end with {suffix}; rename it.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
-            f"The folder of {path} cannot be made: {error.strerror}; choose another."
+            f"Cannot create the folder of {path}: {error.strerror}; choose another."
         ) from error
 
 
 def storyboard_rows(chunks: Sequence[StoryChunk]) -> list[Segment]:
-    """One row for each mode of each segment: a new shot of three chunks is also extended."""
+    """Return one row per mode of each segment: a new shot of three chunks also has an extension."""
     groups: dict[tuple[int, int, str], list[StoryChunk]] = {}
     for chunk in chunks:
         groups.setdefault((chunk.shot, chunk.segment, chunk.mode), []).append(chunk)

@@ -1,4 +1,4 @@
-"""Joins or starts the Ray that a command works on, and leaves it as it was found."""
+"""Joins or starts the Ray that a command uses, and stops only a Ray that it started."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ START_ATTEMPTS = 4
 
 
 class RayConfig(StrictModel):
-    """Which Ray to use and, for a Ray of this machine alone, how large it is."""
+    """Which Ray to use, and how large a Ray on this machine alone is."""
 
     address: str = Field(
         "local",
@@ -43,9 +43,9 @@ class RayConfig(StrictModel):
 
 
 def start_ray(address: str, **options: Any) -> None:
-    """`ray.init`, tried again where a busy machine was too slow for it.
+    """Call `ray.init`, and again if a busy machine was too slow.
 
-    Ray gives a new local node 30 seconds, fixed in its code, to report itself.
+    Ray gives a new local node 30 seconds to report itself; the limit is fixed in its code.
     """
     import ray
 
@@ -64,7 +64,7 @@ def start_ray(address: str, **options: Any) -> None:
 
 
 def _kill(processes: set[psutil.Process]) -> None:
-    """Kill what a failed start left behind; Ray itself would only as this process ends."""
+    """Kill what a failed start left behind; Ray would do so only when this process ends."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
@@ -73,7 +73,7 @@ def _kill(processes: set[psutil.Process]) -> None:
 
 @contextmanager
 def ray_session(config: RayConfig) -> Iterator[None]:
-    """A Ray to work on while the block runs; an already joined Ray is used and left alone.
+    """Provide a Ray while the block runs; a Ray that is already joined is used and kept.
 
     Raises CapacityError when the Ray at `config.address` cannot be reached or started.
     """
@@ -99,9 +99,9 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     except Exception as error:  # Ray raises even plain Exception here
         first_line = (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
         advice = (
-            "this machine may be overloaded, try again"
+            "this machine may be overloaded; try again"
             if config.address == "local"
-            else "start one with `ray start --head`, or leave --address out to run here"
+            else "start one with `ray start --head`, or omit --address to run on this machine"
         )
         raise CapacityError(
             f"Cannot use the Ray at {config.address!r} ({first_line}); {advice}."
@@ -114,7 +114,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
 
 
 def _size(resources: dict[str, float]) -> str:
-    """CPUs, GPUs and memory of the Ray in a few words."""
+    """Describe the CPUs, GPUs and memory of the Ray."""
     memory_gib = resources.get("memory", 0.0) / 1024**3
     return (
         f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs,"

@@ -1,6 +1,6 @@
-"""What a Ray Serve configuration file names: `import_path: cluster.serve_entry:build`.
+"""The entry point for Ray Serve configuration files: `import_path: cluster.serve_entry:build`.
 
-`args` choose the configuration as the command line does:
+`args` select the configuration as the command line does:
 `{profile: wan-1.3b, overrides: ["serving.scaling.max_replicas=8"]}`.
 """
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class ServeArguments(StrictModel):
-    """Which configuration the application is built from."""
+    """Which configuration to build the application from."""
 
     profile: str = Field("tiny", description="Named configuration to start from.")
-    config: Path | None = Field(None, description="YAML file laid over the profile.")
+    config: Path | None = Field(None, description="YAML file that overrides the profile.")
     overrides: list[str] = Field([], description="Settings, `section.key=value`.")
 
 
 def build(args: ServeArguments) -> ray_serve.Application:
-    """The application that Ray Serve deploys."""
+    """Return the application that Ray Serve deploys."""
     from cluster.config import load_config
     from serve.app import build_app
 

@@ -1,6 +1,6 @@
-"""A story on one picture: a row a shot, and beside it the keyframes that its shot cache retrieved.
+"""A story as one picture: one row per shot, with the keyframes that its shot cache retrieved.
 
-Works on pictures and words alone; knows nothing of models or servers.
+Works on pictures and text only; knows nothing about models or servers.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from fw_model.files.atomic import atomic_file
 
 PAPER = (250, 248, 244)
 CARD = (255, 255, 255)
@@ -39,7 +41,7 @@ TEXT_WIDTH_PX = 270
 
 @dataclass(frozen=True)
 class Retrieved:
-    """A keyframe that a segment drew on. `image` uint8 [H, W, 3]."""
+    """A keyframe that a segment retrieved. `image` uint8 [H, W, 3]."""
 
     image: np.ndarray
     score: float
@@ -48,7 +50,7 @@ class Retrieved:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a shot under one prompt. `frames` uint8 [F, H, W, 3]."""
+    """A part of a shot under one prompt. `frames` uint8 [F, H, W, 3]."""
 
     shot: int
     mode: str
@@ -58,7 +60,7 @@ class Segment:
 
 
 def draw_storyboard(title: str, segments: Sequence[Segment], *, num_tiles: int = 5) -> Image.Image:
-    """Draw a row a segment: words, `num_tiles` frames of it, and what was retrieved for it."""
+    """Draw one row per segment: its prompt, `num_tiles` of its frames, its retrieved keyframes."""
     height, width = segments[0].frames.shape[1:3]
     tile = (round(TILE_HEIGHT_PX * width / height), TILE_HEIGHT_PX)
     small = (round(tile[0] * 0.62), round(tile[1] * 0.62))
@@ -91,10 +93,8 @@ def draw_storyboard(title: str, segments: Sequence[Segment], *, num_tiles: int =
 
 def write_storyboard(path: Path, title: str, segments: Sequence[Segment]) -> None:
     """Draw the storyboard and save it at `path` as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    draw_storyboard(title, segments).save(part, format="PNG", optimize=True)
-    part.replace(path)
+    with atomic_file(path) as file:
+        draw_storyboard(title, segments).save(file, format="PNG", optimize=True)
 
 
 def _draw_words(
@@ -128,16 +128,16 @@ def _draw_retrieved(
 
 
 def _spread(frames: np.ndarray, count: int) -> list[np.ndarray]:
-    """`count` frames spread evenly over the segment, ends included."""
+    """Return `count` frames spread evenly over the segment, both ends included."""
     picked = np.linspace(0, len(frames) - 1, count).round().astype(int)
     return [frames[index] for index in picked]
 
 
 def _tile(frame: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """A frame at the size of its place on the page."""
+    """Return a frame scaled to its place on the page."""
     return Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS)
 
 
 def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own scalable font: no font file of the machine is needed."""
+    """Return Pillow's own scalable font, so no font file on the machine is needed."""
     return ImageFont.load_default(size_px)

@@ -1,7 +1,7 @@
-"""Runs a command line on a cluster as a Ray job, follows its log and returns its outcome.
+"""Runs a command line on a cluster as a Ray job and follows its log to the end.
 
-What lives here travels with the job: the resolved configuration and, for a story, its reference
-images. What is large does not: paths given to a submitted command are read on the cluster.
+The resolved configuration travels with the job, and so do a story file and its reference images.
+Large data does not: the cluster reads the paths on a submitted command line itself.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ SHIPPED_STORY = "story"
 
 
 class JobFailed(FilmWeaverError):
-    """The submitted job did not end well; its log says why."""
+    """The submitted job failed; its log says why."""
 
 
 def is_job_server(address: str | None) -> bool:
-    """Whether `address` names a cluster's job server rather than a Ray to join."""
+    """Return whether `address` names a cluster's job server rather than a Ray to join."""
     return address is not None and address.startswith(("http://", "https://"))
 
 
@@ -39,11 +39,10 @@ def submit(
     *,
     story: Path | None = None,
 ) -> None:
-    """Submit `filmweaver WORDS` to the job server at `address` and follow it to its end.
+    """Submit `filmweaver WORDS` to the job server at `address` and follow it to the end.
 
-    The configuration is validated here, before anything travels. Raises ConfigError for a path
-    that the cluster cannot see, CapacityError when there is no server, JobFailed when the job
-    fails.
+    The configuration is validated before anything is sent. ConfigError for a path that the
+    cluster cannot see, CapacityError if no server answers, JobFailed if the job fails.
     """
     from cluster.config import FilmWeaverConfig, config_tree
     from fw_model.config import validate
@@ -64,12 +63,12 @@ def submit(
 
 
 def _visible(words: list[str | Path]) -> list[str]:
-    """The words of the command line; a local path must be absolute, as on a shared disk."""
+    """Return the command line as text; a local path must be absolute, on a shared disk."""
     for word in words:
         if isinstance(word, Path) and not word.is_absolute():
             raise ConfigError(
-                f"{str(word)!r} is read on the cluster, so it must be an absolute path on a disk"
-                " that all nodes share."
+                f"{str(word)!r} is read on the cluster; give an absolute path on a disk that all"
+                " nodes share."
             )
     return [str(word) for word in words]
 
@@ -94,7 +93,7 @@ def _ship_story(story: Path, folder: Path) -> Path:
 
 
 def _run_job(address: str, entrypoint: str, folder: Path) -> None:
-    """Submit, follow, and raise unless the job succeeded."""
+    """Submit the job, follow its log, and raise unless it succeeded."""
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     try:

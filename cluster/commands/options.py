@@ -1,16 +1,16 @@
-"""The options and kinds of argument that commands share, and the configuration they make."""
+"""The options that all commands share, and the kinds of argument that several have."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.models import ArgumentInfo
 
-from cluster.console import configure_logging
 from fw_model.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Profile = Annotated[str, typer.Option("--profile", help="Named configuration to start from.")]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="YAML file laid over the profile.")
+    Path | None, typer.Option("--config", help="YAML file that overrides the profile.")
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, `section.key=value`; repeatable.")
@@ -27,17 +27,49 @@ Address = Annotated[
     str | None,
     typer.Option(
         "--address",
-        help="`http://HEAD:8265` submits this command as a Ray job; `auto` or `HOST:PORT` works "
-        "from here on a running Ray. Default: a Ray of this machine.",
+        help="`http://HEAD:8265` submits this command as a Ray job; `auto` or `HOST:PORT` joins a "
+        "running Ray. Default: start a Ray on this machine.",
     ),
 ]
 
 
+@dataclass(frozen=True)
+class CommonOptions:
+    """What the user gave for the options that every command has."""
+
+    profile: str
+    config: Path | None
+    overrides: list[str] | None
+    address: str | None
+
+    def load(self, *settings: str) -> FilmWeaverConfig:
+        """Set up logging and return the configuration, `settings` (`a.b=c`) applied last."""
+        from cluster.config import load_config
+        from cluster.console import configure_logging
+
+        configure_logging()
+        address = [f"ray.address={self.address}"] if self.address else []
+        return load_config(
+            self.profile, self.config, [*(self.overrides or []), *settings, *address]
+        )
+
+
+class Location(str):
+    """A local path or a URI. On a cluster, a local path must lie on a disk that all nodes share."""
+
+    __slots__ = ()
+
+    @property
+    def is_uri(self) -> bool:
+        """Whether this is a URI, which every node reads in the same way."""
+        return "://" in self
+
+
 def local_path(text: str) -> Path:
-    """Read a path that must be local; a URI is refused."""
+    """Parse a path that must be local; ConfigError for a URI."""
     if "://" in str(text):
         raise ConfigError(
-            f"{text} is a URI and must be a local path here; copy or mount it and give its path."
+            f"{text} is a URI, but this must be a local path; copy or mount it and give that path."
         )
     return Path(text)
 
@@ -48,20 +80,22 @@ def folder(meaning: str) -> ArgumentInfo:
     return argument
 
 
-def path_or_uri(text: str) -> str | Path:
-    """Return a URI as it is, anything else as a path."""
-    return text if "://" in text else Path(text)
+def suite_name(text: str) -> str:
+    """Parse a suite: its name, or a Location if it looks like a file, even one that is missing."""
+    is_file = Path(text).is_file() or Path(text).suffix in (".json", ".txt")
+    return Location(text) if is_file else text
 
 
-def is_suite_file(suite: str) -> bool:
-    """Whether `suite` means a file; one that is lost but looks like one shall be named as such."""
-    return Path(suite).is_file() or Path(suite).suffix in (".json", ".txt")
+def check_reasons(reasons: list[str] | None) -> list[str] | None:
+    """Refuse an unknown reason before anything starts or travels."""
+    retry_settings(reasons or [])
+    return reasons
 
 
-def retried(reasons: Sequence[str]) -> list[str]:
-    """Return the settings that try again what curation set aside for these reasons.
+def retry_settings(reasons: Sequence[str]) -> list[str]:
+    """Return the settings that make curation retry what it set aside for these reasons.
 
-    ConfigError for a reason that there is not.
+    ConfigError for an unknown reason.
     """
     if not reasons:
         return []
@@ -71,19 +105,8 @@ def retried(reasons: Sequence[str]) -> list[str]:
     for reason in reasons:
         if not any(reason in those for those in known.values()):
             names = ", ".join(dict.fromkeys(str(r) for those in known.values() for r in those))
-            raise ConfigError(f"There is no reason {reason!r} to retry for; choose from {names}.")
+            raise ConfigError(f"Unknown reason to retry: {reason!r}; choose from {names}.")
     return [
         f"curation.{setting}={json.dumps([r for r in reasons if r in those])}"
         for setting, those in known.items()
     ]
-
-
-def load(
-    profile: str, config: Path | None, overrides: list[str] | None, address: str | None
-) -> FilmWeaverConfig:
-    """Set up logs and build the configuration of a command that runs here."""
-    configure_logging()
-    from cluster.config import load_config
-
-    chosen = [*(overrides or []), *([f"ray.address={address}"] if address else [])]
-    return load_config(profile, config, chosen)

@@ -1,4 +1,4 @@
-"""`filmweaver pretrain`: the small parts that a tiny model stands on."""
+"""`filmweaver pretrain`: the small models that a tiny model is made of."""
 
 from __future__ import annotations
 
@@ -7,84 +7,65 @@ from typing import Annotated
 
 import typer
 
-from cluster.commands.options import Address, ConfigFile, Overrides, Profile, folder, load
+from cluster.commands.command import command
+from cluster.commands.options import CommonOptions, folder
 from cluster.console import out
-from cluster.submit import is_job_server, submit
 
 pretrain_app = typer.Typer(
-    help="Train the small parts that a tiny model stands on.", no_args_is_help=True
+    help="Train the small models that a tiny model is made of.", no_args_is_help=True
 )
+Films = Annotated[Path, folder("Folder of films to learn from.")]
 
 
-@pretrain_app.command("vae")
-def pretrain_vae(
-    films: Annotated[Path, folder("Folder of films to learn from.")],
+@command(pretrain_app)
+def vae(
+    common: CommonOptions,
+    films: Films,
     output: Annotated[Path, folder("Where the VAE and its metrics go.")],
-    profile: Profile = "tiny",
-    config: ConfigFile = None,
-    overrides: Overrides = None,
-    address: Address = None,
 ) -> None:
     """Train a causal video VAE."""
-    if is_job_server(address):
-        return submit(address, ["pretrain", "vae", films, output], profile, config, overrides)
-    settings = load(profile, config, overrides, address)
+    settings = common.load()
     from pipelines.pretrain import run_pretrain_vae
 
     run_pretrain_vae(settings.pretrain, films, output)
     out.print(f"VAE: {output}")
 
 
-@pretrain_app.command("embedder")
-def pretrain_embedder(
-    films: Annotated[Path, folder("Folder of films to learn from.")],
+@command(pretrain_app)
+def embedder(
+    common: CommonOptions,
+    films: Films,
     output: Annotated[Path, folder("Where the CLIP model and its metrics go.")],
-    profile: Profile = "tiny",
-    config: ConfigFile = None,
-    overrides: Overrides = None,
-    address: Address = None,
 ) -> None:
     """Train a CLIP model on films with captions."""
-    if is_job_server(address):
-        return submit(address, ["pretrain", "embedder", films, output], profile, config, overrides)
-    settings = load(profile, config, overrides, address)
+    settings = common.load()
     from pipelines.pretrain import run_pretrain_embedder
 
     run_pretrain_embedder(settings.pretrain, films, output)
     out.print(f"CLIP: {output}")
 
 
-@pretrain_app.command("text-encoder")
-def pretrain_text_encoder(
+@command(pretrain_app)
+def text_encoder(
+    common: CommonOptions,
     output: Annotated[Path, folder("Where the text encoder and its metrics go.")],
-    profile: Profile = "tiny",
-    config: ConfigFile = None,
-    overrides: Overrides = None,
-    address: Address = None,
 ) -> None:
-    """Train a UMT5 text encoder on the prompts of toy films; none is rendered."""
-    if is_job_server(address):
-        return submit(address, ["pretrain", "text-encoder", output], profile, config, overrides)
-    settings = load(profile, config, overrides, address)
+    """Train a UMT5 text encoder on the prompts of toy films, without rendering any."""
+    settings = common.load()
     from pipelines.pretraining.text_encoder import run_pretrain_text
 
     accuracy = run_pretrain_text(settings.pretrain, settings.toyfilms, output)
-    out.print(f"Text encoder: {output}; answers right: {min(accuracy.values()):.3f} at least")
+    out.print(f"Text encoder: {output}; lowest accuracy {min(accuracy.values()):.3f}")
 
 
-@pretrain_app.command("toy-judge")
-def pretrain_toy_judge(
-    films: Annotated[Path, folder("Folder of toy films, their truth beside them.")],
+@command(pretrain_app)
+def toy_judge(
+    common: CommonOptions,
+    films: Annotated[Path, folder("Folder of toy films, with their truth beside them.")],
     output: Annotated[Path, folder("Where the toy judge and its metrics go.")],
-    profile: Profile = "tiny",
-    config: ConfigFile = None,
-    overrides: Overrides = None,
-    address: Address = None,
 ) -> None:
     """Train the judge of generated toy films."""
-    if is_job_server(address):
-        return submit(address, ["pretrain", "toy-judge", films, output], profile, config, overrides)
-    settings = load(profile, config, overrides, address)
+    settings = common.load()
     from pipelines.pretraining.toy_judge import run_pretrain_toy_judge
 
     accuracy = run_pretrain_toy_judge(settings.pretrain, films, output)

@@ -1,8 +1,8 @@
-"""The whole job once, on small numbers: films -> curate -> encode -> train -> serve -> a film.
+"""The whole job once, at a small scale: films -> curate -> encode -> train -> serve -> a film.
 
-Every stage is the function that its command calls; the server is a process of its own that is
-asked over HTTP. What it leaves: film.mp4, storyboard.png, report.html, and under work/ all that
-the stages wrote.
+Every stage is the function that its command calls; the server runs in its own process and is
+called over HTTP. The demo writes film.mp4, storyboard.png and report.html, and under work/
+everything that the stages wrote.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from cluster.film import num_chunks
 from cluster.ray_start import ray_session
 from cluster.storyboard import MODE_WORDS, Retrieved, Segment, write_storyboard
 from fw_model.errors import CapacityError, ConfigError, DataError
+from fw_model.files.atomic import write_atomic
 from fw_model.generation.story_file import StoryFile
 from fw_model.media.video import read_frames, read_image
 
@@ -48,19 +49,19 @@ SERVER_STOP_S = 60.0
 
 @dataclass
 class DemoRun:
-    """Where a demo keeps what, and how long its stages took."""
+    """Where a demo keeps its files, and how long its stages took."""
 
     output: Path
     timings_s: dict[str, float] = field(default_factory=dict)
 
     @property
     def work(self) -> Path:
-        """What the stages write."""
+        """The folder for what the stages write."""
         return self.output / "work"
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time the block and say in the log that it runs."""
+        """Time the block and log its start and end."""
         log.info("%s ...", name)
         start = time.perf_counter()
         yield
@@ -69,18 +70,18 @@ class DemoRun:
 
 
 def run_demo(settings: FilmWeaverConfig, films: Path | None, output: Path) -> dict[str, Path]:
-    """Run everything and return what was left, by name.
+    """Run every stage and return the paths of the results by name.
 
-    `films` is a folder of videos; without it toy films are rendered. What an earlier demo left
-    under `output` is replaced.
+    `films` is a folder of videos; without it, toy films are rendered. The files of an earlier
+    demo under `output` are replaced.
     """
     if films is not None and not films.is_dir():
         raise ConfigError(f"There is no folder of films at {films}; give one with --films.")
     run = DemoRun(output.resolve())
     if films is not None and films.resolve().is_relative_to(run.work):
         raise ConfigError(
-            f"The demo empties {run.work} before it begins, and {films} lies there; move the films"
-            " or choose another --out."
+            f"The demo empties {run.work} before it starts, and {films} is inside it; move the"
+            " films or choose another --out."
         )
     _clear(run.work)
     trained = run.work / "trained"
@@ -88,7 +89,7 @@ def run_demo(settings: FilmWeaverConfig, films: Path | None, output: Path) -> di
         source = films.resolve() if films else _render(run, settings)
         curated = _curate(run, settings, source, toy=films is None)
         encoded = _encode(run, settings, curated)
-        _train(run, settings, encoded, trained)
+        model = _train(run, settings, encoded, trained)
     story_dir = run.work / "story"
     story = (
         write_story_of_captions(story_dir, curated)
@@ -96,7 +97,7 @@ def run_demo(settings: FilmWeaverConfig, films: Path | None, output: Path) -> di
         else write_toy_story(story_dir, settings.toyfilms)
     )
     film, storyboard = run.output / "film.mp4", run.output / "storyboard.png"
-    with run.stage("serve and generate"), _server(run, settings, trained / "checkpoint") as url:
+    with run.stage("serve and generate"), _server(run, settings, model) as url:
         client = StoryClient(url)
         try:
             rows = _ask(client, story, story_dir, film)
@@ -118,10 +119,12 @@ def run_demo(settings: FilmWeaverConfig, films: Path | None, output: Path) -> di
 
 
 def _clear(work: Path) -> None:
-    """Make `work` an empty folder of this demo; ConfigError if it is somebody else's."""
+    """Make `work` an empty folder; ConfigError if it was not made by a demo."""
     if work.exists():
         if not (work / WORK_MARK).exists():
-            raise ConfigError(f"{work} is not a demo's folder; choose another with --out.")
+            raise ConfigError(
+                f"{work} was not created by a demo; choose another folder with --out."
+            )
         shutil.rmtree(work)
     work.mkdir(parents=True)
     (work / WORK_MARK).touch()
@@ -158,17 +161,17 @@ def _encode(run: DemoRun, settings: FilmWeaverConfig, curated: Path) -> Path:
     return output
 
 
-def _train(run: DemoRun, settings: FilmWeaverConfig, encoded: Path, output: Path) -> None:
+def _train(run: DemoRun, settings: FilmWeaverConfig, encoded: Path, output: Path) -> Path:
     from pipelines.train import run_train
 
     metrics = output / "metrics.jsonl"
     with run.stage("train"), watch_metrics("training", metrics, settings.training.num_steps):
-        run_train(settings.training, settings.model, encoded, output)
+        return run_train(settings.training, settings.model, encoded, output)
 
 
 @contextmanager
 def _server(run: DemoRun, settings: FilmWeaverConfig, checkpoint: Path) -> Iterator[str]:
-    """A `filmweaver serve` of its own on a free port; stopped at the end. Yields its URL."""
+    """Run `filmweaver serve` on a free port while the block runs; yield its URL."""
     port = _free_port(settings.serving.port)
     tree = settings.model_dump(mode="json")
     tree["model"]["checkpoint"] = str(checkpoint)
@@ -176,7 +179,7 @@ def _server(run: DemoRun, settings: FilmWeaverConfig, checkpoint: Path) -> Itera
     config = run.work / "serve.yaml"
     config.write_text(yaml.safe_dump(tree), encoding="utf-8")
     command = [sys.executable, "-m", "cluster.cli", "serve", "--config", str(config)]
-    # Stories of a real server must not be drawn by the demo's model: the state is its own.
+    # The demo's model must not generate a real server's stories: keep its state separate.
     environment = {name: text for name, text in os.environ.items() if name != "DATABASE_URL"}
     log_path = run.work / "serve.log"
     with log_path.open("w", encoding="utf-8") as log_file:
@@ -202,20 +205,20 @@ def _server(run: DemoRun, settings: FilmWeaverConfig, checkpoint: Path) -> Itera
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask the server to end as Ctrl-C does; take it down if it will not."""
+    """Stop the server as Ctrl-C does; kill it if it does not stop."""
     if process.poll() is not None:
         return
     process.send_signal(signal.SIGINT)
     try:
         process.wait(SERVER_STOP_S)
     except subprocess.TimeoutExpired:
-        log.warning("the server did not stop in %g s; it is killed", SERVER_STOP_S)
+        log.warning("the server did not stop within %g s; killing it", SERVER_STOP_S)
         process.kill()
         process.wait()
 
 
 def _free_port(wanted: int) -> int:
-    """`wanted` if nothing listens there, else a port that the system chooses."""
+    """Return `wanted` if nothing listens there, else a port that the system chooses."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -225,30 +228,28 @@ def _free_port(wanted: int) -> int:
                 log.info("port %d is taken", port)
                 continue
             return int(probe.getsockname()[1])
-    raise CapacityError("No port of this machine is free; stop some other server.")
+    raise CapacityError("No port on this machine is free; stop another server.")
 
 
 def _ask(client: StoryClient, story: StoryFile, base_dir: Path, film: Path) -> list[Segment]:
-    """Have the story made, download its film, and return the rows of its storyboard."""
+    """Have the story generated, download its film, and return the rows of its storyboard."""
     total = num_chunks(story)
     with meter("chunks", total) as progress:
         story_id = client.make_story(story, base_dir=base_dir, on_progress=progress.update)
     made = client.story(story_id)
-    part = film.with_name(film.name + ".part")
-    part.write_bytes(client.download(made["video_url"]))
-    part.replace(film)
+    write_atomic(film, client.download(made["video_url"]))
     rows = [row for shot in made["shots"] for row in _storyboard_rows(client, shot)]
     missing = set(MODE_WORDS) - {row.mode for row in rows}
     if missing:
         raise DataError(
-            f"The story did not pass through {', '.join(sorted(missing))}; its shots retrieved"
-            " nothing, so the keyframe store is not working."
+            f"The story had no {', '.join(sorted(missing))} chunk: its shots retrieved nothing, so"
+            " the keyframe store does not work; please report this."
         )
     return rows
 
 
 def _storyboard_rows(client: StoryClient, shot: dict[str, Any]) -> list[Segment]:
-    """One row for each mode of each segment of a shot."""
+    """Return one row per mode of each segment of a shot."""
     frames = read_frames(io.BytesIO(client.download(shot["video_url"])))
     memory = client.memory(shot["shot_id"])
     modes = [mode for segment in memory["segments"] for mode in segment["chunk_modes"]]
@@ -278,7 +279,7 @@ def _storyboard_rows(client: StoryClient, shot: dict[str, Any]) -> list[Segment]
 
 
 def _facts(settings: FilmWeaverConfig, story: StoryFile, rows: list[Segment]) -> dict[str, str]:
-    """What the report's first table says."""
+    """Return the rows of the report's first table."""
     training = settings.training
     stages = ", ".join(f"{stage.name} {stage.steps} steps" for stage in training.stages)
     engine = f"{training.engine}, ZeRO-{training.zero_stage}, {training.num_workers} workers"

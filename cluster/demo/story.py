@@ -1,8 +1,7 @@
-"""The story that the demo asks for: four modes, an extended shot, an injected reference.
+"""The story that the demo generates: all four modes, an extended shot, an injected reference.
 
-For toy films it is written by hand; for films of your own its prompts are their captions and its
-reference is one of their keyframes. Both are ordinary story files (`filmweaver generate` takes
-them too).
+For toy films it is written by hand. For your own films its prompts are their captions and its
+reference is one of their keyframes. Both are ordinary story files for `filmweaver generate`.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ def write_toy_story(folder: Path, config: ToyFilmsConfig) -> StoryFile:
 def write_story_of_captions(folder: Path, curated: Path) -> StoryFile:
     """Write a story whose prompts are captions of `curated`, longest scenes first.
 
-    Raises DataError when nothing was captioned.
+    DataError if nothing was captioned.
     """
     scenes = [
         row
@@ -73,8 +72,8 @@ def write_story_of_captions(folder: Path, curated: Path) -> StoryFile:
     ]
     if not shots:
         raise DataError(
-            f"No scene of {curated} was captioned, so there is nothing to tell a story from;"
-            " see report.html there for the reasons."
+            f"No scene of {curated} was captioned, so there are no prompts for a story;"
+            " its report.html gives the reasons."
         )
     chosen = [shots[index % len(shots)] for index in range(NUM_SHOTS)]
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +97,7 @@ def _write(folder: Path, tree: dict[str, object]) -> StoryFile:
 
 
 def _reference_frame(config: ToyFilmsConfig) -> Image.Image:
-    """A medium shot of a lone robot from a film that is not among the demo's."""
+    """Return a medium shot of a lone robot from a film outside the demo's."""
     for seed in range(config.seeds.stop, config.seeds.stop + REFERENCE_SEARCH):
         film = sample_film(seed, config)
         for index, shot in enumerate(film.shots):
@@ -113,7 +112,7 @@ def _reference_frame(config: ToyFilmsConfig) -> Image.Image:
 
 
 def _keyframe(curated: Path, shot_id: str) -> Image.Image:
-    """The middle keyframe of a curated shot."""
+    """Return the middle keyframe of a curated shot."""
     for row in read_published(Store(str(curated)), "shots", ["shot_id", "keyframes"]):
         if row["shot_id"] == shot_id and row["keyframes"]:
             keyframe = row["keyframes"][len(row["keyframes"]) // 2]

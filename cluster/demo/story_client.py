@@ -1,4 +1,4 @@
-"""Asks a FilmWeaver server for a story over HTTP, as any client would."""
+"""A client of a FilmWeaver server: requests a story over HTTP, as any client would."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ READY_POLL_S = 1.0
 
 
 class ServerError(FilmWeaverError):
-    """The server refused a request or failed a job; the sentence is the server's."""
+    """The server refused a request or failed a job; the message is the server's."""
 
 
 class StoryClient:
@@ -31,11 +31,11 @@ class StoryClient:
         self._http.close()
 
     def wait_until_ready(self, deadline_s: float, is_alive: Callable[[], bool]) -> None:
-        """Return once `/readyz` says yes; CapacityError when the server dies or stays silent."""
+        """Return once `/readyz` returns 200; CapacityError if the server exits or is too slow."""
         end = time.monotonic() + deadline_s
         while time.monotonic() < end:
             if not is_alive():
-                raise CapacityError("The server ended before it was ready; its log says why.")
+                raise CapacityError("The server exited before it was ready; its log says why.")
             try:
                 if self._http.get("/readyz").status_code == httpx.codes.OK:
                     return
@@ -47,9 +47,9 @@ class StoryClient:
     def make_story(
         self, story: StoryFile, *, base_dir: Path, on_progress: Callable[[int, str], None]
     ) -> str:
-        """Make every shot of `story` in order and return the story's id.
+        """Generate every shot of `story` in order and return the story's id.
 
-        `on_progress(num_done, words)` hears of every finished chunk.
+        `on_progress(num_done, words)` is called for every finished chunk.
         """
         request = {"title": story.title, "seed": story.seed}
         story_id = str(self._send("POST", "/v1/stories", json=request)["story_id"])
@@ -74,27 +74,27 @@ class StoryClient:
 
     def add_reference(self, story_id: str, image: Path, *, name: str, weight: float) -> str:
         """Inject an image into the story's shot cache; return the reference's id."""
-        answer = self._send(
+        response = self._send(
             "POST",
             f"/v1/stories/{story_id}/references",
             files={"image": (image.name, image.read_bytes())},
             data={"name": name, "weight": str(weight)},
         )
-        return str(answer["reference_id"])
+        return str(response["reference_id"])
 
     def story(self, story_id: str) -> dict[str, Any]:
-        """The story with its shots."""
+        """Return the story with its shots."""
         return self._send("GET", f"/v1/stories/{story_id}")
 
     def memory(self, shot_id: str) -> dict[str, Any]:
-        """Which keyframes each segment of a shot retrieved, with scores."""
+        """Return which keyframes each segment of a shot retrieved, with scores."""
         return self._send("GET", f"/v1/shots/{shot_id}/memory")
 
     def download(self, url: str) -> bytes:
-        """The bytes of a film or a picture that an answer links to."""
-        answer = self._http.get(url, follow_redirects=True)
-        self._check(answer)
-        return answer.content
+        """Return the bytes of a film or a picture that a response links to."""
+        response = self._http.get(url, follow_redirects=True)
+        self._check(response)
+        return response.content
 
     def _follow(
         self,
@@ -103,7 +103,7 @@ class StoryClient:
         words: str,
         on_progress: Callable[[int, str], None],
     ) -> int:
-        """Wait for a job to end; return how many chunks it made."""
+        """Wait for a job to end; return how many chunks it generated."""
         while job["state"] not in ("done", "failed", "cancelled"):
             time.sleep(POLL_INTERVAL_S)
             job = self._send("GET", f"/v1/jobs/{job['job_id']}")
@@ -113,14 +113,14 @@ class StoryClient:
         return int(job["num_chunks"])
 
     def _send(self, method: str, url: str, **request: Any) -> dict[str, Any]:
-        answer = self._http.request(method, url, **request)
-        self._check(answer)
-        content: dict[str, Any] = answer.json()
+        response = self._http.request(method, url, **request)
+        self._check(response)
+        content: dict[str, Any] = response.json()
         return content
 
-    def _check(self, answer: httpx.Response) -> None:
-        if answer.is_success:
+    def _check(self, response: httpx.Response) -> None:
+        if response.is_success:
             return
-        is_problem = answer.headers.get("content-type", "").startswith("application/problem+json")
-        reason = answer.json().get("detail") if is_problem else answer.text[:200]
-        raise ServerError(f"{answer.request.method} {answer.request.url.path}: {reason}")
+        is_problem = response.headers.get("content-type", "").startswith("application/problem+json")
+        reason = response.json().get("detail") if is_problem else response.text[:200]
+        raise ServerError(f"{response.request.method} {response.request.url.path}: {reason}")

@@ -6,6 +6,7 @@ The page is one file: the stylesheet is inside it. Values are escaped; a missing
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
@@ -24,3 +25,9 @@ def render_page(template: Path, **values: object) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(template.name).render(**values)
+
+
+def data_uri(content: bytes | Path, media_type: str) -> str:
+    """Return `content`, or what the file at that path holds, as a data URI for a page."""
+    data = content.read_bytes() if isinstance(content, Path) else content
+    return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"

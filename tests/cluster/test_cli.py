@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from cluster.cli import app
-from cluster.commands.options import retried
+from cluster.commands.options import retry_settings
 from fw_model.errors import CapacityError, ConfigError, DataError, FilmWeaverError
 
 COMMANDS = typer.main.get_command(app).commands
@@ -35,7 +35,8 @@ def test_the_commands_of_the_contract_are_there() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in COMMANDS if name != "pretrain"] + ["vae", "embedder", "text-encoder"],
+    [name for name in COMMANDS if name != "pretrain"]
+    + ["vae", "embedder", "text-encoder", "toy-judge"],
 )
 def test_every_command_takes_the_common_options(name: str) -> None:
     command = COMMANDS.get(name) or COMMANDS["pretrain"].commands[name]
@@ -44,17 +45,17 @@ def test_every_command_takes_the_common_options(name: str) -> None:
 
 
 def test_reasons_to_try_again_are_videos_or_scenes() -> None:
-    assert retried([]) == []
-    assert retried(["timeout", "caption_refused"]) == [
+    assert retry_settings([]) == []
+    assert retry_settings(["timeout", "caption_refused"]) == [
         'curation.retry_quarantined=["timeout"]',
         'curation.retry_rejected=["caption_refused"]',
     ]
-    assert retried(["all"]) == [
+    assert retry_settings(["all"]) == [
         'curation.retry_quarantined=["all"]',
         'curation.retry_rejected=["all"]',
     ]
     with pytest.raises(ConfigError, match="'bad luck'"):
-        retried(["bad luck"])
+        retry_settings(["bad luck"])
 
 
 def test_help_does_not_load_what_is_heavy() -> None:
@@ -169,7 +170,7 @@ def test_encode_says_how_many_videos_failed(
     result = CliRunner().invoke(app, ["encode", str(tmp_path), str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert f"7 videos: 4 encoded, 1 empty, {failed} failed; 9 shots" in result.output
-    assert ("tries what failed again" in result.output) == (failed > 0)
+    assert ("retry the failed videos" in result.output) == (failed > 0)
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_write_scenes_says_what_was_written_and_what_was_not(monkeypatch, tmp_pa
     said = f"4 scenes kept, 2 written, {len(left_out)} left out; 3 requests, 0.50 USD."
     assert said in result.output
     assert ("it has 3 shots" in result.output) == bool(left_out)
-    assert ("asks again" in result.output) == bool(left_out)
+    assert ("ask for the missing scenes" in result.output) == bool(left_out)
 
 
 def test_scenes_are_written_to_a_local_file():
