@@ -36,11 +36,15 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-for function in (curate, export, encode, train):
-    command(app)(function)
+command(app)(curate)
+command(app)(export)
+command(app)(encode)
+command(app)(train)
 command(app, ships="story")(generate)
-for function in (serve, evaluate, write_scenes, toyfilms):
-    command(app)(function)
+command(app)(serve)
+command(app)(evaluate)
+command(app)(write_scenes)
+command(app)(toyfilms)
 app.add_typer(pretrain_app, name="pretrain")
 command(app, profile="demo")(demo)
 command(app)(doctor)

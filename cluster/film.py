@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster.console import Meter
-from cluster.storyboard import Retrieved, Segment, write_storyboard
+from cluster.storyboard import Retrieved, StoryboardRow, write_storyboard
 from fw_model.errors import ConfigError, StorageError
 from fw_model.generation.generator import StoryChunk, StoryGenerator
 from fw_model.generation.story_file import StoryFile
@@ -83,7 +83,7 @@ def make_place(path: Path, suffix: str) -> None:
         ) from error
 
 
-def storyboard_rows(chunks: Sequence[StoryChunk]) -> list[Segment]:
+def storyboard_rows(chunks: Sequence[StoryChunk]) -> list[StoryboardRow]:
     """Return one row per mode of each segment: a new shot of three chunks also has an extension."""
     groups: dict[tuple[int, int, str], list[StoryChunk]] = {}
     for chunk in chunks:
@@ -100,5 +100,5 @@ def storyboard_rows(chunks: Sequence[StoryChunk]) -> list[Segment]:
             for scored in request.keyframes
         ]
         frames = np.concatenate([member.result.frames for member in members])
-        rows.append(Segment(shot, mode, request.prompt, frames, retrieved))
+        rows.append(StoryboardRow(shot, mode, request.prompt, frames, retrieved))
     return rows

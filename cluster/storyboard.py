@@ -41,7 +41,7 @@ TEXT_WIDTH_PX = 270
 
 @dataclass(frozen=True)
 class Retrieved:
-    """A keyframe that a segment retrieved. `image` uint8 [H, W, 3]."""
+    """A keyframe that a row retrieved. `image` uint8 [H, W, 3]."""
 
     image: np.ndarray
     score: float
@@ -49,7 +49,7 @@ class Retrieved:
 
 
 @dataclass(frozen=True)
-class Segment:
+class StoryboardRow:
     """A part of a shot under one prompt. `frames` uint8 [F, H, W, 3]."""
 
     shot: int
@@ -59,52 +59,54 @@ class Segment:
     retrieved: Sequence[Retrieved]
 
 
-def draw_storyboard(title: str, segments: Sequence[Segment], *, num_tiles: int = 5) -> Image.Image:
-    """Draw one row per segment: its prompt, `num_tiles` of its frames, its retrieved keyframes."""
-    height, width = segments[0].frames.shape[1:3]
+def storyboard_image(
+    title: str, rows: Sequence[StoryboardRow], *, num_tiles: int = 5
+) -> Image.Image:
+    """Draw one row per row: its prompt, `num_tiles` of its frames, its retrieved keyframes."""
+    height, width = rows[0].frames.shape[1:3]
     tile = (round(TILE_HEIGHT_PX * width / height), TILE_HEIGHT_PX)
     small = (round(tile[0] * 0.62), round(tile[1] * 0.62))
-    most_retrieved = max(1, *(len(segment.retrieved) for segment in segments))
+    most_retrieved = max(1, *(len(row.retrieved) for row in rows))
     frames_left = MARGIN_PX + TEXT_WIDTH_PX + 2 * GAP_PX
     cache_left = frames_left + num_tiles * (tile[0] + GAP_PX) + 2 * GAP_PX
     page_width = cache_left + most_retrieved * (small[0] + GAP_PX) + MARGIN_PX
     row_height = tile[1] + 2 * GAP_PX + 6
     header = 92
     page = Image.new(
-        "RGB", (page_width, header + len(segments) * (row_height + GAP_PX) + MARGIN_PX), PAPER
+        "RGB", (page_width, header + len(rows) * (row_height + GAP_PX) + MARGIN_PX), PAPER
     )
     draw = ImageDraw.Draw(page)
     draw.text((MARGIN_PX, 22), title, font=_font(28), fill=INK)
     draw.text((frames_left, 66), "the film", font=_font(14), fill=MUTED)
     draw.text((cache_left, 66), "keyframes retrieved, with scores", font=_font(14), fill=MUTED)
-    for index, segment in enumerate(segments):
+    for index, row in enumerate(rows):
         top = header + index * (row_height + GAP_PX)
         box = (MARGIN_PX - 12, top, page_width - MARGIN_PX + 12, top + row_height)
         draw.rounded_rectangle(box, radius=10, fill=CARD, outline=LINE)
-        accent = ACCENT.get(segment.mode, MUTED)
+        accent = ACCENT.get(row.mode, MUTED)
         draw.rounded_rectangle((box[0], top, box[0] + 6, top + row_height), radius=3, fill=accent)
-        _draw_words(draw, segment, (MARGIN_PX + 6, top + GAP_PX), accent)
-        for position, frame in enumerate(_spread(segment.frames, num_tiles)):
+        _draw_words(draw, row, (MARGIN_PX + 6, top + GAP_PX), accent)
+        for position, frame in enumerate(_spread(row.frames, num_tiles)):
             left = frames_left + position * (tile[0] + GAP_PX)
             page.paste(_tile(frame, tile), (left, top + GAP_PX + 3))
-        _draw_retrieved(page, draw, segment.retrieved, (cache_left, top + GAP_PX + 3), small)
+        _draw_retrieved(page, draw, row.retrieved, (cache_left, top + GAP_PX + 3), small)
     return page
 
 
-def write_storyboard(path: Path, title: str, segments: Sequence[Segment]) -> None:
+def write_storyboard(path: Path, title: str, rows: Sequence[StoryboardRow]) -> None:
     """Draw the storyboard and save it at `path` as PNG."""
     with atomic_file(path) as file:
-        draw_storyboard(title, segments).save(file, format="PNG", optimize=True)
+        storyboard_image(title, rows).save(file, format="PNG", optimize=True)
 
 
 def _draw_words(
-    draw: ImageDraw.ImageDraw, segment: Segment, corner: tuple[int, int], accent: tuple[int, ...]
+    draw: ImageDraw.ImageDraw, row: StoryboardRow, corner: tuple[int, int], accent: tuple[int, ...]
 ) -> None:
     left, top = corner
-    draw.text((left, top), f"Shot {segment.shot + 1}", font=_font(20), fill=INK)
-    words = MODE_WORDS.get(segment.mode, segment.mode)
+    draw.text((left, top), f"Shot {row.shot + 1}", font=_font(20), fill=INK)
+    words = MODE_WORDS.get(row.mode, row.mode)
     draw.text((left, top + 28), words, font=_font(13), fill=accent)
-    lines = textwrap.wrap(segment.prompt, width=37)
+    lines = textwrap.wrap(row.prompt, width=37)
     shown = lines[:5] if len(lines) <= 5 else [*lines[:4], lines[4][:33] + " ..."]
     draw.multiline_text((left, top + 52), "\n".join(shown), font=_font(14), fill=INK, spacing=4)
 
@@ -128,7 +130,7 @@ def _draw_retrieved(
 
 
 def _spread(frames: np.ndarray, count: int) -> list[np.ndarray]:
-    """Return `count` frames spread evenly over the segment, both ends included."""
+    """Return `count` frames spread evenly over the row, both ends included."""
     picked = np.linspace(0, len(frames) - 1, count).round().astype(int)
     return [frames[index] for index in picked]
 

@@ -65,12 +65,7 @@ def command(
 
 def command_line(context: typer.Context, given: dict[str, object]) -> list[str | Path]:
     """Return the words that give the parsed parameters `given` again, without shared options."""
-    names: list[str | Path] = []
-    level: typer.Context | None = context
-    while level is not None and level.parent is not None:
-        names.insert(0, str(level.info_name))
-        level = level.parent
-    words = names
+    words: list[str | Path] = [*_names(context)]
     for parameter in context.command.params:
         value = given.get(str(parameter.name))
         if value is None or value is False or value == ():
@@ -80,6 +75,16 @@ def command_line(context: typer.Context, given: dict[str, object]) -> list[str |
             words += [] if parameter.param_type_name == "argument" else [option]
             words += [] if item is True else [_word(item)]
     return words
+
+
+def _names(context: typer.Context) -> list[str]:
+    """Return the names of the command and its groups, without the program's own."""
+    levels: list[str] = []
+    level = context
+    while level.parent is not None:
+        levels.insert(0, str(level.info_name))
+        level = level.parent  # type: ignore[assignment]
+    return levels
 
 
 def _word(value: object) -> str | Path:

@@ -31,7 +31,7 @@ from cluster.demo.story import write_story_of_captions, write_toy_story
 from cluster.demo.story_client import StoryClient
 from cluster.film import num_chunks
 from cluster.ray_start import ray_session
-from cluster.storyboard import MODE_WORDS, Retrieved, Segment, write_storyboard
+from cluster.storyboard import MODE_WORDS, Retrieved, StoryboardRow, write_storyboard
 from fw_model.errors import CapacityError, ConfigError, DataError
 from fw_model.files.atomic import write_atomic
 from fw_model.generation.story_file import StoryFile
@@ -231,7 +231,7 @@ def _free_port(wanted: int) -> int:
     raise CapacityError("No port on this machine is free; stop another server.")
 
 
-def _ask(client: StoryClient, story: StoryFile, base_dir: Path, film: Path) -> list[Segment]:
+def _ask(client: StoryClient, story: StoryFile, base_dir: Path, film: Path) -> list[StoryboardRow]:
     """Have the story generated, download its film, and return the rows of its storyboard."""
     total = num_chunks(story)
     with meter("chunks", total) as progress:
@@ -248,7 +248,7 @@ def _ask(client: StoryClient, story: StoryFile, base_dir: Path, film: Path) -> l
     return rows
 
 
-def _storyboard_rows(client: StoryClient, shot: dict[str, Any]) -> list[Segment]:
+def _storyboard_rows(client: StoryClient, shot: dict[str, Any]) -> list[StoryboardRow]:
     """Return one row per mode of each segment of a shot."""
     frames = read_frames(io.BytesIO(client.download(shot["video_url"])))
     memory = client.memory(shot["shot_id"])
@@ -272,13 +272,15 @@ def _storyboard_rows(client: StoryClient, shot: dict[str, Any]) -> list[Segment]
             spans[mode] = (first, int(ends[chunk]))
             chunk += 1
         rows += [
-            Segment(shot["index"], mode, segment["prompt"], frames[first:last], retrieved)
+            StoryboardRow(shot["index"], mode, segment["prompt"], frames[first:last], retrieved)
             for mode, (first, last) in spans.items()
         ]
     return rows
 
 
-def _facts(settings: FilmWeaverConfig, story: StoryFile, rows: list[Segment]) -> dict[str, str]:
+def _facts(
+    settings: FilmWeaverConfig, story: StoryFile, rows: list[StoryboardRow]
+) -> dict[str, str]:
     """Return the rows of the report's first table."""
     training = settings.training
     stages = ", ".join(f"{stage.name} {stage.steps} steps" for stage in training.stages)
