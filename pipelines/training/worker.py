@@ -21,7 +21,7 @@ from fw_model.training.local import EXPORT, METRICS_FILE
 from fw_model.training.loop import Feed, LocalFeed, train
 from fw_model.training.run_identity import recipe
 from pipelines.encoding.dataset_store import local_dataset
-from pipelines.storage.tempdirs import scratch_folder
+from pipelines.storage.tempdirs import temporary_folder
 from pipelines.training.deepspeed_engine import DeepSpeedEngine
 from pipelines.training.feed import RayDataFeed
 from pipelines.training.job import TrainJob
@@ -74,7 +74,7 @@ class RayStore:
 
         A crash right after a report that is not committed would lose the checkpoint.
         """
-        with scratch_folder() as folder:
+        with temporary_folder() as folder:
             with writing(f"save a checkpoint by way of {folder}"):
                 write(folder)
             ray.train.report({"step": step}, checkpoint=Checkpoint.from_directory(folder))
