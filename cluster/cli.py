@@ -167,8 +167,8 @@ def train(
     # A run in this process needs no Ray.
     session = ray_session(settings.ray) if training.num_workers else nullcontext()
     with session, watching:
-        run_train(training, settings.model, dataset, output)
-    out.print(f"Model: {output / 'checkpoint'} (use it with --checkpoint)")
+        model = run_train(training, settings.model, dataset, output)
+    out.print(f"Model: {model} (use it with --checkpoint)")
 
 
 @app.command()

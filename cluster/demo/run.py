@@ -88,7 +88,7 @@ def run_demo(settings: FilmWeaverConfig, films: Path | None, output: Path) -> di
         source = films.resolve() if films else _render(run, settings)
         curated = _curate(run, settings, source, toy=films is None)
         encoded = _encode(run, settings, curated)
-        _train(run, settings, encoded, trained)
+        model = _train(run, settings, encoded, trained)
     story_dir = run.work / "story"
     story = (
         write_story_of_captions(story_dir, curated)
@@ -96,7 +96,7 @@ def run_demo(settings: FilmWeaverConfig, films: Path | None, output: Path) -> di
         else write_toy_story(story_dir, settings.toyfilms)
     )
     film, storyboard = run.output / "film.mp4", run.output / "storyboard.png"
-    with run.stage("serve and generate"), _server(run, settings, trained / "checkpoint") as url:
+    with run.stage("serve and generate"), _server(run, settings, model) as url:
         client = StoryClient(url)
         try:
             rows = _ask(client, story, story_dir, film)
@@ -158,12 +158,12 @@ def _encode(run: DemoRun, settings: FilmWeaverConfig, curated: Path) -> Path:
     return output
 
 
-def _train(run: DemoRun, settings: FilmWeaverConfig, encoded: Path, output: Path) -> None:
+def _train(run: DemoRun, settings: FilmWeaverConfig, encoded: Path, output: Path) -> Path:
     from pipelines.train import run_train
 
     metrics = output / "metrics.jsonl"
     with run.stage("train"), watch_metrics("training", metrics, settings.training.num_steps):
-        run_train(settings.training, settings.model, encoded, output)
+        return run_train(settings.training, settings.model, encoded, output)
 
 
 @contextmanager

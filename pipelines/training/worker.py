@@ -17,7 +17,7 @@ from fw_model.training.data.dataset import EncodedDataset
 from fw_model.training.data.plan import TrainingPlan
 from fw_model.training.engine import PlainEngine, TrainEngine
 from fw_model.training.export import collect_average, export_checkpoint
-from fw_model.training.local import EXPORT, METRICS_FILE
+from fw_model.training.local import RunFolder
 from fw_model.training.loop import Feed, LocalFeed, train
 from fw_model.training.run_identity import recipe
 from pipelines.encoding.dataset_store import local_dataset
@@ -48,12 +48,11 @@ def train_worker(told: dict[str, Any]) -> None:
             data, plan, engine.rank, engine.world_size, config.micro_batch, cache.history_latents
         )
     settings = recipe(config, job.model)
-    ema = train(engine, plan, feed, RayStore(), config, settings, job.output / METRICS_FILE)
+    run = RunFolder(job.output)
+    ema = train(engine, plan, feed, RayStore(), config, settings, run.metrics)
     state = collect_average(engine, ema)
     if engine.rank == 0:
-        export_checkpoint(
-            state, job.output / EXPORT, config=config, model=job.model, meta=data.meta
-        )
+        export_checkpoint(state, run.model, config=config, model=job.model, meta=data.meta)
 
 
 class RayStore:
