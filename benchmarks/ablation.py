@@ -51,7 +51,7 @@ def main() -> None:
     out: Path = arguments.out
     start, stages = arguments.start, FURTHER.format(steps=arguments.steps)
     if start is None:
-        start, stages = out / "base" / "checkpoint", STAGES
+        start, stages = out / "base" / "model", STAGES
         base = ("training.optimizer.decay=constant", "training.seed=11")
         _train(arguments.encoded, out / "base", (f"training.stages={BASE}", *base, *arguments.set))
     arms = {name: ARMS[name] for name in arguments.arms}
@@ -64,10 +64,10 @@ def main() -> None:
         )
         _train(arguments.encoded, out / name, (*common, *settings, *arguments.set))
     checkpoints = [
-        f"evaluation.checkpoints.{name}={out / name / 'checkpoint'}" for name in list(arms)[1:]
+        f"evaluation.checkpoints.{name}={out / name / 'model'}" for name in list(arms)[1:]
     ]
     variants = f"evaluation.variants=[{', '.join(arms)}]"
-    model = f"model.checkpoint={out / 'full' / 'checkpoint'}"
+    model = f"model.checkpoint={out / 'full' / 'model'}"
     _run("evaluate", str(out / "score"), "--seeds", arguments.seeds,
          *_settings((model, variants, *checkpoints)))  # fmt: skip
 

@@ -18,7 +18,7 @@ from fw_model.training.build import check_encoded_with
 from fw_model.training.config import TrainingConfig
 from fw_model.training.data.dataset import EncodedDataset
 from fw_model.training.data.plan import TrainingPlan
-from fw_model.training.local import CHECKPOINTS, EXPORT, train_here
+from fw_model.training.local import RunFolder, train_here
 from fw_model.training.run_identity import recipe
 from pipelines.encoding.dataset_store import local_dataset
 from pipelines.training.job import TrainJob
@@ -27,9 +27,7 @@ from pipelines.training.job import TrainJob
 def run_train(
     config: TrainingConfig, model: ModelConfig, dataset: str | Path, output: Path
 ) -> Path:
-    """Train on an encoded dataset, a folder or a URI, and return the exported model folder,
-    `output`/checkpoint.
-    """
+    """Train on an encoded dataset, a folder or a URI, and return the exported model folder."""
     whole = str(dataset) if "://" in str(dataset) else str(Path(dataset).absolute())
     job = TrainJob(config, model, whole, Path(output).absolute())
     if config.num_workers == 0:
@@ -54,11 +52,11 @@ def _train_on_ray(job: TrainJob) -> Path:
     plan = TrainingPlan(job.config, load_record(job.model).cache, data)
     config = job.config
     state = committed_state(job.output)
-    exported = job.output / EXPORT
+    run = RunFolder(job.output)
     wanted = (plan.num_steps, plan.hash, recipe(config, job.model))
     finished = state is not None and (state.step, state.plan_hash, state.recipe) == wanted
-    if finished and exported.is_dir():
-        return exported  # no need to start workers only to find that out
+    if finished and run.model.is_dir():
+        return run.model  # no need to start workers only to find that out
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"job": job},
@@ -70,7 +68,7 @@ def _train_on_ray(job: TrainJob) -> Path:
         ),
         run_config=RunConfig(
             storage_path=str(job.output),
-            name=CHECKPOINTS,
+            name=run.train_state.name,
             checkpoint_config=CheckpointConfig(num_to_keep=config.checkpoint.keep),
             failure_config=FailureConfig(max_failures=config.max_failures),
             worker_runtime_env=_worker_environment(config),
@@ -84,7 +82,7 @@ def _train_on_ray(job: TrainJob) -> Path:
         raise
     except Exception as error:
         raise _readable(error) from error
-    return exported
+    return run.model
 
 
 def _resources(config: TrainingConfig) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from fw_model.files.lock import only_one
@@ -17,9 +18,31 @@ from fw_model.training.export import collect_average, export_checkpoint
 from fw_model.training.loop import LocalFeed, train
 from fw_model.training.run_identity import recipe
 
-METRICS_FILE = "metrics.jsonl"
-CHECKPOINTS = "checkpoints"
-EXPORT = "checkpoint"
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The output folder of a run; one begun by version 0.1 keeps that version's names."""
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """The exported model."""
+        return self.path / ("checkpoint" if self._is_from_0_1 else "model")
+
+    @property
+    def train_state(self) -> Path:
+        """The checkpoints that a run resumes from."""
+        return self.path / ("checkpoints" if self._is_from_0_1 else "train_state")
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line per step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def _is_from_0_1(self) -> bool:
+        return (self.path / "checkpoints").is_dir()
 
 
 def train_here(config: TrainingConfig, model: ModelConfig, dataset: Path, output: Path) -> Path:
@@ -39,10 +62,10 @@ def _train(config: TrainingConfig, model: ModelConfig, data: EncodedDataset, out
         build_training_model(config, model, data.meta), config, model.torch_device()
     )
     feed = LocalFeed(data, plan, 0, 1, config.micro_batch, cache.history_latents)
-    store = FolderStore(output / CHECKPOINTS, config.checkpoint.keep)
-    ema = train(engine, plan, feed, store, config, recipe(config, model), output / METRICS_FILE)
-    folder = output / EXPORT
+    run = RunFolder(output)
+    store = FolderStore(run.train_state, config.checkpoint.keep)
+    ema = train(engine, plan, feed, store, config, recipe(config, model), run.metrics)
     export_checkpoint(
-        collect_average(engine, ema), folder, config=config, model=model, meta=data.meta
+        collect_average(engine, ema), run.model, config=config, model=model, meta=data.meta
     )
-    return folder
+    return run.model

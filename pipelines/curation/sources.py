@@ -18,7 +18,7 @@ from fw_model.errors import InputError, StorageError
 from fw_model.schemas.curated import PASSING_VIDEO_REASONS
 from pipelines.curation.config import CurationConfig
 from pipelines.storage.filesystems import filesystem, neighbour
-from pipelines.storage.retry import persist
+from pipelines.storage.retry import retry
 from pipelines.storage.store import file_info, read_bytes
 
 LOOKUPS_TOGETHER = 16
@@ -78,7 +78,7 @@ def _sources(config: CurationConfig) -> list[Source]:
 def _folder(config: CurationConfig) -> list[Source]:
     found, path = filesystem(config.source)
     selector = arrow_fs.FileSelector(path, recursive=config.recursive)
-    infos = persist(lambda: found.get_file_info(selector))
+    infos = retry(lambda: found.get_file_info(selector))
     endings = {f".{e.lower().lstrip('.')}" for e in config.extensions}
     return [
         _source(info, config.source)

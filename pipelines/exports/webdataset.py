@@ -22,7 +22,7 @@ from typing import Any
 from pipelines.exports.rows import scene_row, shot_rows
 from pipelines.exports.snapshot import CuratedScene, Snapshot
 from pipelines.storage.store import Store
-from pipelines.storage.tempdirs import scratch_folder
+from pipelines.storage.tempdirs import temporary_folder
 
 BLOCK = 512  # a tar file's unit, bytes
 
@@ -45,7 +45,7 @@ def export_webdataset(snapshot: Snapshot, target: Store, *, max_shard_bytes: int
         (scene.scene["scene_id"], _sample(scene, snapshot.store))
         for scene in islice(snapshot.every_scene(), num_done, None)
     )
-    with scratch_folder() as folder:
+    with temporary_folder() as folder:
         for number, shard in enumerate(_packed(samples, max_shard_bytes, folder), len(done)):
             target.write_file(f"{_name(number)}.tar", shard.file)
             index = {"num_scenes": len(shard.scene_ids), "scene_ids": shard.scene_ids}

@@ -1,21 +1,33 @@
-"""Rows of Arrow tables as Python values, a few at a time, their vectors as NumPy rows.
+"""Rows of Arrow tables as Python values, a few at a time, with vectors as NumPy arrays.
 
-A vector of 512 numbers is 2 KiB in Arrow and in NumPy and 16 KiB as a list of Python's numbers.
+A vector of 512 numbers takes 2 KiB in Arrow and NumPy and 16 KiB as a list of Python floats.
 Knows nothing of where tables come from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import pyarrow as pa
 
 ROWS_AT_ONCE = 256
+Row = TypeVar("Row")
 
 
-def iter_rows(table: pa.Table) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table, in order; a list of floats is a NumPy row, read-only."""
+@overload
+def iter_rows(table: pa.Table) -> Iterator[dict[str, Any]]: ...
+
+
+@overload
+def iter_rows(table: pa.Table, row_type: type[Row]) -> Iterator[Row]: ...
+
+
+def iter_rows(table: pa.Table, row_type: type[Any] = dict) -> Iterator[Any]:
+    """Yield the rows of a table, in order; a list of floats is a read-only NumPy array.
+
+    `row_type` is the TypedDict that describes the table's columns; nothing is checked against it.
+    """
     for batch in table.to_batches(max_chunksize=ROWS_AT_ONCE):
         columns = [_values(column) for column in batch.columns]
         for row in zip(*columns, strict=True):
@@ -27,9 +39,9 @@ def _values(array: pa.Array) -> list[Any]:
         names = [array.type.field(i).name for i in range(array.type.num_fields)]
         fields = [_values(array.field(i)) for i in range(len(names))]
         rows = [dict(zip(names, row, strict=True)) for row in zip(*fields, strict=True)]
-        return _with_nulls(array, rows) if fields else array.to_pylist()  # type: ignore[no-any-return]
+        return _with_nulls(array, rows) if fields else list(array.to_pylist())
     if not pa.types.is_list(array.type):
-        return array.to_pylist()  # type: ignore[no-any-return]
+        return list(array.to_pylist())
     ends = array.offsets.to_pylist()
     within = array.values.slice(ends[0], ends[-1] - ends[0])
     is_vector = pa.types.is_floating(array.type.value_type) and not within.null_count

@@ -1,7 +1,7 @@
-"""Where files lie: a path or a URI, the file system it names, and addresses of its neighbours.
+"""Paths and URIs: the file system that one names, and the addresses of its neighbours.
 
-`s3://` and `gs://` are read as they stand: a key may hold spaces, `#` and `%`, as the tools of the
-stores allow. What the file system understands beside it (`?region=...`) may follow the key.
+`s3://` and `gs://` addresses are not percent-decoded: a key may hold spaces, `#` and `%`, as the
+stores' own tools allow. Options of the file system (`?region=...`) may follow the key.
 Knows nothing of what the files hold.
 """
 
@@ -15,14 +15,14 @@ import pyarrow as pa
 from pyarrow import fs as arrow_fs
 
 from fw_model.errors import StorageError
-from pipelines.storage.retry import persist
+from pipelines.storage.retry import retry
 
 BUCKETS = ("s3", "gs", "gcs")
 _OPTIONS = re.compile(r"\?[a-z_]+=[^&?]*(&[a-z_]+=[^&?]*)*$")
 
 
 def filesystem(uri: str) -> tuple[arrow_fs.FileSystem, str]:
-    """Return the file system and the path in it that `uri` (or a local path) names."""
+    """Return the file system of `uri` (or of a local path), and the path in it."""
     scheme, is_uri, rest = uri.partition("://")
     try:
         if not is_uri:
@@ -37,12 +37,12 @@ def filesystem(uri: str) -> tuple[arrow_fs.FileSystem, str]:
 
 
 def is_local(found: arrow_fs.FileSystem) -> bool:
-    """Tell whether `found` is this machine's own file system."""
+    """Return whether `found` is this machine's own file system."""
     return isinstance(found, arrow_fs.LocalFileSystem)
 
 
 def neighbour(uri: str, path: str) -> str:
-    """Return the address of `path`, which lies in the file system that `uri` names."""
+    """Return the address of `path` in the file system of `uri`."""
     scheme, is_uri, rest = uri.partition("://")
     if not is_uri or scheme == "file":
         return path
@@ -61,31 +61,32 @@ def _bucket_parts(uri: str, rest: str) -> tuple[str, str, str]:
     user, at, bucket = head.rpartition("@")
     if ":" in user:
         raise StorageError(
-            f"The address of bucket {bucket!r} holds a secret; give the credentials in the "
-            "environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)."
+            f"The address of bucket {bucket!r} contains a secret; set the credentials in the "
+            "environment instead (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)."
         )
     if not bucket:
-        raise StorageError(f"{uri!r} names no bucket; write it as scheme://BUCKET/KEY.")
+        raise StorageError(f"{uri!r} does not name a bucket; write scheme://BUCKET/KEY.")
     return user + at, bucket + slash + key, options
 
 
 @lru_cache(maxsize=64)
 def _bucket(uri: str) -> arrow_fs.FileSystem:
-    """Open a bucket once: finding its region and its credentials takes requests."""
-    found, _ = persist(lambda: arrow_fs.FileSystem.from_uri(uri))
+    """Open a bucket, once: finding its region and credentials takes requests."""
+    found, _ = retry(lambda: arrow_fs.FileSystem.from_uri(uri))
     if not isinstance(found, arrow_fs.S3FileSystem):
         return found
-    # What an address cannot say: one attempt a request, because retries are ours to count, and one
-    # request for a small object, so that it is there whole or not at all.
+    # Two options that an address cannot hold: one attempt per request, because `retry` counts
+    # them, and one request for a small object, so that it appears whole or not at all.
     _, (options,) = found.__reduce__()
     once = arrow_fs.AwsStandardS3RetryStrategy(max_attempts=1)
     return arrow_fs.S3FileSystem(**{**options, "retry_strategy": once, "allow_delayed_open": True})
 
 
 def _other(uri: str, scheme: str) -> tuple[arrow_fs.FileSystem, str]:
-    """Open what pyarrow knows (file, hdfs, abfss), else what fsspec knows."""
+    """Open with pyarrow (file, hdfs, abfss), or else with fsspec."""
     try:
-        return arrow_fs.FileSystem.from_uri(uri)
+        found, path = arrow_fs.FileSystem.from_uri(uri)
+        return found, path
     except pa.ArrowInvalid as error:
         if "Unrecognized filesystem type" not in str(error):
             raise

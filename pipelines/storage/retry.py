@@ -1,7 +1,8 @@
-"""Trying again what an object store refused for a moment; a lasting refusal is told by the caller.
+"""Retries for object stores that refuse a request for a moment.
 
 A disk's errors carry a number and are final. Those of an object store carry words: `503`, a reset
-connection or an unknown state passes, a missing key or a missing permission does not.
+connection or an unknown state is temporary, a missing key or permission is not. Knows nothing of
+what is read or written.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from tenacity import (
-    RetryCallState,
     Retrying,
+    before_sleep_log,
     retry_if_exception,
     stop_after_attempt,
     wait_random_exponential,
@@ -33,25 +34,20 @@ _LASTING = re.compile(
 )
 
 
-def persist(action: Callable[[], Result]) -> Result:
-    """Return what `action` returns, called up to ATTEMPTS times; then its own error."""
+def retry(action: Callable[[], Result]) -> Result:
+    """Return the result of `action`, called up to ATTEMPTS times; then raise its last error."""
     attempts = Retrying(
         stop=stop_after_attempt(ATTEMPTS),
         wait=wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
-        retry=retry_if_exception(passes),
-        before_sleep=_tell,
+        retry=retry_if_exception(is_temporary),
+        before_sleep=before_sleep_log(logger, logging.DEBUG),
         reraise=True,
     )
     return attempts(action)
 
 
-def passes(error: BaseException) -> bool:
-    """Tell whether the same call may succeed a little later."""
+def is_temporary(error: BaseException) -> bool:
+    """Return whether the same call may succeed a little later."""
     if not isinstance(error, OSError) or error.errno is not None:
         return False
     return not _LASTING.search(str(error))
-
-
-def _tell(state: RetryCallState) -> None:
-    fault = state.outcome.exception() if state.outcome else None
-    logger.debug("attempt %d failed, trying again: %s", state.attempt_number, fault)

@@ -1,8 +1,7 @@
 """Files under an output folder, on a local disk or in a bucket, written whole or not at all.
 
-A local file is written beside its place and renamed; an object store shows an object only when its
-upload has ended, and is asked again when it refuses for a moment. Knows nothing about what the
-files hold.
+An object store shows an object only once its upload has ended; requests that it refuses for a
+moment are retried. Knows nothing of what the files hold, except that tables are Parquet.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ import contextlib
 import hashlib
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
@@ -22,30 +21,28 @@ import pyarrow.parquet as pq
 from pyarrow import fs as arrow_fs
 
 from fw_model.errors import StorageError
-from pipelines.storage.filesystems import (
-    filesystem as filesystem,  # found with what is done with it
-)
-from pipelines.storage.filesystems import is_local, neighbour
-from pipelines.storage.retry import persist
-from pipelines.storage.tempdirs import scratch_folder
+from fw_model.files.atomic import atomic_file, write_atomic
+from pipelines.storage.filesystems import filesystem, is_local, neighbour
+from pipelines.storage.retry import retry
+from pipelines.storage.tempdirs import temporary_folder
 
 BLOCK_BYTES = 1 << 22
 Result = TypeVar("Result")
 
 
 class Written(NamedTuple):
-    """A file that was written."""
+    """Size and hash of a file that was written."""
 
     size_bytes: int
     sha256: str
 
 
 class Store:
-    """A folder. Keys are relative paths with forward slashes. Cheap to send to other processes."""
+    """A folder whose keys are relative paths with forward slashes; cheap to pickle."""
 
     def __init__(self, uri: str) -> None:
         self._filesystem, self._root = filesystem(uri)
-        # Absolute: other processes, to which a store is sent, work in other folders.
+        # Absolute, because the processes that a store is sent to have other working folders.
         self.uri = uri if "://" in uri else self._root
         self._is_local = is_local(self._filesystem)
 
@@ -57,13 +54,13 @@ class Store:
         return f"{self._root}/{key}"
 
     def address(self, key: str) -> str:
-        """Return the address of `key` for people and other tools."""
+        """Return the full path or URI of `key`, for people and other tools."""
         return neighbour(self.uri, self.path(key))
 
     def write(self, key: str, data: bytes) -> None:
-        """Write `data` to `key`, replacing what was there, in one step; StorageError if refused."""
+        """Write `data` to `key`, replacing what was there, in one step."""
         if self._is_local:
-            self._try("write", key, lambda: _write_local(Path(self.path(key)), data))
+            self._try("write", key, lambda: write_atomic(Path(self.path(key)), data))
         else:
             self._try("write", key, lambda: self._upload(key, data))
 
@@ -80,27 +77,29 @@ class Store:
             self._try("write", key, lambda: self._upload(key, _mapped(path)))
 
     def _upload(self, key: str, data: bytes | pa.Buffer) -> None:
-        # In one piece: a stream that is left in the middle of several would be a finished object.
+        # In one piece: a stream abandoned between two pieces would leave a finished object.
         with self._filesystem.open_output_stream(self.path(key)) as stream:
             stream.write(data)
 
     def read(self, key: str) -> bytes:
-        """Return the bytes of `key`; StorageError if there are none."""
+        """Return the bytes of `key`; StorageError if it is missing."""
         with self._named("read", key):
             return _read(self._filesystem, self.path(key))
 
     def exists(self, key: str) -> bool:
-        """Tell whether there is a file at `key`."""
-        info = self._try("look at", key, lambda: self._filesystem.get_file_info(self.path(key)))
+        """Return whether there is a file at `key`."""
+        info = self._try("look up", key, lambda: self._filesystem.get_file_info(self.path(key)))
         return bool(info.is_file)
 
     def keys(self, folder: str, suffix: str = "") -> list[str]:
-        """Return the keys below `folder` that end with `suffix`, sorted. A folder that is not
-        there holds none; temporary files of interrupted writes are left out."""
+        """Return the keys below `folder` that end with `suffix`, sorted; none if it is missing.
+
+        Temporary files of interrupted writes are left out.
+        """
         return list(self.sizes(folder, suffix))
 
     def sizes(self, folder: str, suffix: str = "") -> dict[str, int]:
-        """Return the bytes of the files that `keys` names, in the same order."""
+        """Return the size in bytes of each key that `keys` would return, in the same order."""
         path = self.path(folder).rstrip("/")
         selector = arrow_fs.FileSelector(path, allow_not_found=True, recursive=True)
         found = self._try("list", folder, lambda: self._filesystem.get_file_info(selector))
@@ -109,11 +108,11 @@ class Store:
         return {key: sizes[key] for key in kept}
 
     def move(self, source: str, target: str) -> None:
-        """Give the file at `source` the key `target`, replacing what was there."""
+        """Rename the file at `source` to `target`, replacing what was there."""
         if self._is_local:
             self._try("move", source, lambda: self._rename(source, target))
             return
-        # Two steps: an attempt whose answer was lost must not look for what it moved away itself.
+        # In two steps, so that a retry after a lost response still finds its source.
         self._try("move", source, lambda: self._copy(source, target))
         self.delete(source)
 
@@ -125,11 +124,11 @@ class Store:
         os.replace(self.path(source), self.path(target))
 
     def delete(self, key: str) -> None:
-        """Remove the file at `key`; it is no error if it is gone already."""
+        """Remove the file at `key`, if it exists."""
         self._try("remove", key, lambda: self._remove(self._filesystem.delete_file, key))
 
     def delete_folder(self, folder: str) -> None:
-        """Remove `folder` with all that it holds; it is no error if it is gone already."""
+        """Remove `folder` and everything in it, if it exists."""
         self._try("remove", folder, lambda: self._remove(self._filesystem.delete_dir, folder))
 
     def _remove(self, remove: Callable[[str], None], key: str) -> None:
@@ -137,21 +136,21 @@ class Store:
             remove(self.path(key))
 
     def _try(self, verb: str, key: str, action: Callable[[], Result]) -> Result:
-        """Return what `action` returns; StorageError with the address when it will not."""
+        """Run `action` with retries; its OSError becomes a StorageError with the address."""
         with self._named(verb, key):
-            return persist(action)
+            return retry(action)
 
     @contextlib.contextmanager
     def _named(self, verb: str, key: str) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except (OSError, pa.ArrowException) as error:
             raise StorageError(f"Cannot {verb} {self.address(key)}: {_why(error)}.") from error
 
     def write_table(
         self, key: str, table: pa.Table, *, rows_per_group: int | None = None
     ) -> Written:
-        """Write a Parquet file and return what it holds."""
+        """Write a Parquet file and return its size and hash."""
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd", row_group_size=rows_per_group)
         data = sink.getvalue()
@@ -165,19 +164,15 @@ class Store:
         *,
         filters: pc.Expression | None = None,
     ) -> pa.Table:
-        """Read a Parquet file, some columns of it (`a.list.element.b` is one within a list), or the
-        rows that pass `filters`."""
-        try:
-            return self._try("read", key, lambda: self._parquet(key, columns, filters))
-        except pa.ArrowException as error:
-            raise StorageError(f"Cannot read {self.address(key)}: {error}.") from error
+        """Read a Parquet file: all of it, some columns, or the rows that pass `filters`.
+
+        A column inside a list is written `a.list.element.b`.
+        """
+        return self._try("read", key, lambda: self._parquet(key, columns, filters))
 
     def num_rows(self, key: str) -> int:
         """Return how many rows a Parquet file has; only its footer is read."""
-        try:
-            return self._try("read", key, lambda: self._footer(key).num_rows)
-        except pa.ArrowException as error:
-            raise StorageError(f"Cannot read {self.address(key)}: {error}.") from error
+        return int(self._try("read", key, lambda: self._footer(key).num_rows))
 
     def _footer(self, key: str) -> pq.FileMetaData:
         return pq.read_metadata(self.path(key), filesystem=self._filesystem)
@@ -185,7 +180,7 @@ class Store:
     def _parquet(
         self, key: str, columns: list[str] | None, filters: pc.Expression | None
     ) -> pa.Table:
-        # read_table knows no columns within a list, and the other way knows no filters.
+        # read_table cannot select columns inside a list, and ParquetFile.read cannot filter.
         if filters is not None or not any("." in column for column in columns or ()):
             return pq.read_table(
                 self.path(key), columns=columns, filters=filters, filesystem=self._filesystem
@@ -194,30 +189,9 @@ class Store:
             return file.read(columns=columns)
 
 
-def _write_local(path: Path, data: bytes) -> None:
-    with _appearing(path) as file:
-        file.write(data)
-
-
 def _copy_local(source: Path, path: Path) -> None:
-    with open(source, "rb") as content, _appearing(path) as file:
+    with source.open("rb") as content, atomic_file(path) as file:
         shutil.copyfileobj(content, file, BLOCK_BYTES)
-
-
-@contextlib.contextmanager
-def _appearing(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write that appears at `path` when the block has ended well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _mapped(path: Path) -> pa.Buffer:
@@ -226,32 +200,32 @@ def _mapped(path: Path) -> pa.Buffer:
 
 
 def _read(found: arrow_fs.FileSystem, path: str) -> bytes:
-    with persist(lambda: found.open_input_file(path)) as source:
-        return bytes(persist(lambda: source.read_at(source.size(), 0)))
+    with retry(lambda: found.open_input_file(path)) as source:
+        return bytes(retry(lambda: source.read_at(source.size(), 0)))
 
 
 def read_bytes(uri: str) -> bytes:
-    """Return the content of `uri`; OSError if there is none or it will not come."""
+    """Return the content of `uri`; OSError if it is missing or cannot be read."""
     return _read(*filesystem(uri))
 
 
 def file_info(uri: str) -> arrow_fs.FileInfo:
-    """Return what is known of the file at `uri` without reading it; OSError if nobody tells."""
+    """Return size and date of the file at `uri` without reading it; OSError if refused."""
     found, path = filesystem(uri)
-    return persist(lambda: found.get_file_info(path))
+    return retry(lambda: found.get_file_info(path))
 
 
 @contextlib.contextmanager
 def fetched(uri: str) -> Iterator[str]:
     """Give a local path with the content of `uri` while the block runs.
 
-    OSError for a file that is not there, cannot be read, or changes while it is read.
+    OSError for a file that is missing, cannot be read, or changes while it is read.
     """
     found, path = filesystem(uri)
     if is_local(found):
         yield path
         return
-    with scratch_folder() as folder:
+    with temporary_folder() as folder:
         copy = folder / f"copy{Path(path).suffix}"
         with open(copy, "wb") as target:
             _download(found, path, target)
@@ -259,23 +233,23 @@ def fetched(uri: str) -> Iterator[str]:
 
 
 def _download(found: arrow_fs.FileSystem, path: str, target: BinaryIO) -> None:
-    """Copy block by block, each tried again by itself: a long file need not come in one go."""
-    before = persist(lambda: found.get_file_info(path))
-    with persist(lambda: found.open_input_file(path)) as source:
+    """Copy block by block, each with its own retries: a long file need not come in one go."""
+    before = retry(lambda: found.get_file_info(path))
+    with retry(lambda: found.open_input_file(path)) as source:
         size = source.size()
         while (at := target.tell()) < size:
-            block = persist(lambda at=at: source.read_at(min(BLOCK_BYTES, size - at), at))
+            block = retry(partial(source.read_at, min(BLOCK_BYTES, size - at), at))
             if not block:
                 raise OSError(f"it ended after {at} of {size} bytes")
             target.write(block)
-    after = persist(lambda: found.get_file_info(path))
+    after = retry(lambda: found.get_file_info(path))
     if (after.size, after.mtime_ns) != (before.size, before.mtime_ns):
         raise OSError("it changed while it was read")
 
 
 @contextlib.contextmanager
 def local_copy(uri: str) -> Iterator[str]:
-    """Give a local path with the content of `uri` while the block runs; StorageError without."""
+    """`fetched`, but a file that cannot be fetched is a StorageError."""
     with contextlib.ExitStack() as stack:
         try:
             path = stack.enter_context(fetched(uri))
@@ -284,5 +258,6 @@ def local_copy(uri: str) -> Iterator[str]:
         yield path
 
 
-def _why(error: OSError) -> str:
-    return error.strerror.lower() if error.strerror else str(error).rstrip(".")
+def _why(error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) else None
+    return reason.lower() if reason else str(error).rstrip(".")

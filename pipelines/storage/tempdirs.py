@@ -1,7 +1,7 @@
-"""Folders on this machine for what is needed for a while, gone with their owner however it ends.
+"""Temporary folders that are removed even if their owner is killed.
 
-An owner that is killed takes nothing out itself: its lock goes with it, and whoever makes the next
-folder takes out those that nobody holds. Knows nothing of what lies in them.
+The owner holds a lock on its folder, which the system releases when the process ends. Making a
+folder first removes those that no process holds. Knows nothing of their content.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """Give an empty folder of the machine's temporary disk, and take it out afterwards."""
+def temporary_folder() -> Iterator[Path]:
+    """Make an empty folder on the machine's temporary disk and remove it after the block."""
     root = Path(tempfile.gettempdir()) / f"filmweaver-{os.getuid()}"
     root.mkdir(mode=0o700, exist_ok=True)
-    with _locked(root):  # no folder is swept between its making and its lock
-        _sweep(root)
+    with _locked(root):  # so that no other process removes the folder before it is locked
+        _remove_abandoned(root)
         folder = Path(tempfile.mkdtemp(dir=root))
         lock = os.open(folder, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -32,18 +32,18 @@ def scratch_folder() -> Iterator[Path]:
         os.close(lock)
 
 
-def _sweep(root: Path) -> None:
+def _remove_abandoned(root: Path) -> None:
     for folder in root.iterdir():
         with contextlib.suppress(OSError), _locked(folder, fcntl.LOCK_NB):
             shutil.rmtree(folder)
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, how: int = 0) -> Iterator[None]:
-    """Hold a folder's lock; OSError if another process does and `how` is not to wait."""
+def _locked(folder: Path, flags: int = 0) -> Iterator[None]:
+    """Hold a folder's lock; with LOCK_NB, raise OSError if another process holds it."""
     lock = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | how)
+        fcntl.flock(lock, fcntl.LOCK_EX | flags)
         yield
     finally:
         os.close(lock)

@@ -25,7 +25,7 @@ from fw_model.training.checkpoint import TrainingState
 from fw_model.training.data.batch import Batch
 from fw_model.training.data.dataset import EncodedDataset
 from fw_model.training.data.plan import TrainingPlan
-from fw_model.training.local import CHECKPOINTS
+from fw_model.training.local import RunFolder
 from fw_model.training.loop import LocalFeed
 from pipelines.encoding.dataset_store import local_dataset
 from pipelines.training.job import TrainJob
@@ -74,7 +74,7 @@ def resume_step(output: Path) -> int:
 
 def committed_state(output: Path) -> TrainingState | None:
     """Return the state of the newest checkpoint that Ray Train has committed, if any."""
-    folder = output / CHECKPOINTS
+    folder = RunFolder(output).train_state
     if not (folder / _SNAPSHOT).is_file():
         return None
     latest = json.loads((folder / _SNAPSHOT).read_text(encoding="utf-8"))[

@@ -17,11 +17,11 @@ from fw_model.training.data.dataset import EncodedDataset
 from fw_model.training.data.plan import TrainingPlan
 from fw_model.training.engine import PlainEngine, TrainEngine
 from fw_model.training.export import collect_average, export_checkpoint
-from fw_model.training.local import EXPORT, METRICS_FILE
+from fw_model.training.local import RunFolder
 from fw_model.training.loop import Feed, LocalFeed, train
 from fw_model.training.run_identity import recipe
 from pipelines.encoding.dataset_store import local_dataset
-from pipelines.storage.tempdirs import scratch_folder
+from pipelines.storage.tempdirs import temporary_folder
 from pipelines.training.deepspeed_engine import DeepSpeedEngine
 from pipelines.training.feed import RayDataFeed
 from pipelines.training.job import TrainJob
@@ -48,12 +48,11 @@ def train_worker(told: dict[str, Any]) -> None:
             data, plan, engine.rank, engine.world_size, config.micro_batch, cache.history_latents
         )
     settings = recipe(config, job.model)
-    ema = train(engine, plan, feed, RayStore(), config, settings, job.output / METRICS_FILE)
+    run = RunFolder(job.output)
+    ema = train(engine, plan, feed, RayStore(), config, settings, run.metrics)
     state = collect_average(engine, ema)
     if engine.rank == 0:
-        export_checkpoint(
-            state, job.output / EXPORT, config=config, model=job.model, meta=data.meta
-        )
+        export_checkpoint(state, run.model, config=config, model=job.model, meta=data.meta)
 
 
 class RayStore:
@@ -74,7 +73,7 @@ class RayStore:
 
         A crash right after a report that is not committed would lose the checkpoint.
         """
-        with scratch_folder() as folder:
+        with temporary_folder() as folder:
             with writing(f"save a checkpoint by way of {folder}"):
                 write(folder)
             ray.train.report({"step": step}, checkpoint=Checkpoint.from_directory(folder))

@@ -45,10 +45,16 @@ def written(tmp_path):
 def test_an_interrupted_training_run_continues_on_the_same_curve(written, tmp_path):
     config = TrainingConfig.model_validate_json((written / "training.json").read_text())
     before = [line["loss"] for line in read_metrics(written / "trained" / "metrics.jsonl")]
-    train_here(config, small_model(tmp_path / "model"), written / "encoded", written / "trained")
+    saved_before = (written / "trained" / "checkpoint" / "filmweaver.json").stat().st_mtime_ns
+    model = small_model(tmp_path / "model")
+    exported = train_here(config, model, written / "encoded", written / "trained")
     after = [line["loss"] for line in read_metrics(written / "trained" / "metrics.jsonl")]
     assert len(before) == 12
     assert after == pytest.approx(before, rel=1e-5)
+    assert exported == written / "trained" / "checkpoint"
+    assert (exported / "filmweaver.json").stat().st_mtime_ns > saved_before
+    assert not (written / "trained" / "model").exists()
+    assert not (written / "trained" / "train_state").exists()
 
 
 def test_an_exported_model_loads(written):

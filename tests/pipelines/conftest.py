@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.storage import filesystems as locations
-from pipelines.storage import retry as persistence
+from pipelines.storage import retry
 from tests.pipelines.curation.bucket import object_store
 
 
@@ -13,7 +13,7 @@ def bucket(monkeypatch):
     with object_store("films", seed=7) as server:
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(persistence, "FIRST_WAIT_S", 0.001)
+        monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.001)
         locations._bucket.cache_clear()
         yield server
         locations._bucket.cache_clear()

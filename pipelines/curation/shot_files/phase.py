@@ -27,7 +27,7 @@ from pipelines.curation.shot_files.cut_process import cut_apart
 from pipelines.curation.shot_files.cut_video import Clip, Span
 from pipelines.storage.arrow_rows import iter_rows
 from pipelines.storage.store import Store, local_copy
-from pipelines.storage.tempdirs import scratch_folder
+from pipelines.storage.tempdirs import temporary_folder
 
 # Raise this when the same settings begin to give other clips: they are then cut again.
 CUT_VERSION = 2
@@ -198,7 +198,7 @@ class CutShots:
             Span(*values)
             for values in zip(video["shot_ids"], video["starts"], video["ends"], strict=True)
         ]
-        with scratch_folder() as folder:
+        with temporary_folder() as folder:
             try:
                 with local_copy(video["uri"]) as path:
                     clips = self._clips(path, video, spans, folder)

@@ -90,7 +90,7 @@ def test_killed_at_any_moment_and_run_again_continues_the_same_curve(
         ],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])},
     )
-    checkpoints = tmp_path / "out" / "checkpoints"
+    checkpoints = tmp_path / "out" / "train_state"
     while process.poll() is None and not list(checkpoints.glob("step_*4")):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -163,7 +163,7 @@ def test_a_finished_run_run_again_does_nothing_but_export(
 def test_the_export_loads_like_any_model_and_names_its_base(
     whole_run: Path, dataset: Path, model: ModelConfig
 ) -> None:
-    folder = whole_run / "checkpoint"
+    folder = whole_run / "model"
     record = read_record(folder)
     assert (record.cache, record.fps, record.width) == (CACHE, 12.0, 32)
     assert record.base == str(Path(model.path).resolve())
@@ -179,7 +179,7 @@ def test_the_export_loads_like_any_model_and_names_its_base(
 def test_a_later_run_starts_from_an_export_and_lora_trains_only_adapters(
     whole_run: Path, dataset: Path, model: ModelConfig, tmp_path: Path
 ) -> None:
-    start = ModelConfig(path=model.path, checkpoint=str(whole_run / "checkpoint"), device="cpu")
+    start = ModelConfig(path=model.path, checkpoint=str(whole_run / "model"), device="cpu")
     config = small_training(
         lora=LoraSettings(rank=2, alpha=2),
         ema=EmaConfig(decay=0.0),
@@ -272,7 +272,7 @@ def test_an_export_that_does_not_fit_is_refused(
     with pytest.raises(CheckpointError, match="do not fit the model"):
         export_checkpoint(
             {"backbone.unknown": torch.zeros(1)},
-            tmp_path / "checkpoint",
+            tmp_path / "model",
             config=small_training(),
             model=model,
             meta=EncodedDataset(dataset).meta,
@@ -297,7 +297,7 @@ def test_muon_moves_the_matrices_of_the_blocks_and_resumes_exactly(
     train_here(config, model, dataset, tmp_path / "whole")
     shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
     for later in ("step_00000008", "step_00000012"):
-        shutil.rmtree(tmp_path / "resumed" / "checkpoints" / later)
+        shutil.rmtree(tmp_path / "resumed" / "train_state" / later)
     train_here(config, model, dataset, tmp_path / "resumed")
     assert losses(tmp_path / "resumed") == losses(tmp_path / "whole")
     with pytest.raises(CheckpointError, match=r"training.optimizer"):

@@ -25,7 +25,7 @@ from pipelines.curation.ledger.tables import publish, read_published, write_part
 from pipelines.curation.sources import Source, list_sources
 from pipelines.export import run_export
 from pipelines.storage import filesystems as locations
-from pipelines.storage import retry as persistence
+from pipelines.storage import retry
 from pipelines.storage.store import Store, file_info, local_copy
 from tests.pipelines.curation.footage import write_film
 
@@ -155,9 +155,9 @@ def test_gs_and_s3_name_buckets_and_others_are_refused_by_name(monkeypatch):
     assert locations.neighbour("gs://anonymous@films/in", "films/x") == "gs://anonymous@films/x"
     with pytest.raises(StorageError, match="nowhere"):
         Store("nowhere://films/in")
-    with pytest.raises(StorageError, match="names no bucket"):
+    with pytest.raises(StorageError, match="does not name a bucket"):
         Store("s3:///in")
-    with pytest.raises(StorageError, match="holds a secret") as told:
+    with pytest.raises(StorageError, match="contains a secret") as told:
         Store("s3://me:hush@films/in")
     assert "hush" not in str(told.value)
 
@@ -186,7 +186,7 @@ def test_a_long_video_is_fetched_block_by_block_past_refusals(bucket, monkeypatc
 
 
 def test_what_stays_refused_is_an_error_that_names_the_key(bucket, monkeypatch):
-    monkeypatch.setattr(persistence, "ATTEMPTS", 3)
+    monkeypatch.setattr(retry, "ATTEMPTS", 3)
     store = Store("s3://films/out")
     bucket.refused = lambda method, path: path == "/films/out/bad"
     before = bucket.num_requests
@@ -221,11 +221,11 @@ def test_what_is_not_there_is_not_asked_for_again(bucket):
     ],
 )
 def test_errors_of_a_store_pass_or_last(text, passing):
-    assert persistence.passes(OSError(text)) is passing
+    assert retry.is_temporary(OSError(text)) is passing
 
 
 def test_errors_of_a_disk_last():
-    assert not persistence.passes(OSError(28, "No space left on device"))
+    assert not retry.is_temporary(OSError(28, "No space left on device"))
 
 
 def test_only_a_video_that_was_away_and_is_there_is_tried_again_unasked():
@@ -273,7 +273,7 @@ def test_a_whole_curation_lives_in_a_bucket_even_one_that_is_often_away(bucket, 
 
 
 def test_a_video_that_cannot_be_fetched_is_away_and_not_unreadable(bucket, tmp_path, monkeypatch):
-    monkeypatch.setattr(persistence, "ATTEMPTS", 2)
+    monkeypatch.setattr(retry, "ATTEMPTS", 2)
     content = write_film(tmp_path / "a.mp4", [1]).read_bytes()
     put(bucket, "in/a.mp4", content)
     (source,) = sources_of("s3://films/in/a.mp4")

@@ -35,7 +35,7 @@ from pipelines.encoding.dataset_store import EncodedStore
 from pipelines.encoding.encode_video import Models, encode_video, spans_of_scenes, text_rows
 from pipelines.encoding.shot_frames import FrameFormat, VideoSpans, _covering_size, decode_shots
 from pipelines.storage import store as storage
-from pipelines.storage.store import filesystem
+from pipelines.storage.filesystems import filesystem
 from tests.pipelines.curation.shot_files.test_cut import encode as encode_timed
 from tests.pipelines.training.stand_ins import (
     FORM,

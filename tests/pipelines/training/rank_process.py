@@ -52,7 +52,7 @@ def run(
     feed = LocalFeed(
         data, plan, engine.rank, engine.world_size, config.micro_batch, cache.history_latents
     )
-    store = SharedFolderStore(output / "checkpoints")
+    store = SharedFolderStore(output / "train_state")
     if until:  # stop as a crash would: no state beyond the last checkpoint
         feed = Cut(feed, until)
     try:
@@ -62,7 +62,7 @@ def run(
         return
     state = collect_average(engine, ema)
     if engine.rank == 0:
-        export_checkpoint(state, output / "checkpoint", config=config, model=model, meta=data.meta)
+        export_checkpoint(state, output / "model", config=config, model=model, meta=data.meta)
     dist.barrier()
 
 

@@ -86,7 +86,7 @@ def test_two_workers_give_the_loss_curve_of_one_process(outputs: Path, stage: st
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_two_workers_export_the_average_of_one_process(outputs: Path, stage: str) -> None:
-    file = "checkpoint/transformer/diffusion_pytorch_model.safetensors"
+    file = "model/transformer/diffusion_pytorch_model.safetensors"
     plain = load_file(str(outputs / "plain" / file))
     sharded = load_file(str(outputs / f"zero-{stage}" / file))
     assert plain.keys() == sharded.keys()
