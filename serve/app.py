@@ -20,8 +20,9 @@ from fw_model.errors import CapacityError
 from fw_model.loading.folders import load_record
 from serve.autoscaling import QueuePolicy
 from serve.config import ScalingConfig, ServingConfig
-from serve.http.dependencies import FilmFormat, StoreAddress
+from serve.http.dependencies import FilmFormat
 from serve.replica import GeneratorReplica, Ingress
+from serve.stores.address import StoreAddress
 from serve.work.generators import bind_model, find_generator
 
 if TYPE_CHECKING:

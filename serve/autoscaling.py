@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from fw_model.errors import FilmWeaverError
 from serve.config import ScalingConfig
-from serve.http.dependencies import StoreAddress
+from serve.stores.address import StoreAddress
 from serve.stores.database import Database
 from serve.stores.stories import LIVE
 from serve.stores.tables import Job, Story, Usage

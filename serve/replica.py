@@ -17,7 +17,8 @@ from ray import serve as ray_serve
 
 from serve.config import ServingConfig
 from serve.http.api import create_api
-from serve.http.dependencies import FilmFormat, StoreAddress, open_context
+from serve.http.dependencies import FilmFormat, open_context
+from serve.stores.address import StoreAddress
 from serve.work.generators import load_generator
 from serve.work.worker import Worker
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve import errors
+from serve.errors import TooLargeError
+from serve.http import problems
 from serve.http.dependencies import ServerContext
 from serve.http.routes import health, media, shots, stories
 
@@ -21,8 +19,7 @@ def create_api(context: ServerContext) -> FastAPI:
     app.state.context = context
     for router in (stories.router, shots.router, media.router, health.router):
         app.include_router(router)
-    errors.install(app)
-    app.add_exception_handler(OSError, _disk_full)
+    problems.install(app)
     app.add_middleware(BodyLimit, context=context)
     return app
 
@@ -42,7 +39,7 @@ class BodyLimit:
         limit = self._limits.max_request_bytes
         if scope["path"].endswith("/references"):
             limit = self._limits.max_image_bytes + MULTIPART_OVERHEAD_BYTES
-        refusal = errors.problem(413, f"The request is heavier than {limit} bytes.")
+        refusal = problems.problem(413, f"The request is heavier than {limit} bytes.")
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > limit:
             await refusal(scope, receive, send)
@@ -55,7 +52,7 @@ class BodyLimit:
             received += len(message.get("body", b""))
             if received > limit:
                 refused = True
-                raise errors.TooLargeError(f"The request is heavier than {limit} bytes.")
+                raise TooLargeError(f"The request is heavier than {limit} bytes.")
             return message
 
         async def unless_refused(message: Message) -> None:
@@ -66,9 +63,3 @@ class BodyLimit:
                 await refusal(scope, receive, send)
 
         await self._app(scope, counted, unless_refused)
-
-
-async def _disk_full(_request: Request, error: Exception) -> JSONResponse:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return errors.problem(507, "The server's disk is full; try again later.")
-    raise error

@@ -13,10 +13,10 @@ from serve.work import jobs
 API = "/v1"
 
 
-def job_answer(session: Session, job: Job) -> schemas.JobAnswer:
+def job_response(session: Session, job: Job) -> schemas.JobResponse:
     """A job, with the denoising step of the chunk in flight."""
     chunk = jobs.running_chunk(session, job) if job.state == "running" else None
-    return schemas.JobAnswer(
+    return schemas.JobResponse(
         job_id=job.id,
         story_id=job.story_id,
         shot_id=job.shot_id,
@@ -35,17 +35,17 @@ def job_answer(session: Session, job: Job) -> schemas.JobAnswer:
     )
 
 
-def shot_answer(session: Session, shot: Shot) -> schemas.ShotAnswer:
+def shot_response(session: Session, shot: Shot) -> schemas.ShotResponse:
     """A shot in the version that is shown."""
     done = shots.chunks(session, shot.id, shot.version)
-    return schemas.ShotAnswer(
+    return schemas.ShotResponse(
         shot_id=shot.id,
         story_id=shot.story_id,
         index=shot.index,
         version=shot.version,
         stale=shot.stale,
         segments=[
-            schemas.SegmentAnswer(prompt=segment.prompt, num_chunks=segment.num_chunks)
+            schemas.SegmentResponse(prompt=segment.prompt, num_chunks=segment.num_chunks)
             for segment in shots.segments(session, shot, shot.version)
         ],
         num_chunks_done=len(done),
@@ -55,9 +55,9 @@ def shot_answer(session: Session, shot: Shot) -> schemas.ShotAnswer:
     )
 
 
-def reference_answer(reference: Reference) -> schemas.ReferenceAnswer:
+def reference_response(reference: Reference) -> schemas.ReferenceResponse:
     """A reference image."""
-    return schemas.ReferenceAnswer(
+    return schemas.ReferenceResponse(
         reference_id=reference.id,
         story_id=reference.story_id,
         name=reference.name,
@@ -68,19 +68,19 @@ def reference_answer(reference: Reference) -> schemas.ReferenceAnswer:
     )
 
 
-def story_answer(session: Session, story: Story) -> schemas.StoryAnswer:
+def story_response(session: Session, story: Story) -> schemas.StoryResponse:
     """A story with its shots, references and unfinished jobs."""
     url = f"{API}/stories/{story.id}"
-    return schemas.StoryAnswer(
+    return schemas.StoryResponse(
         story_id=story.id,
         title=story.title,
         seed=story.seed,
         width=story.width,
         height=story.height,
         created_at=story.created_at,
-        shots=[shot_answer(session, shot) for shot in stories.shots(session, story.id)],
-        references=[reference_answer(r) for r in stories.references(session, story.id)],
-        jobs=[job_answer(session, job) for job in stories.live_jobs(session, story.id)],
+        shots=[shot_response(session, shot) for shot in stories.shots(session, story.id)],
+        references=[reference_response(r) for r in stories.references(session, story.id)],
+        jobs=[job_response(session, job) for job in stories.live_jobs(session, story.id)],
         video_url=f"{url}/video.mp4",
         events_url=f"{url}/events",
     )
@@ -96,7 +96,7 @@ def story_summary(story: Story) -> schemas.StorySummary:
     )
 
 
-def memory_answer(session: Session, shot: Shot) -> schemas.MemoryAnswer:
+def memory_response(session: Session, shot: Shot) -> schemas.MemoryResponse:
     """The keyframes that the shown version of a shot was made from, segment by segment."""
     done = shots.chunks(session, shot.id, shot.version)
     segments = []
@@ -111,7 +111,7 @@ def memory_answer(session: Session, shot: Shot) -> schemas.MemoryAnswer:
                 retrieved=[_retrieved(e) for e in keyframes.retrieved(session, segment.id)],
             )
         )
-    return schemas.MemoryAnswer(
+    return schemas.MemoryResponse(
         shot_id=shot.id,
         index=shot.index,
         version=shot.version,
@@ -121,9 +121,9 @@ def memory_answer(session: Session, shot: Shot) -> schemas.MemoryAnswer:
     )
 
 
-def _retrieved(item: RetrievedEntry) -> schemas.RetrievedAnswer:
+def _retrieved(item: RetrievedEntry) -> schemas.RetrievedResponse:
     keyframe, reference = item.entry.keyframe, item.entry.reference
-    return schemas.RetrievedAnswer(
+    return schemas.RetrievedResponse(
         rank=item.retrieval.rank,
         keyframe_id=keyframe.id,
         score=item.retrieval.score,

@@ -100,7 +100,7 @@ class ReferenceForm(BaseModel):
         return name
 
 
-class JobAnswer(BaseModel):
+class JobResponse(BaseModel):
     """A job; `error` is why it failed, or why it is being tried again."""
 
     job_id: str
@@ -120,14 +120,14 @@ class JobAnswer(BaseModel):
     url: str
 
 
-class SegmentAnswer(BaseModel):
+class SegmentResponse(BaseModel):
     """A part of a shot made with one prompt."""
 
     prompt: str
     num_chunks: int
 
 
-class ShotAnswer(BaseModel):
+class ShotResponse(BaseModel):
     """A shot in the version that is shown; `stale` if an earlier shot was since made again."""
 
     shot_id: str
@@ -135,14 +135,14 @@ class ShotAnswer(BaseModel):
     index: int
     version: int
     stale: bool
-    segments: list[SegmentAnswer]
+    segments: list[SegmentResponse]
     num_chunks_done: int
     num_frames: int
     video_url: str
     memory_url: str
 
 
-class ReferenceAnswer(BaseModel):
+class ReferenceResponse(BaseModel):
     """A reference image of a story."""
 
     reference_id: str
@@ -154,7 +154,7 @@ class ReferenceAnswer(BaseModel):
     image_url: str
 
 
-class StoryAnswer(BaseModel):
+class StoryResponse(BaseModel):
     """A story with its shots in order and the jobs that have not ended."""
 
     story_id: str
@@ -163,9 +163,9 @@ class StoryAnswer(BaseModel):
     width: int
     height: int
     created_at: float
-    shots: list[ShotAnswer]
-    references: list[ReferenceAnswer]
-    jobs: list[JobAnswer]
+    shots: list[ShotResponse]
+    references: list[ReferenceResponse]
+    jobs: list[JobResponse]
     video_url: str
     events_url: str
 
@@ -186,7 +186,7 @@ class StoryPage(BaseModel):
     next: str | None
 
 
-class RetrievedAnswer(BaseModel):
+class RetrievedResponse(BaseModel):
     """A keyframe that was read; `score` is its weight times its likeness to the prompt."""
 
     rank: int
@@ -209,10 +209,10 @@ class SegmentMemory(BaseModel):
     num_chunks: int
     mode: str | None
     chunk_modes: list[str]
-    retrieved: list[RetrievedAnswer]
+    retrieved: list[RetrievedResponse]
 
 
-class MemoryAnswer(BaseModel):
+class MemoryResponse(BaseModel):
     """The caches a shot was made with."""
 
     shot_id: str

@@ -257,8 +257,8 @@ class Worker(Base):
     seen_at: Mapped[float] = mapped_column(Float)
 
 
-class Fact(Base):
-    """What the server was told or found out once, for all processes; see serve.stores.facts."""
+class ServerBinding(Base):
+    """A named value that all servers of this database share; see serve.stores.server_binding."""
 
     __tablename__ = "facts"
 

@@ -10,7 +10,7 @@ from fw_model.cache.shot import Keyframe, ScoredKeyframe
 from fw_model.generation.request import ChunkRequest, ChunkResult, GenerationConfig, Pixels
 from fw_model.loading.fingerprints import model_fingerprint
 from fw_model.registry import resolve
-from serve.stores import facts
+from serve.stores import server_binding
 
 if TYPE_CHECKING:
     from fw_model.loading.config import ModelConfig
@@ -52,7 +52,7 @@ class ChunkGenerator(Protocol):
 
 @dataclass(frozen=True)
 class LoadedGenerator:
-    """A generator with the facts that the store records beside its work."""
+    """A generator with the server_binding that the store records beside its work."""
 
     generator: ChunkGenerator
     fps: float
@@ -74,7 +74,7 @@ def bind_model(database: Database, config: ServingConfig, model: ModelConfig) ->
     """Bind the database to what draws its chunks; ConfigError if that is another model."""
     name = f"{config.generator} {model_fingerprint(model)}"
     with database.writing() as session:
-        facts.bind(session, facts.MODEL, name, rebind=config.rebind)
+        server_binding.bind(session, server_binding.MODEL, name, rebind=config.rebind)
 
 
 def load_generator(
@@ -84,7 +84,7 @@ def load_generator(
     bind_model(database, config, model)
     loaded = find_generator(config.generator)(model, generation)
     with database.writing() as session:
-        facts.record(session, facts.FRAME_MULTIPLE, str(loaded.frame_multiple))
+        server_binding.record(session, server_binding.FRAME_MULTIPLE, str(loaded.frame_multiple))
     return loaded
 
 

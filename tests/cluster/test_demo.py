@@ -30,7 +30,8 @@ from fw_model.media.video import read_frames
 from pipelines.toyfilms.config import ToyFilmsConfig
 from serve.config import LeaseConfig, ServingConfig
 from serve.http.api import create_api
-from serve.http.dependencies import FilmFormat, StoreAddress, open_context
+from serve.http.dependencies import FilmFormat, open_context
+from serve.stores.address import StoreAddress
 from serve.work.generators import LoadedGenerator
 from serve.work.worker import Worker
 from tests.serve.fake_generator import FakeGenerator

@@ -31,7 +31,8 @@ from fake_generator import FakeGenerator
 
 from serve.config import ServingConfig
 from serve.http.api import create_api
-from serve.http.dependencies import FilmFormat, StoreAddress, open_context
+from serve.http.dependencies import FilmFormat, open_context
+from serve.stores.address import StoreAddress
 from serve.work.generators import LoadedGenerator
 from serve.work.worker import Worker
 

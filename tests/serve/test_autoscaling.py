@@ -8,7 +8,7 @@ import pytest
 
 from serve.autoscaling import Queue, QueuePolicy, SlowToShrink, desired_replicas, read_queue
 from serve.config import ScalingConfig
-from serve.http.dependencies import StoreAddress
+from serve.stores.address import StoreAddress
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from serve import errors
+from serve.http import problems
 from serve.http.dependencies import Context
 from serve.work import jobs
 
@@ -32,4 +32,4 @@ def readyz(context: Context) -> dict[str, Any] | JSONResponse:
         return {"status": "ready", "num_generators": num_workers}
     if context.config.scaling.min_replicas == 0:
         return {"status": "cold", "num_generators": 0}
-    return errors.problem(503, "No generator is up yet; ask again.", headers={"Retry-After": "2"})
+    return problems.problem(503, "No generator is up yet; ask again.", headers={"Retry-After": "2"})

@@ -6,8 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from serve.http import presenters as answers
-from serve.http import schemas
+from serve.http import presenters, schemas
 from serve.http.dependencies import Context, KeyHeader, idempotency_key
 from serve.stores import idempotency, shots
 from serve.work import jobs
@@ -16,13 +15,13 @@ router = APIRouter(prefix="/v1", tags=["shots"])
 
 
 @router.get("/shots/{shot_id}")
-def get_shot(shot_id: str, context: Context) -> schemas.ShotAnswer:
+def get_shot(shot_id: str, context: Context) -> schemas.ShotResponse:
     """A shot in the version that is shown."""
     with context.database.reading() as session:
-        return answers.shot_answer(session, shots.get(session, shot_id))
+        return presenters.shot_response(session, shots.get(session, shot_id))
 
 
-@router.post("/shots/{shot_id}/extend", status_code=202, response_model=schemas.JobAnswer)
+@router.post("/shots/{shot_id}/extend", status_code=202, response_model=schemas.JobResponse)
 def extend_shot(
     shot_id: str,
     body: schemas.ExtendRequest,
@@ -44,12 +43,12 @@ def extend_shot(
                 max_queued_jobs=context.config.limits.max_queued_jobs,
                 now=now,
             )
-            return answers.job_answer(session, job).model_dump()
+            return presenters.job_response(session, job).model_dump()
 
         return idempotency.once(session, once, make, now=now)
 
 
-@router.post("/shots/{shot_id}/regenerate", status_code=202, response_model=schemas.JobAnswer)
+@router.post("/shots/{shot_id}/regenerate", status_code=202, response_model=schemas.JobResponse)
 def regenerate_shot(
     shot_id: str,
     request: Request,
@@ -71,28 +70,28 @@ def regenerate_shot(
                 max_queued_jobs=context.config.limits.max_queued_jobs,
                 now=now,
             )
-            return answers.job_answer(session, job).model_dump()
+            return presenters.job_response(session, job).model_dump()
 
         return idempotency.once(session, once, make, now=now)
 
 
 @router.get("/shots/{shot_id}/memory")
-def get_memory(shot_id: str, context: Context) -> schemas.MemoryAnswer:
+def get_memory(shot_id: str, context: Context) -> schemas.MemoryResponse:
     """Which keyframes a shot was made from, with their scores, and in which mode."""
     with context.database.reading() as session:
-        return answers.memory_answer(session, shots.get(session, shot_id))
+        return presenters.memory_response(session, shots.get(session, shot_id))
 
 
 @router.get("/jobs/{job_id}")
-def get_job(job_id: str, context: Context) -> schemas.JobAnswer:
+def get_job(job_id: str, context: Context) -> schemas.JobResponse:
     """A job and how far it is."""
     with context.database.reading() as session:
-        return answers.job_answer(session, jobs.get(session, job_id))
+        return presenters.job_response(session, jobs.get(session, job_id))
 
 
 @router.post("/jobs/{job_id}/cancel")
-def cancel_job(job_id: str, context: Context) -> schemas.JobAnswer:
+def cancel_job(job_id: str, context: Context) -> schemas.JobResponse:
     """End a job; what it has finished stays in the film."""
     with context.database.writing() as session:
         job = jobs.cancel(session, job_id, now=context.database.clock())
-        return answers.job_answer(session, job)
+        return presenters.job_response(session, job)

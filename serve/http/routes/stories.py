@@ -12,17 +12,16 @@ from fw_model.errors import InputError
 from fw_model.media.images import read_image
 from fw_model.media.keyframes import encode_png
 from serve.errors import TooLargeError
-from serve.http import presenters as answers
-from serve.http import schemas
+from serve.http import presenters, schemas
 from serve.http.dependencies import Context, KeyHeader, ServerContext, idempotency_key
 from serve.http.sse import stream
-from serve.stores import facts, idempotency, shots, stories
+from serve.stores import idempotency, server_binding, shots, stories
 from serve.stores.shots import ShotSettings
 
 router = APIRouter(prefix="/v1", tags=["stories"])
 
 
-@router.post("/stories", status_code=201, response_model=schemas.StoryAnswer)
+@router.post("/stories", status_code=201, response_model=schemas.StoryResponse)
 def create_story(
     body: schemas.StoryRequest, request: Request, context: Context, key: KeyHeader = None
 ) -> Any:
@@ -36,7 +35,7 @@ def create_story(
             story = stories.create(
                 session, title=body.title, seed=body.seed, width=width, height=height, now=now
             )
-            return answers.story_answer(session, story).model_dump()
+            return presenters.story_response(session, story).model_dump()
 
         return idempotency.once(session, once, make, now=now)
 
@@ -52,16 +51,16 @@ def list_stories(
         page = stories.page(session, limit=limit + 1, after=after)
     shown = page[:limit]
     return schemas.StoryPage(
-        stories=[answers.story_summary(story) for story in shown],
+        stories=[presenters.story_summary(story) for story in shown],
         next=shown[-1].id if len(page) > limit else None,
     )
 
 
 @router.get("/stories/{story_id}")
-def get_story(story_id: str, context: Context) -> schemas.StoryAnswer:
+def get_story(story_id: str, context: Context) -> schemas.StoryResponse:
     """A story with its shots, references and unfinished jobs."""
     with context.database.reading() as session:
-        return answers.story_answer(session, stories.get(session, story_id))
+        return presenters.story_response(session, stories.get(session, story_id))
 
 
 @router.delete("/stories/{story_id}", status_code=204)
@@ -71,7 +70,7 @@ def delete_story(story_id: str, context: Context) -> None:
         stories.remove(session, story_id)
 
 
-@router.post("/stories/{story_id}/shots", status_code=202, response_model=schemas.JobAnswer)
+@router.post("/stories/{story_id}/shots", status_code=202, response_model=schemas.JobResponse)
 def create_shot(
     story_id: str,
     body: schemas.ShotRequest,
@@ -107,13 +106,13 @@ def create_shot(
                 max_queued_jobs=context.config.limits.max_queued_jobs,
                 now=now,
             )
-            return answers.job_answer(session, job).model_dump()
+            return presenters.job_response(session, job).model_dump()
 
         return idempotency.once(session, once, make, now=now)
 
 
 @router.post(
-    "/stories/{story_id}/references", status_code=201, response_model=schemas.ReferenceAnswer
+    "/stories/{story_id}/references", status_code=201, response_model=schemas.ReferenceResponse
 )
 def add_reference(
     story_id: str,
@@ -140,25 +139,25 @@ def add_reference(
             reference = stories.add_reference(
                 session, story_id, image=stored, now=now, **form.model_dump()
             )
-            return answers.reference_answer(reference).model_dump()
+            return presenters.reference_response(reference).model_dump()
 
         return idempotency.once(session, once, make, now=now)
 
 
 @router.get("/stories/{story_id}/references")
-def list_references(story_id: str, context: Context) -> list[schemas.ReferenceAnswer]:
+def list_references(story_id: str, context: Context) -> list[schemas.ReferenceResponse]:
     """References of a story, oldest first."""
     with context.database.reading() as session:
         stories.get(session, story_id)
-        return [answers.reference_answer(r) for r in stories.references(session, story_id)]
+        return [presenters.reference_response(r) for r in stories.references(session, story_id)]
 
 
 @router.get("/stories/{story_id}/jobs")
-def list_jobs(story_id: str, context: Context) -> list[schemas.JobAnswer]:
+def list_jobs(story_id: str, context: Context) -> list[schemas.JobResponse]:
     """All jobs of a story, in the order in which they run."""
     with context.database.reading() as session:
         stories.get(session, story_id)
-        return [answers.job_answer(session, job) for job in stories.jobs(session, story_id)]
+        return [presenters.job_response(session, job) for job in stories.jobs(session, story_id)]
 
 
 @router.get("/stories/{story_id}/events")
@@ -192,7 +191,9 @@ def _frame_size(body: schemas.StoryRequest, context: ServerContext) -> tuple[int
             f"Frames of {width}x{height} px are too large; a side has at most {limit}."
         )
     with context.database.reading() as session:  # unknown until the first generator has started
-        multiple = math.lcm(2, int(facts.read(session, facts.FRAME_MULTIPLE) or 2))
+        multiple = math.lcm(
+            2, int(server_binding.read(session, server_binding.FRAME_MULTIPLE) or 2)
+        )
     if width % multiple or height % multiple:
         raise InputError(
             f"Frames of {width}x{height} px cannot be drawn; both must be multiples of {multiple}."

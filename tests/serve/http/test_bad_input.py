@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import func, select
 
-from serve.stores import facts, stories
+from serve.stores import server_binding, stories
 from serve.stores.database import Database
 from serve.stores.tables import Job, Reference
 
@@ -75,7 +75,7 @@ def test_a_size_that_the_model_cannot_draw_is_refused(client, context):
     size = {"width": 64, "height": 56}
     assert client.post("/v1/stories", json=size).status_code == 201, "no generator has said yet"
     with context.database.writing() as session:
-        facts.record(session, facts.FRAME_MULTIPLE, "16")
+        server_binding.record(session, server_binding.FRAME_MULTIPLE, "16")
     detail = is_a_problem(client.post("/v1/stories", json=size), 422)
     assert "64x56" in detail
     assert "multiples of 16" in detail

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text
 from fw_model.errors import ConfigError
 from serve.config import LeaseConfig, ServingConfig
 from serve.errors import ConflictError
-from serve.stores import facts, idempotency, shots, stories
+from serve.stores import idempotency, server_binding, shots, stories
 from serve.stores.blobs import BlobStore
 from serve.stores.database import Database, with_driver
 from serve.stores.idempotency import IdempotencyKey
@@ -69,9 +69,9 @@ def test_every_table_is_there(database):
 def test_the_first_model_binds_the_database(database):
     for rebind, model in ((False, "a"), (False, "a"), (True, "b"), (False, "b")):
         with database.writing() as session:
-            facts.bind(session, facts.MODEL, model, rebind=rebind)
+            server_binding.bind(session, server_binding.MODEL, model, rebind=rebind)
     with database.writing() as session, pytest.raises(ConfigError, match="rebind"):
-        facts.bind(session, facts.MODEL, "a", rebind=False)
+        server_binding.bind(session, server_binding.MODEL, "a", rebind=False)
 
 
 def test_many_workers_commit_every_chunk_once(database, tmp_path):

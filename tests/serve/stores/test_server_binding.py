@@ -9,8 +9,8 @@ from fw_model.errors import ConfigError
 from fw_model.generation.request import GenerationConfig
 from fw_model.loading.config import ModelConfig
 from serve.config import ServingConfig
-from serve.http.dependencies import StoreAddress
-from serve.stores import facts
+from serve.stores import server_binding
+from serve.stores.address import StoreAddress
 from serve.work.generators import load_generator, load_story_generator
 
 
@@ -75,5 +75,5 @@ def test_a_generator_says_which_frames_it_can_draw(context, config, tiny_model, 
     monkeypatch.setattr("fw_model.loading.load.load_model", lambda _config: tiny_model)
     load_generator(context.database, config, ModelConfig(), GenerationConfig())
     with context.database.reading() as session:
-        assert facts.read(session, facts.FRAME_MULTIPLE) == "8"
+        assert server_binding.read(session, server_binding.FRAME_MULTIPLE) == "8"
     assert load_story_generator(ModelConfig(), GenerationConfig()).frame_multiple == 8
