@@ -10,9 +10,7 @@ B pairs in a batch, E embedding width, T tokens.
 from __future__ import annotations
 
 import json
-import logging
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -35,13 +33,11 @@ from fw_model.embedders.open_clip_folder import (
     load_tokenizer,
 )
 from fw_model.errors import DataError
+from fw_model.files.atomic import atomic_folder
 from fw_model.optim.muon import Muon, split_weights
-from fw_model.pretraining.run_state import MetricsFile, MovingAverage, RunState, move
+from fw_model.pretraining.run import Parts, move, pretrain
 from fw_model.pretraining.shot_library import ShotLibrary, ShotSource
 from fw_model.pretraining.tokenizer import save_tokenizer, train_tokenizer
-from fw_model.training.lr_schedule import warm_cosine
-
-logger = logging.getLogger(__name__)
 
 _PIXEL_MEAN = _PIXEL_STD = (0.5, 0.5, 0.5)
 
@@ -87,6 +83,11 @@ class EmbedderPretrainConfig(StrictModel):
     log_every: int = Field(20, ge=1, description="Steps between lines of metrics.")
     save_every: int = Field(150, ge=1, description="Steps between saves of the state.")
 
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps."""
+        return self.steps
+
     def _picture_tree(self) -> dict[str, Any]:
         tree: dict[str, Any] = {
             "image_size": self.image_size,
@@ -130,41 +131,24 @@ def pretrain_embedder(
     matrices, others = split_weights(model)
     muon = Muon(matrices, lr=config.learning_rate)
     adam = torch.optim.AdamW(others, lr=config.adam_learning_rate, betas=(0.9, 0.98))
-    average = MovingAverage(model, config.ema_decay)
-    parts: dict[str, Any] = {"clip": model, "muon": muon, "adam": adam, "ema": average}
-    state = RunState(output / "state.pt", parts)
-    metrics = MetricsFile(output / "metrics.jsonl")
-    first = state.load(config.model_dump_json(), library.identity)
-    metrics.truncate(first)
-    for step in range(first, config.steps):
-        started = time.perf_counter()
-        pixels, batch_texts, truth = draw_pairs(config, library, captioned, step)
-        tokens = _tokenize(tokenizer, batch_texts, config.context_length)
+
+    def step(number: int, fraction: float) -> dict[str, torch.Tensor]:
+        pixels, texts, truth = sample_pairs(config, library, captioned, number)
+        tokens = _tokenize(tokenizer, texts, config.context_length)
         loss = matching_loss(model, pixels, tokens, truth)
-        model.zero_grad(set_to_none=True)
-        loss.backward()
-        factor = warm_cosine(
-            step,
-            config.steps,
-            warmup_steps=config.warmup_steps,
-            final_fraction=config.final_fraction,
-        )
-        move(((muon, config.learning_rate), (adam, config.adam_learning_rate)), factor)
+        move((muon, adam), loss, fraction)
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(100))
-        average.update(model)
-        if (step + 1) % config.log_every == 0:
-            row = {"loss": float(loss.detach()), "step_s": time.perf_counter() - started}
-            metrics.append(step + 1, row)
-        if (step + 1) % config.save_every == 0:
-            state.save(step + 1)
-    state.save(config.steps)
-    with average.applied_to(model):
-        save_clip(model, tree, output / "clip")
-        save_tokenizer(tokenizer, output / "clip")
-    result = measure_retrieval(OpenClipEmbedder.load(output / "clip"), validation)
-    metrics.append(config.steps, result)
-    return result
+        return {"loss": loss}
+
+    def export() -> dict[str, float]:
+        with atomic_folder(output / "clip") as folder:
+            save_clip(model, tree, folder)
+            save_tokenizer(tokenizer, folder)
+        return measure_retrieval(OpenClipEmbedder.load(output / "clip"), validation)
+
+    parts: Parts = {"clip": model, "muon": muon, "adam": adam}
+    return pretrain(config, parts, output, data=library.identity, step=step, export=export)
 
 
 def _new_clip(
@@ -196,7 +180,7 @@ def _new_clip(
     return open_clip.CLIP(**tree), tokenizer, tree
 
 
-def draw_pairs(
+def sample_pairs(
     config: EmbedderPretrainConfig, library: ShotLibrary, captioned: list[int], step: int
 ) -> tuple[torch.Tensor, list[str], torch.Tensor]:
     """Return pictures [B, 3, S, S], texts [B], and which text is true of which picture [B, B]."""

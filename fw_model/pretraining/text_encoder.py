@@ -10,12 +10,9 @@ B prompts in a batch, T tokens, D width, Q questions, A most answers of one ques
 from __future__ import annotations
 
 import hashlib
-import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import Field
@@ -25,13 +22,11 @@ from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from fw_model.config import StrictModel
 from fw_model.diffusion.schedule import derive_seed
+from fw_model.files.atomic import atomic_folder
 from fw_model.optim.muon import Muon, split_weights
 from fw_model.pretraining.clip import GENERAL_ENGLISH
-from fw_model.pretraining.run_state import MetricsFile, MovingAverage, RunState, move
+from fw_model.pretraining.run import Parts, move, pretrain
 from fw_model.pretraining.tokenizer import PAD, START, save_tokenizer, train_tokenizer
-from fw_model.training.lr_schedule import warm_cosine
-
-logger = logging.getLogger(__name__)
 
 _NUM_FIRST_BATCHES = 20  # what the tokenizer is made of, and what tells a run's prompts
 _NUM_MEASURED_BATCHES = 8
@@ -59,6 +54,11 @@ class TextPretrainConfig(StrictModel):
     log_every: int = Field(50, ge=1, description="Steps between lines of metrics.")
     save_every: int = Field(250, ge=1, description="Steps between saves of the state.")
 
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps."""
+        return self.steps
+
 
 @dataclass(frozen=True)
 class KnownPrompt:
@@ -68,7 +68,7 @@ class KnownPrompt:
     answers: Mapping[str, str]
 
 
-DrawPrompts = Callable[[int, int], Sequence[KnownPrompt]]
+SamplePrompts = Callable[[int, int], Sequence[KnownPrompt]]
 """(number, count) -> `count` prompts, always the same for the same `number` from 0 on; those of
 negative numbers are held out."""
 
@@ -93,7 +93,7 @@ class PromptReader(nn.Module):
 def pretrain_text_encoder(
     config: TextPretrainConfig,
     questions: Mapping[str, Sequence[str]],
-    draw: DrawPrompts,
+    sample: SamplePrompts,
     output: Path,
 ) -> dict[str, float]:
     """Train until the last step, from where `output` stands; return the held-out accuracy.
@@ -101,7 +101,7 @@ def pretrain_text_encoder(
     Leaves `text_encoder/` and `tokenizer/` (the layout of the Wan models, half precision),
     `metrics.jsonl` and `state.pt`.
     """
-    first_prompts = [p for n in range(_NUM_FIRST_BATCHES) for p in draw(n, config.batch_size)]
+    first_prompts = [p for n in range(_NUM_FIRST_BATCHES) for p in sample(n, config.batch_size)]
     tokenizer = _tokenizer(config, first_prompts)
     torch.manual_seed(derive_seed(config.seed, "text-weights"))
     encoder = UMT5EncoderModel(_umt5_config(config, tokenizer))
@@ -109,43 +109,26 @@ def pretrain_text_encoder(
     reader = PromptReader(questions, config.width, config.head_width)
     both = nn.ModuleDict({"encoder": encoder, "reader": reader})
     matrices, others = split_weights(both)
-    optimizers: list[tuple[torch.optim.Optimizer, float]] = [
-        (Muon(matrices, lr=config.learning_rate), config.learning_rate),
-        (torch.optim.AdamW(others, lr=config.adam_learning_rate), config.adam_learning_rate),
-    ]
-    average = MovingAverage(both, config.ema_decay)
-    parts: dict[str, Any] = {"both": both, "ema": average}
-    parts |= {"muon": optimizers[0][0], "adam": optimizers[1][0]}
-    state = RunState(output / "state.pt", parts)
-    metrics = MetricsFile(output / "metrics.jsonl")
-    first = state.load(config.model_dump_json(), _identity(first_prompts))
-    metrics.truncate(first)
-    for step in range(first, config.steps):
-        started = time.perf_counter()
-        logits, truth = _answer(both, tokenizer, questions, draw(step, config.batch_size), config)
+    muon = Muon(matrices, lr=config.learning_rate)
+    adam = torch.optim.AdamW(others, lr=config.adam_learning_rate)
+
+    def step(number: int, fraction: float) -> dict[str, Tensor]:
+        prompts = sample(number, config.batch_size)
+        logits, truth = _answer(both, tokenizer, questions, prompts, config)
         loss = functional.cross_entropy(logits.flatten(0, 1), truth.flatten())
-        both.zero_grad(set_to_none=True)
-        loss.backward()
-        factor = warm_cosine(
-            step,
-            config.steps,
-            warmup_steps=config.warmup_steps,
-            final_fraction=config.final_fraction,
-        )
-        move(optimizers, factor)
-        average.update(both)
-        if (step + 1) % config.log_every == 0:
-            row = {"loss": float(loss.detach()), "step_s": time.perf_counter() - started}
-            metrics.append(step + 1, row)
-        if (step + 1) % config.save_every == 0:
-            state.save(step + 1)
-    state.save(config.steps)
-    with average.applied_to(both):
-        result = measure_reading(both.eval(), tokenizer, questions, draw, config)
-        encoder.half().save_pretrained(output / "text_encoder")
-        save_tokenizer(tokenizer, output / "tokenizer")
-    metrics.append(config.steps, result)
-    return result
+        move((muon, adam), loss, fraction)
+        return {"loss": loss}
+
+    def export() -> dict[str, float]:
+        accuracy = measure_reading(both.eval(), tokenizer, questions, sample, config)
+        with atomic_folder(output / "text_encoder") as folder:
+            encoder.half().save_pretrained(folder)
+        with atomic_folder(output / "tokenizer") as folder:
+            save_tokenizer(tokenizer, folder)
+        return accuracy
+
+    parts: Parts = {"both": both, "muon": muon, "adam": adam}
+    return pretrain(config, parts, output, data=_identity(first_prompts), step=step, export=export)
 
 
 @torch.no_grad()
@@ -153,13 +136,15 @@ def measure_reading(
     both: nn.ModuleDict,
     tokenizer: PreTrainedTokenizerFast,
     questions: Mapping[str, Sequence[str]],
-    draw: DrawPrompts,
+    sample: SamplePrompts,
     config: TextPretrainConfig,
 ) -> dict[str, float]:
     """Return the share of right answers to each question on held-out prompts."""
     right = []
     for number in range(-_NUM_MEASURED_BATCHES, 0):
-        logits, truth = _answer(both, tokenizer, questions, draw(number, config.batch_size), config)
+        logits, truth = _answer(
+            both, tokenizer, questions, sample(number, config.batch_size), config
+        )
         right.append(logits.argmax(-1) == truth)  # [B, Q]
     shares = torch.cat(right).float().mean(0).tolist()
     return dict(zip(questions, shares, strict=True))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,15 +21,15 @@ from fw_model.evaluation.judges.toy_judge_net import (
     ToyJudgeOutput,
     cell_centres,
 )
-from fw_model.pretraining.run_state import MetricsFile, MovingAverage, RunState
+from fw_model.files.atomic import atomic_folder
+from fw_model.pretraining.run import Parts, move, pretrain
 from fw_model.pretraining.shot_library import ShotLibrary
 from fw_model.pretraining.toy_judge_data import (
     LabelledShot,
     ToyJudgeBatch,
-    draw_batch,
+    sample_batch,
     vocabulary_of,
 )
-from fw_model.training.lr_schedule import warm_cosine
 
 _FEWEST_FRAMES_OF_AN_ACTION = 6
 
@@ -60,6 +58,16 @@ class ToyJudgePretrainConfig(StrictModel):
     log_every: int = Field(25, ge=1, description="Steps between lines of metrics.")
     save_every: int = Field(200, ge=1, description="Steps between saves of the state.")
 
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps."""
+        return self.steps
+
+    @property
+    def final_fraction(self) -> float:
+        """Last learning rate / peak."""
+        return 0.02
+
 
 def pretrain_toy_judge(
     config: ToyJudgePretrainConfig,
@@ -81,44 +89,29 @@ def pretrain_toy_judge(
     optimizer = torch.optim.AdamW(
         net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
-    average = MovingAverage(net, config.ema_decay)
-    state = RunState(output / "state.pt", {"net": net, "optimizer": optimizer, "ema": average})
-    metrics = MetricsFile(output / "metrics.jsonl")
-    first = state.load(config.model_dump_json(), library.identity)
-    metrics.truncate(first)
-    for step in range(first, config.steps):
-        started = time.perf_counter()
-        rng = np.random.default_rng(derive_seed(config.seed, "toy_judge-clips", step))
-        torch.manual_seed(derive_seed(config.seed, "toy_judge-dropout", step))
+
+    def step(number: int, fraction: float) -> dict[str, Tensor]:
+        rng = np.random.default_rng(derive_seed(config.seed, "toy_judge-clips", number))
+        torch.manual_seed(derive_seed(config.seed, "toy_judge-dropout", number))
         num_frames = config.clip_frames[int(rng.integers(len(config.clip_frames)))]
         batch_size = max(1, config.frames_per_step // num_frames)
-        batch = draw_batch(
+        batch = sample_batch(
             library, labels, vocabulary, rng, batch_size=batch_size, num_frames=num_frames
         )
         losses = toy_judge_losses(net(batch.frames, _jittered(batch.boxes, rng)), batch)
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * warm_cosine(
-                step, config.steps, warmup_steps=config.warmup_steps, final_fraction=0.02
-            )
-        optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        average.update(net)
-        if (step + 1) % config.log_every == 0:
-            row = {name: float(value.detach()) for name, value in losses.items()}
-            metrics.append(step + 1, {**row, "step_s": time.perf_counter() - started})
-        if (step + 1) % config.save_every == 0:
-            state.save(step + 1)
-    state.save(config.steps)
-    with average.applied_to(net):
+        move((optimizer,), losses["loss"], fraction, max_grad_norm=1.0)
+        return losses
+
+    def export() -> dict[str, float]:
         toy_judge = ToyJudge(net)
         accuracy = measure_toy_judge(toy_judge, *held_out)
         settings = config.model_dump(mode="json", exclude={"start_from"})  # no path of one machine
-        facts: dict[str, Any] = {"training": settings, "held_out": accuracy}
-        toy_judge.save(output / "toy_judge", **facts)
-    metrics.append(config.steps, accuracy)
-    return accuracy
+        with atomic_folder(output / "toy_judge") as folder:
+            toy_judge.save(folder, training=settings, held_out=accuracy)
+        return accuracy
+
+    parts: Parts = {"net": net, "optimizer": optimizer}
+    return pretrain(config, parts, output, data=library.identity, step=step, export=export)
 
 
 def toy_judge_losses(output: ToyJudgeOutput, batch: ToyJudgeBatch) -> dict[str, Tensor]:

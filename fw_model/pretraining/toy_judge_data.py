@@ -71,7 +71,7 @@ def vocabulary_of(shots: Sequence[LabelledShot]) -> Vocabulary:
     )
 
 
-def draw_batch(
+def sample_batch(
     library: ShotLibrary,
     labels: Sequence[LabelledShot],
     vocabulary: Vocabulary,
@@ -95,14 +95,14 @@ def draw_batch(
                  1 - truth["boxes"][..., 0], truth["boxes"][..., 3]], axis=-1,
             )  # fmt: skip
         clip = _without_some_figures(np.ascontiguousarray(clip), truth, rng)
-        clips.append(spoiled(clip, rng))
+        clips.append(degraded(clip, rng))
         truths.append(truth)
     tensors = {name: torch.from_numpy(np.stack([t[name] for t in truths])) for name in truths[0]}
     frames = torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3)  # [B, 3, F, H, W]
     return ToyJudgeBatch(frames=frames.float() / 127.5 - 1.0, **tensors)
 
 
-def spoiled(clip: Pixels, rng: np.random.Generator) -> Pixels:
+def degraded(clip: Pixels, rng: np.random.Generator) -> Pixels:
     """Return a clip [F, H, W, 3] with blur, ghosts of the frame before, noise, or other light."""
     frames = clip.astype(np.float32)
     height, width = clip.shape[1:3]

@@ -10,9 +10,7 @@ B samples, F frames, f latent frames, C latent channels.
 
 from __future__ import annotations
 
-import logging
 import math
-import time
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +22,14 @@ from torch.nn import functional
 from fw_model.config import StrictModel
 from fw_model.diffusion.schedule import derive_seed
 from fw_model.errors import CheckpointError, DataError
+from fw_model.files.atomic import atomic_folder
 from fw_model.files.weights import drop_private_keys
 from fw_model.optim.muon import Muon, split_weights
-from fw_model.pretraining.run_state import MetricsFile, MovingAverage, RunState, move
+from fw_model.pretraining.run import METRICS_FILE, STATE_FILE, log_line, move, pretrain
 from fw_model.pretraining.shot_library import ShotLibrary
 from fw_model.pretraining.vae_pca_encoder import fit_linear_encoder, latent_mode
-from fw_model.training.lr_schedule import warm_cosine
+from fw_model.training.metrics import MetricsFile
 from fw_model.vaes.wan_whole import decode_frames
-
-logger = logging.getLogger(__name__)
 
 
 class VaeStage(StrictModel):
@@ -135,7 +132,7 @@ def fit_encoder(
     config: VaePretrainConfig, vae: AutoencoderKLWan, library: ShotLibrary
 ) -> dict[str, float]:
     """Fit the encoder and the mean and spread of its latents; return what it keeps."""
-    clips = draw_whole_clips(library, config.num_fit_clips, num_frames=9, seed=config.seed)
+    clips = sample_whole_clips(library, config.num_fit_clips, num_frames=9, seed=config.seed)
     kept = fit_linear_encoder(vae, clips, static_channels=config.static_channels)
     for parameter in (*vae.encoder.parameters(), *vae.quant_conv.parameters()):
         parameter.data = parameter.data.half().float()  # as it will be saved
@@ -160,66 +157,47 @@ def pretrain_vae(
     GPU if torch sees one.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    metrics = MetricsFile(output / "metrics.jsonl")
-    vae = _opened(config, library, output, metrics).to(device).train()
+    vae = _opened(config, library, output).to(device).train()
     kernels, others = split_weights(vae)
     muon = Muon(kernels, lr=config.learning_rate)
     adam = torch.optim.Adam(others, lr=config.adam_learning_rate, betas=(0.9, 0.98))
-    average = MovingAverage(vae, config.ema_decay)
-    parts = {"vae": vae, "muon": muon, "adam": adam, "ema": average}
-    state = RunState(output / "state.pt", parts)
-    first = state.load(config.model_dump_json(), library.identity)
-    metrics.truncate(first)
-    for step in range(first, config.num_steps):
-        started = time.perf_counter()
-        frames, generator = draw_clips(config, library, step)
+
+    def step(number: int, fraction: float) -> dict[str, torch.Tensor]:
+        frames, generator = sample_clips(config, library, number)
         losses = decoder_losses(config, vae, frames.to(device), generator)
-        factor = warm_cosine(
-            step,
-            config.num_steps,
-            warmup_steps=config.warmup_steps,
-            final_fraction=config.final_fraction,
-        )
-        vae.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        move(((muon, config.learning_rate), (adam, config.adam_learning_rate)), factor)
-        average.update(vae)
-        done = step + 1
-        if done % config.log_every == 0:
-            row = {name: float(value.detach()) for name, value in losses.items()}
-            row["lr"] = config.learning_rate * factor
-            row["step_s"] = time.perf_counter() - started
-            metrics.append(done, row)
-        if done % config.save_every == 0 and done < config.num_steps:
-            state.save(done)
-            with average.applied_to(vae):
-                metrics.append(done, measure(vae, validation, config.num_validation_clips))
-                save_vae(vae, output / "vae")
-    state.save(config.num_steps)
-    with average.applied_to(vae):
-        result = measure(vae, validation, config.num_validation_clips)
+        move((muon, adam), losses["loss"], fraction)
+        return losses
+
+    def export() -> dict[str, float]:
         save_vae(vae, output / "vae")
-    metrics.append(config.num_steps, result)
-    return result
+        return measure(vae, validation, config.num_validation_clips)
+
+    return pretrain(
+        config,
+        {"vae": vae, "muon": muon, "adam": adam},
+        output,
+        data=library.identity,
+        step=step,
+        export=export,
+        export_at_saves=True,
+    )
 
 
-def _opened(
-    config: VaePretrainConfig, library: ShotLibrary, output: Path, metrics: MetricsFile
-) -> AutoencoderKLWan:
+def _opened(config: VaePretrainConfig, library: ShotLibrary, output: Path) -> AutoencoderKLWan:
     """Return the VAE of a stopped run, the one to start from, or a new one, its encoder fitted."""
-    if (output / "state.pt").is_file():
+    if (output / STATE_FILE).is_file():
         return load_vae(output / "vae")
-    metrics.truncate(-1)
+    metrics = MetricsFile(output / METRICS_FILE, start=0)
     if config.start_from is not None:
         vae = load_vae(Path(config.start_from))
     else:
         vae = build_vae(config)
-        metrics.append(0, fit_encoder(config, vae, library))
+        log_line(metrics, 0, fit_encoder(config, vae, library))
     save_vae(vae, output / "vae")
     return vae
 
 
-def draw_clips(
+def sample_clips(
     config: VaePretrainConfig, library: ShotLibrary, step: int
 ) -> tuple[torch.Tensor, torch.Generator]:
     """Return the clips of a step [B, 3, F, H, W] in [-1, 1] and a generator for its noise."""
@@ -251,7 +229,7 @@ def draw_clips(
     return frames.float() / 127.5 - 1.0, torch.Generator().manual_seed(seed)
 
 
-def draw_whole_clips(
+def sample_whole_clips(
     library: ShotLibrary, count: int, *, num_frames: int, seed: int
 ) -> torch.Tensor:
     """Return `count` clips of whole pictures [B, 3, F, H, W] in [-1, 1]."""
@@ -335,8 +313,9 @@ def save_vae(vae: AutoencoderKLWan, folder: Path) -> None:
     half.load_state_dict(vae.state_dict())
     for parameter in half.parameters():
         parameter.data = parameter.data.to(torch.float16)
-    half.save_pretrained(folder)
-    drop_private_keys(folder / "config.json")
+    with atomic_folder(folder) as partial:
+        half.save_pretrained(partial)
+        drop_private_keys(partial / "config.json")
 
 
 def _to_frames(clip: np.ndarray) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Moving average of the weights, kept as float32 on the CPU and shared out over the ranks.
+"""Moving average of the weights, kept as float32 and shared out over the ranks.
 
 Each rank owns every n-th parameter, so n ranks hold one copy between them; a saved average can be
 read back by any number of ranks.
@@ -6,13 +6,14 @@ read back by any number of ranks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from fw_model.errors import CheckpointError
 
@@ -20,14 +21,23 @@ from fw_model.errors import CheckpointError
 class Ema:
     """The average of the weights this rank owns.
 
-    `names` are all trained parameters, in the same order on every rank.
+    `names` are all averaged parameters, in the same order on every rank.
     """
 
-    def __init__(self, names: Iterable[str], *, decay: float, rank: int, world_size: int) -> None:
+    def __init__(
+        self,
+        names: Iterable[str],
+        *,
+        decay: float,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self._names = list(names)
         self._owners = {name: i % world_size for i, name in enumerate(self._names)}
         self._decay = decay
         self._rank, self._world_size = rank, world_size
+        self._device = device
         self._average: dict[str, Tensor] = {}
 
     def owner(self, name: str) -> int:
@@ -39,19 +49,30 @@ class Ema:
 
     @torch.no_grad()
     def update(self, weights: Iterable[tuple[str, Tensor]], *, step: int, steps: int = 1) -> None:
-        """Fold in the weights after `step` (from 0); `steps` have passed since the last time.
+        """Fold in the weights after `step`; `steps` have passed since the last time.
 
-        The decay ramps up as (1 + t) / (10 + t), so the first weights are soon forgotten.
+        The decay ramps up as (1 + step) / (10 + step), so the first weights are soon forgotten.
         """
         decay = min(self._decay, (1 + step) / (10 + step)) ** steps
         for name, weight in weights:
             if self._owners[name] != self._rank:
                 continue
-            current = weight.detach().to("cpu", torch.float32)
+            current = weight.detach().to(self._device, torch.float32)
             if name in self._average:
                 self._average[name].lerp_(current, 1 - decay)
             else:
                 self._average[name] = current.clone()
+
+    @contextmanager
+    def applied_to(self, module: nn.Module) -> Iterator[None]:
+        """Give `module` the averaged weights inside the block, then its own back (one rank)."""
+        parameters = dict(module.named_parameters())
+        own = {name: parameters[name].detach().clone() for name in self._names}
+        _copy(self._average, parameters)
+        try:
+            yield
+        finally:
+            _copy(own, parameters)
 
     def save(self, folder: Path) -> None:
         """Write this rank's share to `folder`."""
@@ -59,17 +80,36 @@ class Ema:
         save_file({k: v.contiguous() for k, v in self._average.items()}, str(path))
 
     def load(self, folder: Path) -> None:
-        """Read this rank's share, whoever wrote it."""
+        """Read this rank's share from a folder that any number of ranks wrote."""
         for path in sorted(folder.glob("ema-*.safetensors")):
             with safe_open(str(path), framework="pt") as stored:
                 for name in stored.keys():  # noqa: SIM118 (not a dict)
                     if self._owners.get(name) == self._rank:
                         self._average[name] = stored.get_tensor(name)
-        missing = [
-            n for n in self._names if self._owners[n] == self._rank and n not in self._average
-        ]
+        self._check_complete(str(folder))
+
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        """Return this rank's share, to be saved along with other state."""
+        return {"weights": self._average}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Continue from what `state_dict` returned."""
+        weights = state["weights"]
+        self._average = {n: weights[n].to(self._device) for n in self._names if n in weights}
+        self._check_complete("The saved state")
+
+    def _check_complete(self, where: str) -> None:
+        own = [name for name in self._names if self._owners[name] == self._rank]
+        missing = [name for name in own if name not in self._average]
         if missing:
             raise CheckpointError(
-                f"{folder} lacks the average of {len(missing)} weights (first: {missing[0]}); "
-                "it was saved by a training of other parameters."
+                f"{where} does not hold the average of {len(missing)} weights (first: "
+                f"{missing[0]}); it was saved while other parameters were trained, so give another "
+                "output folder."
             )
+
+
+@torch.no_grad()
+def _copy(weights: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]) -> None:
+    for name, weight in weights.items():
+        parameters[name].copy_(weight)

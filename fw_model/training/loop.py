@@ -26,8 +26,9 @@ from fw_model.training.data.plan import TrainingPlan
 from fw_model.training.ema import Ema
 from fw_model.training.engine import TrainEngine
 from fw_model.training.lr_schedule import learning_rate
-from fw_model.training.metrics import MetricsLog, StepMeter
+from fw_model.training.metrics import MetricsLog
 from fw_model.training.run_identity import Recipe
+from fw_model.training.step_meter import StepMeter
 
 _log = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ def train(
                 ema.update(engine.weights(), step=step, steps=config.ema.every)
             stage = config.stage_at(step).name
             line = meter.finish(engine, step=step, stage=stage, learning_rate=rate)
-            log.write(line, report=done % config.log_every == 0 or done == plan.num_steps)
+            log.add(line, report=done % config.log_every == 0 or done == plan.num_steps)
             # Ranks agree on stopping and saving, because every rank takes part in a save.
             wish = torch.tensor([float(stopping.is_set()), float(clock.is_due(done))])
             stop, due = (engine.mean(wish.to(engine.device)) > 0).tolist()

@@ -20,9 +20,9 @@ from fw_model.pretraining.vae import (
     VaeStage,
     build_vae,
     change_of,
-    draw_whole_clips,
     fit_encoder,
     pretrain_vae,
+    sample_whole_clips,
 )
 from fw_model.pretraining.vae_pca_encoder import fit_linear_encoder, latent_mode
 from fw_model.text_encoders.clip import ClipTextEncoder
@@ -65,7 +65,7 @@ def library() -> ShotLibrary:
 
 def test_the_linear_encoder_is_linear_but_for_its_norm(library: ShotLibrary) -> None:
     vae = build_vae(CODEC)
-    clips = draw_whole_clips(library, 24, num_frames=9, seed=0)
+    clips = sample_whole_clips(library, 24, num_frames=9, seed=0)
     kept = fit_linear_encoder(vae, clips, static_channels=8)
     assert 0.8 < kept <= 1.0
     first, second = clips[:1], clips[1:2]
@@ -77,8 +77,10 @@ def test_the_linear_encoder_is_linear_but_for_its_norm(library: ShotLibrary) -> 
 
 def test_a_still_shot_has_the_same_latents_all_along(library: ShotLibrary) -> None:
     vae = build_vae(CODEC)
-    fit_linear_encoder(vae, draw_whole_clips(library, 24, num_frames=9, seed=0), static_channels=8)
-    still = draw_whole_clips(library, 1, num_frames=9, seed=1)[:, :, :1].repeat(1, 1, 9, 1, 1)
+    fit_linear_encoder(
+        vae, sample_whole_clips(library, 24, num_frames=9, seed=0), static_channels=8
+    )
+    still = sample_whole_clips(library, 1, num_frames=9, seed=1)[:, :, :1].repeat(1, 1, 9, 1, 1)
     latents = latent_mode(vae, still)[:, :8]
     torch.testing.assert_close(
         latents[:, :, 1:], latents[:, :, :1].repeat(1, 1, 2, 1, 1), rtol=0, atol=0.03
@@ -88,7 +90,7 @@ def test_a_still_shot_has_the_same_latents_all_along(library: ShotLibrary) -> No
 def test_fitted_latents_have_spread_one_as_a_whole(library: ShotLibrary) -> None:
     vae = build_vae(CODEC)
     fit_encoder(CODEC, vae, library)
-    frames = draw_whole_clips(library, 24, num_frames=9, seed=CODEC.seed)
+    frames = sample_whole_clips(library, 24, num_frames=9, seed=CODEC.seed)
     latents = WanVae(vae).encode(frames)
     assert latents.mean().item() == pytest.approx(0.0, abs=0.02)
     assert latents.square().mean().item() == pytest.approx(1.0, abs=0.05)
@@ -97,7 +99,7 @@ def test_fitted_latents_have_spread_one_as_a_whole(library: ShotLibrary) -> None
 
 
 def test_a_vae_of_another_shape_is_refused(library: ShotLibrary) -> None:
-    clips = draw_whole_clips(library, 2, num_frames=9, seed=0)
+    clips = sample_whole_clips(library, 2, num_frames=9, seed=0)
     with pytest.raises(ConfigError, match="widen base_dim"):
         fit_linear_encoder(
             build_vae(CODEC.model_copy(update={"base_dim": 48})), clips, static_channels=8
@@ -142,7 +144,7 @@ def test_training_leaves_the_latents_as_they_are(library: ShotLibrary, tmp_path:
     pretrain_vae(CODEC, library, library, tmp_path)
     fitted = build_vae(CODEC)
     fit_encoder(CODEC, fitted, library)
-    frames = draw_whole_clips(library, 1, num_frames=9, seed=3)
+    frames = sample_whole_clips(library, 1, num_frames=9, seed=3)
     torch.testing.assert_close(
         WanVae.load(tmp_path / "vae").encode(frames), WanVae(fitted).encode(frames)
     )
@@ -155,7 +157,7 @@ def test_a_decoder_goes_on_from_another_run_with_the_same_latents(
     more = CODEC.model_copy(update={"start_from": str(tmp_path / "first" / "vae"), "seed": 1})
     pretrain_vae(more, library, library, tmp_path / "second")
     first, second = (WanVae.load(tmp_path / name / "vae") for name in ("first", "second"))
-    frames = draw_whole_clips(library, 1, num_frames=9, seed=3)
+    frames = sample_whole_clips(library, 1, num_frames=9, seed=3)
     latents = first.encode(frames)
     assert torch.equal(latents, second.encode(frames))
     assert not torch.equal(first.decode(latents), second.decode(latents))

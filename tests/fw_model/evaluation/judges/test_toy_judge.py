@@ -12,7 +12,7 @@ from fw_model.evaluation.judges.toy_judge import ToyJudge, fitting_weights
 from fw_model.evaluation.judges.toy_judge_net import ToyJudgeNet
 from fw_model.pretraining.shot_library import ShotLibrary
 from fw_model.pretraining.toy_judge import ToyJudgePretrainConfig, pretrain_toy_judge
-from fw_model.pretraining.toy_judge_data import draw_batch, spoiled, vocabulary_of
+from fw_model.pretraining.toy_judge_data import degraded, sample_batch, vocabulary_of
 from pipelines.pretraining.toy_judge import open_labelled
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.write import write_films
@@ -70,7 +70,7 @@ def test_labels_follow_a_mirrored_clip(labelled):
     vocabulary = vocabulary_of(labels)
     for seed in range(6):
         rng = np.random.default_rng(seed)
-        batch = draw_batch(library, labels, vocabulary, rng, batch_size=2, num_frames=5)
+        batch = sample_batch(library, labels, vocabulary, rng, batch_size=2, num_frames=5)
         assert batch.frames.shape == (2, 3, 5, 64, 64)
         assert batch.boxes.shape == (2, 5, len(vocabulary.kinds), 4)
         widths = (batch.boxes[..., 2] - batch.boxes[..., 0])[:, 0]
@@ -80,7 +80,7 @@ def test_labels_follow_a_mirrored_clip(labelled):
 def test_spoiling_keeps_shape_and_mean():
     clip = np.full((5, 64, 64, 3), 120, np.uint8)
     for seed in range(8):
-        damaged = spoiled(clip, np.random.default_rng(seed))
+        damaged = degraded(clip, np.random.default_rng(seed))
         assert damaged.shape == clip.shape
         assert damaged.dtype == np.uint8
         assert abs(float(damaged.mean()) - 120) < 25
@@ -111,9 +111,9 @@ def test_an_toy_judge_that_was_stopped_goes_on_to_the_same_losses(
         drawn.append(1)
         if len(drawn) == 4:  # a step after the one that was saved
             raise InterruptedError
-        return draw_batch(*args, **kwargs)
+        return sample_batch(*args, **kwargs)
 
-    monkeypatch.setattr("fw_model.pretraining.toy_judge.draw_batch", stops)
+    monkeypatch.setattr("fw_model.pretraining.toy_judge.sample_batch", stops)
     with pytest.raises(InterruptedError):
         pretrain_toy_judge(config, labelled, labelled, tmp_path / "twice")
     pretrain_toy_judge(config, labelled, labelled, tmp_path / "twice")
