@@ -52,7 +52,8 @@ def _section(path: str, model: type[BaseModel] | None) -> list[str]:
         return []
     rows = ["\n| key | type | default | bounds | meaning |\n|---|---|---|---|---|\n"]
     inner: list[str] = []
-    for name, field in model.model_fields.items():
+    own_first = sorted(model.model_fields.items(), key=lambda f: f[0] not in model.__annotations__)
+    for name, field in own_first:
         nested = _model_of(field.annotation)
         default = "" if nested is not None or field.is_required() else _code(_default(field))
         rows.append(

@@ -7,7 +7,7 @@ the schema's columns. `| None` marks a column that may be null.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NotRequired, TypedDict
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -206,7 +206,7 @@ class CaptionRow(ProvenanceRow):
     references_resolved: int
     recurrences: int
     recurrences_same_id: int
-    attempts: NotRequired[int]
+    attempts: int
     requests: int
     prompt_tokens: int
     output_tokens: int

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from fw_model.config import StrictModel
+from fw_model.endpoint import EndpointConfig
 from fw_model.schemas.curated import CaptionReason, VideoReason
 
 
@@ -120,7 +121,7 @@ class FilterConfig(StrictModel):
 
 
 class EngineConfig(StrictModel):
-    """A model that runs on the cluster itself, by ray.data.llm and vLLM (ray_llm)."""
+    """A model that runs on the cluster itself, with ray.data.llm and vLLM (ray_llm)."""
 
     engine_kwargs: dict[str, Any] = Field(
         default_factory=dict,
@@ -129,67 +130,44 @@ class EngineConfig(StrictModel):
     accelerator_type: str | None = Field(
         None, description="GPU that the engines run on, such as H100; null: any."
     )
-    replicas: int = Field(1, ge=1, le=1024, description="Most engines at once.")
-    batch_size: int = Field(32, ge=1, le=4096, description="Questions handed over together.")
+    replicas: int = Field(1, ge=1, le=1024, description="Most engines at the same time.")
+    batch_size: int = Field(32, ge=1, le=4096, description="Questions per batch.")
 
 
-class CaptionerConfig(StrictModel):
-    """Who describes the scenes."""
+class CaptionerConfig(EndpointConfig):
+    """Which captioner describes the scenes. Addresses, limits and prices concern only openai."""
 
     kind: str = Field(
         "offline",
-        description="offline, sidecar, openai, ray_llm, or module:Name of a captioner class.",
+        description="offline, sidecar, openai, ray_llm, or module:Name of your own captioner.",
     )
     vocabulary: str | None = Field(
         None, description="YAML file of tags for the offline captioner; null: the packaged one."
-    )
-    base_url: str = Field(
-        "http://127.0.0.1:8000/v1", description="OpenAI-compatible endpoint (openai)."
     )
     model: str = Field(
         "default",
         description="Model name sent to the endpoint (openai); name or path of a model (ray_llm).",
     )
     prompt: str | None = Field(
-        None, description="File with the instruction for captions; null: the packaged one."
+        None, description="File with the instructions for captions; null: the packaged one."
     )
     engine: EngineConfig = Field(
         default_factory=EngineConfig, description="Model on the cluster itself (ray_llm)."
     )
-    api_key_env: str = Field(
-        "OPENAI_API_KEY", description="Environment variable that holds the key (openai)."
-    )
     concurrency: int = Field(8, ge=1, le=1024, description="Requests in flight per actor.")
-    requests_per_minute: float | None = Field(
-        None, gt=0, description="Upper bound on the rate of requests of the whole run."
-    )
-    timeout_s: float = Field(120.0, gt=0, description="Longest wait for one answer, seconds.")
-    max_attempts: int = Field(6, ge=1, le=100, description="Attempts per request, first included.")
-    max_retry_wait_s: float = Field(
-        60.0,
-        ge=0,
-        description="Longest pause before another attempt, seconds; an endpoint that asks for a "
-        "longer one is given up.",
-    )
     budget_usd: float | None = Field(
         None,
         ge=0,
-        description="Spend on this output never exceeds this, all runs together; further scenes "
-        "are rejected. Null: none.",
+        description="Most that all runs on this output together may spend, USD; further scenes are "
+        "rejected. Null: no limit.",
     )
-    usd_per_million_input_tokens: float = Field(0.0, ge=0, description="Price, for the budget.")
-    usd_per_million_output_tokens: float = Field(0.0, ge=0, description="Price, for the budget.")
     tokens_per_image: int = Field(
-        258, ge=1, description="Most input tokens that the endpoint counts for one picture."
-    )
-    max_output_tokens: int = Field(2048, ge=64, description="Upper bound on an answer's length.")
-    json_schema: bool = Field(
-        True, description="Ask for response_format json_schema; off: the prompt alone asks."
+        258, ge=1, description="Most input tokens that the endpoint counts for one image."
     )
 
 
 class ValidationConfig(StrictModel):
-    """What a caption must hold to."""
+    """What a caption must satisfy."""
 
     min_characters: int = Field(8, ge=1, description="Shortest text of a shot.")
     max_characters: int = Field(2000, ge=16, description="Longest text of a shot.")
@@ -197,32 +175,34 @@ class ValidationConfig(StrictModel):
     max_people: int | None = Field(
         3,
         ge=0,
-        description="Most people in a shot, of those that the captioner names (openai, ray_llm); "
-        "the scene is rejected otherwise. Null: not counted.",
+        description="Most people in a shot, as the captioner counts them (openai, ray_llm); a "
+        "scene with more is rejected. Null: not checked.",
     )
     min_own_rank_margin: float | None = Field(
         0.02,
         ge=0,
         le=2,
-        description="A text that a model wrote may be at most this much more like the pictures of "
-        "another shot of the scene than like its own (CLIP cosine); null: not checked.",
+        description="A text by a model may match the keyframes of another shot of the scene better "
+        "than its own shot's by at most this much (CLIP cosine). Null: not checked.",
     )
     same_pictures_cosine: float = Field(
         0.9,
         ge=-1,
         le=1,
-        description="Shots whose pictures are at least this alike (CLIP cosine) show the same: "
-        "they are no rivals of one another, and their characters should have the same ids.",
+        description="Shots whose keyframes are at least this similar (CLIP cosine) show the same: "
+        "their texts are not compared, and their characters should have the same ids.",
     )
     verdict: bool = Field(
         False,
-        description="Ask the model again whether its captions fit (openai, ray_llm). Doubles the "
-        "price.",
+        description="Ask the model whether its captions fit the keyframes (openai, ray_llm). "
+        "Doubles the price.",
     )
     verdict_prompt: str | None = Field(
-        None, description="File with the instruction for verdicts; null: the packaged one."
+        None, description="File with the instructions for verdicts; null: the packaged one."
     )
-    refinements: int = Field(1, ge=0, le=3, description="Times a failed caption is asked again.")
+    refinements: int = Field(
+        1, ge=0, le=3, description="How often a scene whose caption fails is asked about again."
+    )
 
 
 class ResourceConfig(StrictModel):

@@ -1,14 +1,14 @@
-"""Finds characters in frames through a multimodal endpoint, as the paper asks Gemini for boxes.
+"""Finds characters in frames with a multimodal endpoint, as the paper asks Gemini for boxes.
 
-One request asks for all characters of a frame. Answers are kept by the content of the question, so
-a rerun asks nothing twice. What a model says badly costs one character, with a word why; an
-endpoint that gives no answer at all ends the run, for a film must not be judged by a fault.
+One request asks for all characters of a frame. Answers are cached by the content of the question,
+so a rerun asks nothing twice. A malformed answer costs its character alone, with a reason; an
+endpoint that gives no answer ends the run, because a film must not be judged by a network fault.
+Knows nothing about films or metrics.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -24,25 +24,20 @@ from fw_model.evaluation.metrics.characters import CharacterFinder, Sightings
 from fw_model.evaluation.stories.truth import Box, Pixels
 from fw_model.media.keyframes import encode_jpeg
 from fw_model.registry import resolve
-from pipelines.curation.captioners.endpoint import (
-    TOKENS_PER_CHARACTER,
-    Endpoint,
-    GivenUp,
-    ModelRefused,
-    json_part,
-)
+from pipelines.llm.endpoint import Endpoint, Failure, NoAnswer
+from pipelines.llm.messages import Message, Part, image_part, json_part, text_part
 from pipelines.storage.store import Store
 
 FINDERS: Mapping[str, str] = {
     "openai": "pipelines.evaluation.character_finders:OpenAiCharacterFinder"
 }
 PROMPT_FILE = Path(__file__).parent / "prompts" / "find_characters.md"
-_UNITS = 1000  # of width and height, in which the prompt asks for boxes
+_UNITS = 1000  # the prompt asks for boxes in thousandths of the width and the height
 
 
 @dataclass(frozen=True)
 class FinderContext:
-    """What the run gives a finder; `share` is its part of the run's rate limit and budget."""
+    """What a run gives a finder; `share` is its part of the run's rate limit and budget."""
 
     config: CharactersConfig
     store: Store
@@ -50,7 +45,7 @@ class FinderContext:
 
 
 def make_finder(context: FinderContext) -> CharacterFinder | None:
-    """Build the finder that the configuration names; None for `none`."""
+    """Build the finder named by the configuration; None for `none`."""
     if context.config.kind == "none":
         return None
     finder: CharacterFinder = resolve(context.config.kind, FINDERS, "character finder")(context)
@@ -79,36 +74,32 @@ class OpenAiCharacterFinder:
 
     def __init__(self, context: FinderContext) -> None:
         config = context.config
-        self._config = config
+        self._base_url = config.base_url
         self._store = context.store
         self._prompt = PROMPT_FILE.read_text(encoding="utf-8")
         self._schema = BoxesAnswer.model_json_schema()
         asked = [self._prompt, self._schema, config.max_output_tokens, config.json_schema]
         digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
         self.version = f"{config.model}-{digest[:8]}"
-        rate, budget = config.requests_per_minute, config.budget_usd
         self._endpoint = Endpoint(
-            config,
-            requests_per_minute=None if rate is None else rate * context.share,
-            budget_usd=None if budget is None else budget * context.share,
+            config, tokens_per_image=config.tokens_per_image, share=context.share
         )
 
     def find(self, frame: Pixels, names: Sequence[str]) -> Sightings:
-        """Say where characters of these `names` are in a frame [H, W, 3]; see the protocol."""
+        """Return where the characters of these `names` are in a frame [H, W, 3]."""
         jpeg = encode_jpeg(frame)
         key = self._cache_key(jpeg, names)
         if self._store.exists(key):
             return _sightings(json.loads(self._store.read(key)), names)
-        body = self._body(jpeg, names)
         try:
-            content, _ = asyncio.run(self._endpoint.ask(body, self._estimate_tokens(body)))
-        except ModelRefused as refusal:
-            return _none(names, f"the model refuses to say: {refusal.detail}")
-        except GivenUp as fault:
+            content, _ = asyncio.run(self._endpoint.ask(self._messages(jpeg, names), self._schema))
+        except NoAnswer as error:
+            if error.failure is Failure.MODEL_REFUSED:
+                return _none(names, f"the model refuses to answer: {error.detail}")
             raise CapacityError(
-                f"The character finder {self._config.base_url} gave no answer: {fault.detail}; run "
-                "the same command again and it goes on where it was."
-            ) from fault
+                f"The character finder {self._base_url} gave no answer: {error.detail}; run the "
+                "same command again to continue where it stopped."
+            ) from error
         items = _items(content)
         if items is None:
             return _none(names, f"the answer is not the JSON asked for: {content[:80]!r}")
@@ -120,35 +111,17 @@ class OpenAiCharacterFinder:
         digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
         return f"answers/characters/{digest[:2]}/{digest}.json"
 
-    def _body(self, jpeg: bytes, names: Sequence[str]) -> dict[str, Any]:
-        data = base64.b64encode(jpeg).decode("ascii")
+    def _messages(self, jpeg: bytes, names: Sequence[str]) -> list[Message]:
         numbered = "\n".join(f"{number}. {name}" for number, name in enumerate(names, start=1))
-        content = [
-            {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{data}"}},
-            {"type": "text", "text": f"The characters:\n{numbered}"},
+        content: list[Part] = [image_part(jpeg), text_part(f"The characters:\n{numbered}")]
+        return [
+            {"role": "system", "content": self._prompt},
+            {"role": "user", "content": content},
         ]
-        body: dict[str, Any] = {
-            "model": self._config.model,
-            "temperature": 0,
-            "max_tokens": self._config.max_output_tokens,
-            "messages": [
-                {"role": "system", "content": self._prompt},
-                {"role": "user", "content": content},
-            ],
-        }
-        if self._config.json_schema:
-            schema = {"name": "boxes", "schema": self._schema}
-            body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return body
-
-    def _estimate_tokens(self, body: Mapping[str, Any]) -> float:
-        words = len(self._prompt) + len(body["messages"][1]["content"][1]["text"])
-        schema = len(json.dumps(body.get("response_format", "")))
-        return self._config.tokens_per_image + TOKENS_PER_CHARACTER * (words + schema)
 
 
 def _items(content: str) -> list[Any] | None:
-    """Return the objects, not yet checked, in the text of an answer; None if it is no such JSON."""
+    """Return the unchecked objects in the text of an answer; None if it is not that JSON."""
     try:
         items = json.loads(json_part(content))["characters"]
     except (ValueError, LookupError, TypeError):
@@ -157,21 +130,21 @@ def _items(content: str) -> list[Any] | None:
 
 
 def _sightings(items: Sequence[Any], names: Sequence[str]) -> Sightings:
-    """Join an answer to the names by number; each object is checked alone."""
+    """Assign the objects to the names by number; each is checked alone."""
     boxes: dict[str, Box] = {}
     not_found: dict[str, str] = {}
     for number, name in enumerate(names, start=1):
         own = [item for item in items if isinstance(item, dict) and item.get("number") == number]
-        told = _box(own[0]) if len(own) == 1 else f"the answer tells of it {len(own)} times"
-        if isinstance(told, str):
-            not_found[name] = told
+        box = _box(own[0]) if len(own) == 1 else f"the answer lists it {len(own)} times"
+        if isinstance(box, str):
+            not_found[name] = box
         else:
-            boxes[name] = told
+            boxes[name] = box
     return Sightings(boxes, not_found)
 
 
 def _box(item: Mapping[str, Any]) -> Box | str:
-    """Return the box in fractions of the frame, or why there is none."""
+    """Return the box in fractions of the frame, or a sentence that says why there is none."""
     try:
         answer = _CharacterAnswer.model_validate(item)
     except ValidationError as fault:

@@ -1,8 +1,9 @@
-"""`filmweaver write-scenes`: more scenes for evaluation, written by a language model.
+"""`filmweaver write-scenes`: a language model writes more scenes for evaluation.
 
-A scene is asked for at a time, knowing which there are already; it is checked against the recipe of
-evaluation/stories/scenes.py, asked for once more with what was wrong, and left out if that stays.
-The file is written whole after each scene, so a stopped run goes on where it was.
+It is asked for one scene at a time and is shown those that exist. A scene is checked against the
+recipe of evaluation/stories/scenes.py; one with faults is requested once more, then left out.
+The file is written after each scene, so a stopped run continues where it was. Knows nothing about
+how scenes are filmed.
 """
 
 from __future__ import annotations
@@ -11,60 +12,40 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from fw_model.config import StrictModel
+from fw_model.endpoint import EndpointConfig
 from fw_model.errors import CapacityError, ConfigError, DataError
 from fw_model.evaluation.stories.scenes import SceneSet, WrittenScene, load_scenes, recipe_faults
-from fw_model.schemas.curated import CaptionReason
-from pipelines.curation.captioners.base import Usage
-from pipelines.curation.captioners.endpoint import (
-    TOKENS_PER_CHARACTER,
-    Endpoint,
-    GivenUp,
-    ModelRefused,
-    json_part,
-)
+from pipelines.llm.endpoint import Endpoint, Failure, NoAnswer
+from pipelines.llm.messages import Message, json_part
+from pipelines.llm.usage import Usage
 from pipelines.storage.store import Store
 
 logger = logging.getLogger(__name__)
 
 PROMPT_FILE = Path(__file__).parent / "prompts" / "write_scenes.md"
-_TOLD_FAULTS = 8  # a model corrects a few faults better than a long list
-_TOLD_SCENES = 100  # the latest are told to the model; ids and prompts are held against all
-
-Messages = list[dict[str, str]]
+_MAX_SHOWN_FAULTS = 8  # a model corrects a few faults better than many
+_MAX_SHOWN_SCENES = 100  # the latest; ids and prompts are compared with all scenes
 
 
-class WriterConfig(StrictModel):
-    """Who writes scenes, and what they must hold to."""
+class WriterConfig(EndpointConfig):
+    """Which model writes scenes, and what they must be like."""
 
-    base_url: str = Field("http://127.0.0.1:8000/v1", description="OpenAI-compatible endpoint.")
-    model: str = Field("default", description="Model name sent to the endpoint.")
-    api_key_env: str = Field("OPENAI_API_KEY", description="Environment variable of the key.")
-    num_scenes: int = Field(20, ge=1, le=10_000, description="Scenes that the file shall hold.")
+    num_scenes: int = Field(20, ge=1, le=10_000, description="Scenes that the file should hold.")
     shots_per_scene: int = Field(5, ge=1, le=64, description="Shots in a scene.")
     min_words: int = Field(25, ge=1, le=500, description="Shortest prompt, words.")
     max_words: int = Field(60, ge=1, le=500, description="Longest prompt, words.")
-    topic: str = Field("", description="What the scenes shall be about; empty: anything.")
-    temperature: float = Field(1.0, ge=0, le=2, description="Of sampling; low ones repeat.")
-    requests_per_minute: float | None = Field(None, gt=0, description="Null: no limit.")
-    timeout_s: float = Field(300.0, gt=0, description="Longest wait for one answer, seconds.")
-    max_attempts: int = Field(6, ge=1, le=100, description="Attempts per request, first included.")
-    max_retry_wait_s: float = Field(60.0, ge=0, description="Longest pause before another attempt.")
-    budget_usd: float | None = Field(
-        None, ge=0, description="Spend never exceeds this in one run. Null: no limit."
+    topic: str = Field("", description="What the scenes should be about; empty: anything.")
+    temperature: float = Field(
+        1.0, ge=0, le=2, description="Sampling temperature; low ones repeat scenes."
     )
-    usd_per_million_input_tokens: float = Field(0.0, ge=0, description="Price, for the budget.")
-    usd_per_million_output_tokens: float = Field(0.0, ge=0, description="Price, for the budget.")
-    max_output_tokens: int = Field(4096, ge=64, description="Upper bound on an answer's length.")
-    json_schema: bool = Field(
-        True, description="Ask for response_format json_schema; off: the prompt alone asks."
-    )
+    timeout_s: float = Field(300.0, gt=0, description="Longest wait for one response, seconds.")
+    max_output_tokens: int = Field(4096, ge=64, description="Most tokens in one response.")
 
     @model_validator(mode="after")
     def _lengths_are_a_range(self) -> Self:
@@ -75,7 +56,7 @@ class WriterConfig(StrictModel):
 
 @dataclass(frozen=True)
 class WritingSummary:
-    """What a run did: scenes kept from before, written now, and why others were left out."""
+    """What a run did: scenes kept from before, scenes written, and why others were left out."""
 
     kept: int
     written: int
@@ -86,25 +67,25 @@ class WritingSummary:
 def run_write_scenes(
     config: WriterConfig, output: Path, on_progress: Callable[[int], None] | None = None
 ) -> WritingSummary:
-    """Ask for as many scenes as the file `output` lacks of `num_scenes`, and add the good ones.
+    """Ask for the scenes that are missing from the file `output`, and add the good ones to it.
 
-    `on_progress` is called with the number of scenes done with. Raises InputError if `output` is
+    `on_progress` is called with the number of scenes processed. Raises InputError if `output` is
     another kind of file, ConfigError or CapacityError if the endpoint gives no answers, DataError
-    if none of them was a scene.
+    if no answer was a scene.
     """
     before = load_scenes(output) if output.exists() else None
     scenes = list(before.scenes) if before else []
     about = before.about if before else f"Written by {config.model} for `filmweaver evaluate`."
     if len(scenes) >= config.num_scenes:
         return WritingSummary(len(scenes), 0, (), Usage())
-    desk = _Desk(config)
+    writer = _Writer(config)
     left_out: list[str] = []
     kept, usage = len(scenes), Usage()
     for number in range(kept + 1, config.num_scenes + 1):
         try:
-            written = asyncio.run(desk.write(scenes))
-        except GivenUp as fault:
-            raise _no_answers(config, fault, len(scenes), output) from fault
+            written = asyncio.run(writer.write(scenes))
+        except NoAnswer as error:
+            raise _no_answers(config, error, len(scenes), output) from error
         usage = usage.plus(written.usage)
         if written.scene is None:
             left_out.append(f"scene {number}: {'; '.join(written.faults)}")
@@ -115,32 +96,30 @@ def run_write_scenes(
         if on_progress is not None:
             on_progress(number)
     if not scenes:
-        raise DataError(f"{config.model} wrote no scene that can be used; {left_out[-1]}.")
+        raise DataError(f"{config.model} wrote no usable scene; {left_out[-1]}.")
     return WritingSummary(kept, len(scenes) - kept, tuple(left_out), usage)
 
 
 @dataclass(frozen=True)
 class _Written:
-    """An answer: a scene without fault, or the faults."""
+    """An answer: a scene without faults, or the faults."""
 
     scene: WrittenScene | None
     faults: tuple[str, ...]
     usage: Usage
 
 
-class _Desk:
-    """Asks for scenes; GivenUp where no further question would be answered either."""
+class _Writer:
+    """Asks for scenes; NoAnswer if further questions would get no answer either."""
 
     def __init__(self, config: WriterConfig) -> None:
         self._config = config
         self._prompt = PROMPT_FILE.read_text(encoding="utf-8")
-        self._endpoint = Endpoint(
-            config, requests_per_minute=config.requests_per_minute, budget_usd=config.budget_usd
-        )
+        self._endpoint = Endpoint(config)
 
     async def write(self, others: Sequence[WrittenScene]) -> _Written:
-        """Ask for a scene unlike `others`, and once more if it is not what it should be."""
-        messages = [
+        """Ask for a scene unlike `others`, and once more if it has faults."""
+        messages: list[Message] = [
             {"role": "system", "content": self._prompt},
             {"role": "user", "content": question(self._config, others)},
         ]
@@ -148,44 +127,31 @@ class _Desk:
         if first.scene is not None or not content:
             return first
         complaint = "That is not right yet. Write the whole JSON object again and correct this: "
+        complaint += "; ".join(first.faults[:_MAX_SHOWN_FAULTS]) + "."
         messages.append({"role": "assistant", "content": content})
-        messages.append(
-            {"role": "user", "content": complaint + "; ".join(first.faults[:_TOLD_FAULTS]) + "."}
-        )
+        messages.append({"role": "user", "content": complaint})
         second, _ = await self._ask(messages, others)
-        return _Written(second.scene, second.faults, first.usage.plus(second.usage))
+        return replace(second, usage=first.usage.plus(second.usage))
 
     async def _ask(
-        self, messages: Messages, others: Sequence[WrittenScene]
+        self, messages: Sequence[Message], others: Sequence[WrittenScene]
     ) -> tuple[_Written, str]:
-        """Return what came of a question, and the text of the answer, "" where there is none."""
-        body = self._body(messages)
+        """Return the scene of an answer, and its text, "" if this question has no answer."""
+        schema = WrittenScene.model_json_schema()
         try:
             content, usage = await self._endpoint.ask(
-                body, TOKENS_PER_CHARACTER * len(json.dumps(body))
+                messages, schema, temperature=self._config.temperature
             )
-        except GivenUp as fault:
-            if isinstance(fault, ModelRefused) or fault.reason == CaptionReason.INVALID:
-                return _Written(None, (f"no scene came: {fault.detail}",), fault.usage), ""
+        except NoAnswer as error:
+            if error.failure in (Failure.MODEL_REFUSED, Failure.INVALID):
+                return _Written(None, (f"there is no scene: {error.detail}",), error.usage), ""
             raise
         scene, faults = read_answer(content, self._config, others)
         return _Written(scene, tuple(faults), usage), content
 
-    def _body(self, messages: Messages) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self._config.model,
-            "temperature": self._config.temperature,
-            "max_tokens": self._config.max_output_tokens,
-            "messages": messages,
-        }
-        if self._config.json_schema:
-            schema = {"name": "scene", "schema": WrittenScene.model_json_schema()}
-            body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return body
-
 
 def question(config: WriterConfig, others: Sequence[WrittenScene]) -> str:
-    """Return what is asked for: numbers, the topic, and what there is already."""
+    """Return the request: numbers, the topic, and the scenes that exist."""
     lines = [
         f"Write one scene of {config.shots_per_scene} shots. "
         f"Each prompt has {config.min_words} to {config.max_words} words."
@@ -194,15 +160,15 @@ def question(config: WriterConfig, others: Sequence[WrittenScene]) -> str:
         lines.append(f"The scene is about this: {config.topic}")
     if others:
         lines.append("These scenes are there already; choose other characters, place and style:")
-        told = others[-_TOLD_SCENES:]
-        lines += [f"- {o.id}: {o.title}; {o.characters[0].name}; {o.colour_style}" for o in told]
+        shown = others[-_MAX_SHOWN_SCENES:]
+        lines += [f"- {o.id}: {o.title}; {o.characters[0].name}; {o.colour_style}" for o in shown]
     return "\n".join(lines)
 
 
 def read_answer(
     content: str, config: WriterConfig, others: Sequence[WrittenScene]
 ) -> tuple[WrittenScene | None, list[str]]:
-    """Return the scene that `content` holds, or None and in words what is wrong with it."""
+    """Return the scene in `content`, or None and its faults in words."""
     try:
         tree = json.loads(json_part(content))
         scene = WrittenScene.model_validate(tree, extra="ignore")
@@ -232,11 +198,12 @@ def _save(scenes: SceneSet, output: Path) -> None:
 
 
 def _no_answers(
-    config: WriterConfig, fault: GivenUp, num_scenes: int, output: Path
+    config: WriterConfig, error: NoAnswer, num_scenes: int, output: Path
 ) -> ConfigError | CapacityError:
-    """Return the error for an endpoint that answers nothing: of a setting, or of its capacity."""
-    kind = ConfigError if fault.reason == CaptionReason.REFUSED else CapacityError
+    """Return the user's error: about a setting if the endpoint refuses, else about capacity."""
+    refuses = error.failure in (Failure.NO_ACCESS, Failure.REQUEST_REFUSED)
+    kind = ConfigError if refuses else CapacityError
     return kind(
-        f"{config.base_url} wrote no scene: {fault.detail}. {output} holds {num_scenes} scenes; "
-        "the same command goes on from there."
+        f"{config.base_url} wrote no scene: {error.detail}. {output} holds {num_scenes} scenes; "
+        "the same command continues from there."
     )

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from cluster.cli import app
 from fw_model.errors import ConfigError, FilmWeaverError, InputError
-from pipelines.curation.captioners.base import Usage
 from pipelines.evaluation.scene_writer import WritingSummary
+from pipelines.llm.usage import Usage
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from fw_model.config import StrictModel
+from fw_model.endpoint import EndpointConfig
 
 
 class AestheticConfig(StrictModel):
@@ -53,52 +54,24 @@ class InceptionConfig(StrictModel):
         return self.model_copy(update={"weights": whole_path(self.weights)})
 
 
-class CharactersConfig(StrictModel):
-    """Who finds the characters of films. What concerns requests is for `openai`."""
+class CharactersConfig(EndpointConfig):
+    """What finds the characters in films. All but `kind` concern only openai."""
 
     kind: str = Field(
         default="none",
-        description="none (toy films: the toy judge; others: nobody), openai, or module:Name of a "
-        "finder class of your own.",
-    )
-    base_url: str = Field(
-        default="http://127.0.0.1:8000/v1", description="OpenAI-compatible multimodal endpoint."
-    )
-    model: str = Field(default="default", description="Model name sent to the endpoint.")
-    api_key_env: str = Field(
-        default="OPENAI_API_KEY", description="Environment variable that holds the key."
-    )
-    requests_per_minute: float | None = Field(
-        default=None, gt=0, description="Upper bound on the rate of requests of the whole run."
-    )
-    timeout_s: float = Field(default=120.0, gt=0, description="Longest wait for one answer, s.")
-    max_attempts: int = Field(
-        default=6, ge=1, le=100, description="Attempts per request, first included."
-    )
-    max_retry_wait_s: float = Field(
-        default=60.0, ge=0, description="Longest pause before another attempt, s."
-    )
-    max_output_tokens: int = Field(
-        default=1024, ge=64, description="Upper bound on an answer's length."
-    )
-    json_schema: bool = Field(
-        default=True, description="Ask for response_format json_schema; off: the prompt alone asks."
+        description="none (toy films: the toy judge; others: nothing), openai, or module:Name of "
+        "your own finder.",
     )
     budget_usd: float | None = Field(
         default=None,
         ge=0,
-        description="Most that a run may spend, in equal shares for its actors; an actor that has "
-        "spent its share ends the run, and one that finds no room to start leaves its share. Null: "
-        "no limit.",
+        description="Most that a run may spend, USD, in equal shares for its actors. An actor that "
+        "has spent its share ends the run. The share of an actor that cannot start stays unspent. "
+        "Null: no limit.",
     )
-    usd_per_million_input_tokens: float = Field(
-        default=0.0, ge=0, description="Price, for the budget."
-    )
-    usd_per_million_output_tokens: float = Field(
-        default=0.0, ge=0, description="Price, for the budget."
-    )
+    max_output_tokens: int = Field(default=1024, ge=64, description="Most tokens in one response.")
     tokens_per_image: int = Field(
-        default=2048, ge=1, description="Input tokens of one frame at most, for the budget."
+        default=2048, ge=1, description="Most input tokens that the endpoint counts for one frame."
     )
 
 

@@ -1,26 +1,25 @@
-"""What a captioner is: a whole scene in, one description of all its shots out.
+"""What a captioner is: it gets a whole scene and returns one description of all its shots.
 
-All shots of a scene are described together, so that the same character has the same name
-throughout: entities are declared once for the scene and shots refer to them by id.
-Knows nothing of Ray.
+All shots of a scene are described together, so that a character has the same name throughout:
+entities are declared once per scene, and shots refer to them by id. Knows nothing about Ray.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from fw_model.errors import ConfigError
 from fw_model.registry import resolve
 from fw_model.schemas.curated import CaptionReason
-from pipelines.curation.captioners.limits import Purse
+from fw_model.schemas.curated_rows import MeasuredShotRow, Vector
 from pipelines.curation.config import CaptionerConfig, ValidationConfig
+from pipelines.llm.budget import Budget
+from pipelines.llm.usage import Usage
 from pipelines.storage.store import Store
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ CAPTIONERS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class ShotView:
-    """What a captioner may know of a shot. Frames are the shot's content, `[start, end)`."""
+    """What a captioner knows about a shot. Frames are the shot's content, `[start, end)`."""
 
     shot_id: str
     start_frame: int
@@ -52,7 +51,7 @@ class ShotView:
 
 @dataclass(frozen=True)
 class SceneView:
-    """What a captioner may know of a scene; pictures are read when asked for."""
+    """What a captioner knows about a scene; keyframes are read on demand."""
 
     scene_id: str
     video_id: str
@@ -64,16 +63,10 @@ class SceneView:
         """Return the keyframes of a shot as JPEG; StorageError if one is missing."""
         return [self.store.read(uri) for uri in shot.keyframe_uris]
 
-    def pictures(self, shot: ShotView) -> list[NDArray[np.uint8]]:
-        """Return the keyframes of a shot, uint8 [h, w, 3]."""
-        return [
-            np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")) for jpeg in self.jpegs(shot)
-        ]
-
 
 @dataclass(frozen=True)
 class Entity:
-    """Somebody or something that shots refer to by `id`; `kind` is "" where nobody said."""
+    """Somebody or something that shots refer to by `id`; `kind` is "" if unknown."""
 
     id: str
     name: str
@@ -92,27 +85,8 @@ class ShotCaption:
 
 
 @dataclass(frozen=True)
-class Usage:
-    """What a caption cost. A cached answer costs nothing."""
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    output_tokens: int = 0
-    cost_usd: float = 0.0
-
-    def plus(self, other: Usage) -> Usage:
-        """Return both together."""
-        return Usage(
-            self.requests + other.requests,
-            self.prompt_tokens + other.prompt_tokens,
-            self.output_tokens + other.output_tokens,
-            self.cost_usd + other.cost_usd,
-        )
-
-
-@dataclass(frozen=True)
 class SceneCaption:
-    """An answer, good or not: with a `reason` there is none, and `detail` says why."""
+    """A description of a scene. If `reason` is set there is none, and `detail` explains why."""
 
     shots: tuple[ShotCaption, ...] = ()
     entities: tuple[Entity, ...] = ()
@@ -125,8 +99,8 @@ class SceneCaption:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a model thinks of a description: a problem for each shot, "" where it fits. With a
-    `reason` there is no verdict, and `detail` says why."""
+    """A model's verdict on a description: one problem per shot, "" where the text fits. If
+    `reason` is set there is no verdict, and `detail` explains why."""
 
     problems: tuple[str, ...]
     usage: Usage = field(default_factory=Usage)
@@ -135,8 +109,8 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class EngineAnswer:
-    """What became of one question in this run: its tokens, or an error and no answer."""
+class EngineResponse:
+    """How an engine on the cluster answered one question in this run: its tokens, or an error."""
 
     error: str = ""
     prompt_tokens: int = 0
@@ -144,33 +118,33 @@ class EngineAnswer:
 
 
 class Captioner(Protocol):
-    """Describes scenes. `model` and `prompt_version` go into every row; texts that are a guess are
-    held against the pictures by CLIP."""
+    """Describes scenes. `model` and `prompt_version` go into every row. If `is_guess`, the texts
+    are compared with the keyframes by CLIP."""
 
     model: str
     prompt_version: str
     is_guess: bool
 
     async def caption(self, scene: SceneView, complaints: Sequence[str] = ()) -> SceneCaption:
-        """Describe a scene; `complaints` say what was wrong with an earlier answer.
+        """Describe a scene; `complaints` say what was wrong with an earlier description.
 
-        Faults of the scene or the endpoint come back as a reason and are not raised.
+        A fault of the scene or the endpoint is returned as a reason, not raised.
         """
         ...
 
 
 @runtime_checkable
-class Judge(Protocol):
-    """A captioner that can also be asked whether a description suits its pictures."""
+class CaptionVerifier(Protocol):
+    """A captioner that can also judge whether a description fits its keyframes."""
 
-    async def judge(self, scene: SceneView, caption: SceneCaption) -> Verdict:
-        """Say what does not fit. Faults come back as a reason and are not raised."""
+    async def verify(self, scene: SceneView, caption: SceneCaption) -> Verdict:
+        """Return what does not fit. A fault is returned as a reason, not raised."""
         ...
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Instructions to a model, read where the run is started: other machines lack the files."""
+    """Instructions to a model. They are read in the driver: workers do not have the files."""
 
     caption: str
     verdict: str = ""
@@ -178,12 +152,11 @@ class Prompts:
 
 @dataclass(frozen=True)
 class CaptionContext:
-    """What the run gives a captioner beside its configuration.
+    """What a run gives a captioner besides its configuration.
 
-    `prompts` are for captioners that ask a model; None: read now. `share` is the part of the
-    run's rate limit that this captioner may use. `purse` holds the
-    budget of the whole run; None: this captioner has the configured one for itself. `answers` is
-    what an engine said in this run, for captioners that do not ask by themselves.
+    `prompts`: None reads the files now. `share`: this captioner's part of the run's rate limit.
+    `budget`: the run's; None gives this captioner the configured one alone. `responses`: what an
+    engine on the cluster has answered in this run, by question.
     """
 
     config: CaptionerConfig
@@ -192,8 +165,8 @@ class CaptionContext:
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     prompts: Prompts | None = None
     share: float = 1.0
-    purse: Purse | None = None
-    answers: Mapping[str, EngineAnswer] = field(default_factory=dict)
+    budget: Budget | None = None
+    responses: Mapping[str, EngineResponse] = field(default_factory=dict)
 
 
 def make_captioner(context: CaptionContext) -> Captioner:
@@ -203,17 +176,26 @@ def make_captioner(context: CaptionContext) -> Captioner:
 
 
 def check_captioner(config: CaptionerConfig, validation: ValidationConfig) -> None:
-    """Raise ConfigError for a captioner that is not there, or that cannot do what is asked."""
+    """Raise ConfigError if the captioner does not exist or cannot do what the settings need."""
     captioner = resolve(config.kind, CAPTIONERS, "captioner")
-    if validation.verdict and not hasattr(captioner, "judge"):
+    if validation.verdict and not hasattr(captioner, "verify"):
         raise ConfigError(
             f"The captioner {config.kind!r} cannot judge captions; set curation.validation.verdict "
             "to false, or choose openai or ray_llm."
         )
 
 
-def scene_view(row: Mapping[str, Any], store: Store) -> SceneView:
-    """Turn a row of captioning's input (a scene with its shots, see operators.py) into a view."""
+class SceneInput(TypedDict):
+    """A scene to caption, with its shots."""
+
+    scene_id: str
+    video_id: str
+    uri: str
+    shots: list[MeasuredShotRow]
+
+
+def scene_view(row: SceneInput, store: Store) -> SceneView:
+    """Return the captioner's view of a scene."""
     shots = tuple(
         ShotView(
             shot_id=shot["shot_id"],
@@ -222,7 +204,7 @@ def scene_view(row: Mapping[str, Any], store: Store) -> SceneView:
             duration_s=shot["end_s"] - shot["start_s"],
             motion=shot["motion"],
             luma=shot["luma"],
-            embedding=_row(shot["embedding"]),
+            embedding=_vector(shot["embedding"]),
             keyframe_frames=tuple(k["frame"] for k in shot["keyframes"]),
             keyframe_uris=tuple(k["uri"] for k in shot["keyframes"]),
             keyframe_sha256s=tuple(k["sha256"] for k in shot["keyframes"]),
@@ -232,5 +214,5 @@ def scene_view(row: Mapping[str, Any], store: Store) -> SceneView:
     return SceneView(row["scene_id"], row["video_id"], row["uri"], shots, store)
 
 
-def _row(embedding: Sequence[float] | None) -> NDArray[np.float32] | None:
+def _vector(embedding: Vector | None) -> NDArray[np.float32] | None:
     return None if embedding is None else np.asarray(embedding, np.float32)

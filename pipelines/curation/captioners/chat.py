@@ -1,7 +1,7 @@
-"""A captioner that talks to a multimodal model: asks, keeps the answer, reads it.
+"""A captioner that asks a multimodal model, and caches and parses its answers.
 
-Answers are kept by the content of the question, whatever they say, so nothing is asked twice. Who
-carries a question to the model and back is given from outside: see openai.py and ray_llm.py.
+An answer is cached under the content of its question, whatever it says, so no question is asked
+twice. Knows nothing about how a question reaches the model: see openai.py and ray_llm.py.
 """
 
 from __future__ import annotations
@@ -18,14 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from fw_model.errors import StorageError
 from fw_model.schemas.curated import CaptionReason
-from pipelines.curation.captioners.base import (
-    CaptionContext,
-    SceneCaption,
-    SceneView,
-    Usage,
-    Verdict,
-)
-from pipelines.curation.captioners.endpoint import AccessRefused, GivenUp, json_part
+from pipelines.curation.captioners.base import CaptionContext, SceneCaption, SceneView, Verdict
 from pipelines.curation.captioners.questions import (
     Question,
     SceneAnswer,
@@ -34,24 +27,37 @@ from pipelines.curation.captioners.questions import (
     load_prompts,
     to_caption,
 )
+from pipelines.llm.endpoint import Failure, NoAnswer
+from pipelines.llm.messages import json_part
+from pipelines.llm.usage import Usage
 
 logger = logging.getLogger(__name__)
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 Ask = Callable[[Question], Awaitable[tuple[str, Usage]]]
-"""Carries a question to a model: the text of its answer and the price; GivenUp without one."""
+"""Asks a model a question; returns the text of the answer and its cost, or raises NoAnswer."""
 
 VERDICT_ATTEMPTS = 2
-QUOTED = 160
+QUOTED_CHARACTERS = 160
+
+REASONS = {
+    Failure.EXHAUSTED: CaptionReason.ENDPOINT_EXHAUSTED,
+    Failure.OVER_BUDGET: CaptionReason.BUDGET_EXHAUSTED,
+    # Nothing about the scene: with the right key, the next run asks again.
+    Failure.NO_ACCESS: CaptionReason.ENDPOINT_EXHAUSTED,
+    Failure.REQUEST_REFUSED: CaptionReason.REFUSED,
+    Failure.MODEL_REFUSED: CaptionReason.REFUSED,
+    Failure.INVALID: CaptionReason.INVALID,
+}
 
 
-class NotTheJson(Exception):
-    """An answer that is not what was asked for; says what and where."""
+class MalformedAnswer(Exception):
+    """An answer that is not the JSON asked for; the message says what is wrong and where."""
 
 
 class ChatCaptioner:
-    """Describes scenes, and judges descriptions, by asking a model."""
+    """Describes scenes, and verifies descriptions, by asking a model."""
 
     is_guess = True
 
@@ -67,88 +73,83 @@ class ChatCaptioner:
         key = self._questions.caption_key(scene, complaints)
         usage = Usage()
         try:
-            make = partial(self._questions.caption, scene, complaints)
-            content, usage = await self._content(key, make)
-            told = to_caption(read_answer(content, SceneAnswer), scene)
-        except StorageError as fault:
-            return SceneCaption(reason=CaptionReason.MEDIA_MISSING, detail=str(fault))
-        except NotTheJson as fault:
-            # No shots at all fails every check, so the answer is asked for once more.
-            return SceneCaption(usage=usage, cache_key=key, detail=str(fault))
-        except GivenUp as fault:
-            reason = None if fault.reason == CaptionReason.INVALID else _reason(fault)
+            make_question = partial(self._questions.caption, scene, complaints)
+            content, usage = await self._answer(key, make_question)
+            caption = to_caption(read_answer(content, SceneAnswer), scene)
+        except StorageError as error:
+            return SceneCaption(reason=CaptionReason.MEDIA_MISSING, detail=str(error))
+        except MalformedAnswer as error:
+            # Without shots it fails the checks, so the scene is refined instead of rejected.
+            return SceneCaption(usage=usage, cache_key=key, detail=str(error))
+        except NoAnswer as error:
+            reason = None if error.failure is Failure.INVALID else REASONS[error.failure]
             return SceneCaption(
-                reason=reason, detail=fault.detail, usage=fault.usage, cache_key=key
+                reason=reason, detail=error.detail, usage=error.usage, cache_key=key
             )
-        return replace(told, usage=usage, cache_key=key)
+        return replace(caption, usage=usage, cache_key=key)
 
-    async def judge(self, scene: SceneView, caption: SceneCaption) -> Verdict:
+    async def verify(self, scene: SceneView, caption: SceneCaption) -> Verdict:
         usage, detail = Usage(), ""
         for attempt in range(VERDICT_ATTEMPTS):
             key = self._questions.verdict_key(scene, caption, attempt)
             try:
-                make = partial(self._questions.verdict, scene, caption, attempt)
-                content, cost = await self._content(key, make)
+                make_question = partial(self._questions.verdict, scene, caption, attempt)
+                content, cost = await self._answer(key, make_question)
                 usage = usage.plus(cost)
                 return Verdict(_problems(read_answer(content, VerdictAnswer), scene), usage)
-            except StorageError as fault:
-                return Verdict((), usage, CaptionReason.MEDIA_MISSING, str(fault))
-            except NotTheJson as fault:
-                detail = f"the verdict is {fault}"
-            except GivenUp as fault:
-                return Verdict((), usage.plus(fault.usage), _reason(fault), fault.detail)
+            except StorageError as error:
+                return Verdict((), usage, CaptionReason.MEDIA_MISSING, str(error))
+            except MalformedAnswer as error:
+                detail = f"the verdict is {error}"
+            except NoAnswer as error:
+                usage = usage.plus(error.usage)
+                return Verdict((), usage, REASONS[error.failure], error.detail)
         return Verdict((), usage, CaptionReason.INVALID, detail)
 
-    async def _content(self, key: str, question: Callable[[], Question]) -> tuple[str, Usage]:
-        """Return the answer that is kept under `key`, else ask and keep it.
+    async def _answer(self, key: str, make_question: Callable[[], Question]) -> tuple[str, Usage]:
+        """Return the answer cached under `key`; without one, ask and cache the answer.
 
-        The store is waited for in threads: a slow one must not hold up the other scenes.
+        The store is used in threads, so that a slow one does not block the other scenes.
         """
         if await asyncio.to_thread(self._store.exists, key):
-            kept = await asyncio.to_thread(self._store.read, key)
-            return str(json.loads(kept)["content"]), self._kept_usage(key)
-        content, usage = await self._ask(await asyncio.to_thread(question))
+            cached = await asyncio.to_thread(self._store.read, key)
+            return str(json.loads(cached)["content"]), self._cached_usage(key)
+        content, usage = await self._ask(await asyncio.to_thread(make_question))
         try:
-            await asyncio.to_thread(keep_answer, self._store.write_once, key, content)
-        except StorageError as fault:  # it is paid for and goes into its row all the same
-            logger.warning("an answer could not be kept; asked again, it costs again: %s", fault)
+            await asyncio.to_thread(cache_answer, self._store.write_once, key, content)
+        except StorageError as error:  # the answer is paid for, and still goes into its row
+            logger.warning("cannot cache an answer; asking again will cost again: %s", error)
         return content, usage
 
-    def _kept_usage(self, key: str) -> Usage:
-        """Return what a kept answer costs now: nothing."""
+    def _cached_usage(self, key: str) -> Usage:
+        """Return what this run paid for a cached answer: nothing."""
         return Usage()
 
 
-def keep_answer(write: Callable[[str, bytes], None], key: str, content: str) -> None:
-    """Keep the text of an answer under its question's `key`."""
+def cache_answer(write: Callable[[str, bytes], None], key: str, content: str) -> None:
+    """Write the text of an answer to its question's `key`."""
     write(key, json.dumps({"content": content}).encode())
 
 
 def read_answer(content: str, answer: type[AnswerT]) -> AnswerT:
-    """Return the object in the text of an answer; NotTheJson with the place and the text."""
+    """Parse the text of an answer; MalformedAnswer says what is wrong where, and quotes it."""
     try:
         return answer.model_validate_json(json_part(content))
-    except ValidationError as fault:
-        first = fault.errors()[0]
+    except ValidationError as error:
+        first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the top"
-        raise NotTheJson(
-            f"not the JSON: {first['msg']} at {where} in {content[:QUOTED]!r}"
-        ) from fault
+        raise MalformedAnswer(
+            f"not the JSON asked for: {first['msg']} at {where} in {content[:QUOTED_CHARACTERS]!r}"
+        ) from error
 
 
 def _problems(verdict: VerdictAnswer, scene: SceneView) -> tuple[str, ...]:
-    """Return what is wrong with each shot, "" where nothing is. Unjudged shots are not let pass."""
+    """Return the problem of each shot, "" if none; MalformedAnswer if a shot has no verdict."""
     by_number = {shot.shot: shot for shot in verdict.shots}
     numbers = range(1, len(scene.shots) + 1)
     missing = [number for number in numbers if number not in by_number]
     if missing:
-        raise NotTheJson(f"without a word on shots {missing}")
+        raise MalformedAnswer(f"incomplete: shots {missing} are not judged")
     return tuple(
         "" if by_number[n].fits else by_number[n].problem.strip() or "does not fit" for n in numbers
     )
-
-
-def _reason(fault: GivenUp) -> CaptionReason:
-    """Return why there is no answer; a wrong key says nothing of the scene, so it passes."""
-    is_ours = isinstance(fault, AccessRefused)
-    return CaptionReason.ENDPOINT_EXHAUSTED if is_ours else fault.reason

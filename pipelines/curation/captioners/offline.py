@@ -1,8 +1,8 @@
-"""Captions without a language model: CLIP answers fixed questions, the answers make a sentence.
+"""Captions without a language model: CLIP chooses tags, and a template makes them a sentence.
 
-Deterministic, needs no network and no GPU. What the whole scene shares (who, where, when) is voted
-by all of its shots, so the same character is called the same in each; what a shot shows (framing,
-action) is its own.
+Deterministic; needs no network and no GPU. What the whole scene shares (who, where, when) is
+decided from all of its shots, so a character has the same name in each; what one shot shows
+(framing, action) is decided from that shot.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from pipelines.curation.captioners.base import (
 from pipelines.curation.captioners.vocabulary import PACKAGED, TagGroup, Vocabulary
 
 Floats = NDArray[np.float32]
-MOVING = 6.0  # mean change of luma per frame
+HIGH_MOTION = 6.0  # mean change of luma per frame
 DARK_LUMA = 50.0
 
 
 class OfflineCaptioner:
-    """Zero-shot tags voted over a scene, put into a template."""
+    """Describes scenes by zero-shot tags in a template."""
 
     prompt_version = "offline-1"
-    is_guess = False  # CLIP itself has chosen the words
+    is_guess = False  # CLIP itself chose the words
 
     def __init__(self, context: CaptionContext) -> None:
         path = context.config.vocabulary
@@ -68,7 +68,7 @@ class OfflineCaptioner:
         return self._embedder.embed_text(prompts).cpu().numpy().astype(np.float32)  # [T, E]
 
     def _answer(self, name: str, picture: Floats) -> str:
-        """Return the words of the best tag of a group, "" if none stands out."""
+        """Return the words of the best tag of a group, "" if no tag stands out."""
         group: TagGroup = getattr(self._vocabulary, name)
         scores = self._tags[name] @ picture  # [T]
         best = int(scores.argmax())
@@ -87,7 +87,7 @@ class OfflineCaptioner:
         who = _with_article(shared["entity"]) if shared["entity"] else "the scene"
         does = action if shared["entity"] else ""
         if not does:
-            does = "with much movement" if shot.motion > MOVING else "with little movement"
+            does = "with much movement" if shot.motion > HIGH_MOTION else "with little movement"
         when = shared["light"] or ("in the dark" if shot.luma < DARK_LUMA else "")
         text = " ".join(part for part in (f"{view}: {who}", does, shared["place"], when) if part)
         return ShotCaption(

@@ -1,19 +1,17 @@
 """Captions from any OpenAI-compatible multimodal endpoint (vLLM, SGLang, Gemini, OpenAI).
 
-One request describes a whole scene: labelled keyframes of every shot go in, one JSON object comes
-out. What is asked stands in questions.py; how requests are sent, repeated and paid for in
-endpoint.py.
+One request describes a whole scene: the labelled keyframes of every shot go in, one JSON object
+comes out. Knows nothing about the questions (questions.py) or how requests are retried and paid
+(pipelines/llm).
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from pipelines.curation.captioners.base import CaptionContext, Usage
+from pipelines.curation.captioners.base import CaptionContext
 from pipelines.curation.captioners.chat import ChatCaptioner
-from pipelines.curation.captioners.endpoint import Endpoint
 from pipelines.curation.captioners.questions import Question
-from pipelines.curation.config import CaptionerConfig
+from pipelines.llm.endpoint import Endpoint
+from pipelines.llm.usage import Usage
 
 
 class OpenAiCaptioner(ChatCaptioner):
@@ -21,27 +19,12 @@ class OpenAiCaptioner(ChatCaptioner):
 
     def __init__(self, context: CaptionContext) -> None:
         super().__init__(context, self._send)
-        self._config = context.config
-        rate = context.config.requests_per_minute
         self._endpoint = Endpoint(
             context.config,
-            requests_per_minute=None if rate is None else rate * context.share,
-            budget_usd=context.config.budget_usd,
-            purse=context.purse,
+            tokens_per_image=context.config.tokens_per_image,
+            share=context.share,
+            budget=context.budget,
         )
 
     async def _send(self, question: Question) -> tuple[str, Usage]:
-        return await self._endpoint.ask(_body(self._config, question), question.input_tokens)
-
-
-def _body(config: CaptionerConfig, question: Question) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "model": config.model,
-        "temperature": 0,
-        "max_tokens": question.max_tokens,
-        "messages": question.messages,
-    }
-    if config.json_schema:
-        schema = {"name": "scene", "schema": question.schema}
-        body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return body
+        return await self._endpoint.ask(question.messages, question.schema)

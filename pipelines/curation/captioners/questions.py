@@ -1,18 +1,17 @@
-"""What a multimodal model is asked about a scene, and how its answers are read.
+"""What a multimodal model is asked about a scene, and the form of its answers.
 
-A question holds the labelled keyframes of all shots of a scene and asks for one JSON object: first
-for the words, then, if wanted, for a verdict on them. Knows nothing of who answers.
+A question holds the labelled keyframes of all shots of a scene and asks for one JSON object: the
+captions, or a verdict on them. Knows nothing about who answers.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,16 +22,15 @@ from pipelines.curation.captioners.base import (
     SceneCaption,
     SceneView,
     ShotCaption,
-    ShotView,
 )
 from pipelines.curation.config import CaptionerConfig, ValidationConfig
+from pipelines.llm.messages import JsonSchema, Message, Part, image_part, text_part
 
 PROMPTS = Path(__file__).parent.parent / "prompts"
 ANSWERS = "ledger/answers"
-TEMPLATE_TOKENS = 64  # what a chat template puts around the messages, at most
-PICTURE_TEMPLATE_TOKENS = 8  # and around each picture
 
-Messages = list[dict[str, Any]]
+# Names and docstrings of the answers are part of their schemas, and so of `prompt_version` and of
+# the keys of cached answers: changing one asks, and pays for, every question again.
 
 
 class _Answer(BaseModel):
@@ -75,19 +73,19 @@ class VerdictAnswer(_Answer):
 
 @dataclass(frozen=True)
 class Question:
-    """One request: `messages` in the chat format, the JSON schema of the answer, and an upper
-    bound on the tokens that both take. `key` names the answer in the store."""
+    """One request; `schema` is that of the answer, `key` is where the store caches the answer."""
 
     key: str
-    messages: Messages
-    schema: dict[str, Any]
+    messages: list[Message]
+    schema: JsonSchema
     max_tokens: int
-    input_tokens: float
 
 
 def load_prompts(config: CaptionerConfig, validation: ValidationConfig) -> Prompts:
-    """Return the instructions: the user's files or the packaged ones; none for verdicts if there
-    are none. ConfigError for a file that cannot be read."""
+    """Return the instructions, the user's or the packaged ones; ConfigError for an unreadable file.
+
+    The one for verdicts is empty if none are wanted.
+    """
     caption = _prompt(config.prompt, "scene_caption.md")
     if not validation.verdict:
         return Prompts(caption)
@@ -102,14 +100,14 @@ def _prompt(path: str | None, packaged: str) -> str:
 
 
 def prompt_version(prompt: str, schema: type[BaseModel]) -> str:
-    """Return a short name for what the model is told: another prompt is another version."""
+    """Return a short name that changes with the prompt and with the schema of the answer."""
     digest = hashlib.sha256(prompt.encode())
     digest.update(json.dumps(schema.model_json_schema(), sort_keys=True).encode())
     return f"scene-{digest.hexdigest()[:8]}"
 
 
 class SceneQuestions:
-    """Makes the questions about scenes."""
+    """Builds the questions about scenes."""
 
     def __init__(self, config: CaptionerConfig, prompts: Prompts) -> None:
         self._config = config
@@ -118,80 +116,70 @@ class SceneQuestions:
         self._verdict_version = prompt_version(prompts.verdict, VerdictAnswer)
 
     def caption_key(self, scene: SceneView, complaints: Sequence[str] = ()) -> str:
-        """Return the name of the answer to `caption`, without reading a picture."""
+        """Return the key of the answer to `caption`, without reading a keyframe."""
         return self._key(self.prompt_version, scene, list(complaints))
 
     def caption(self, scene: SceneView, complaints: Sequence[str] = ()) -> Question:
-        """Ask for the words of a scene; StorageError if a keyframe is missing."""
-        ask = f"Describe these {len(scene.shots)} shots."
+        """Ask for the captions of a scene; StorageError if a keyframe is missing."""
+        request = f"Describe these {len(scene.shots)} shots."
         if complaints:
-            ask += " An earlier answer was refused. Correct this: " + "; ".join(complaints)
-        content = _labelled(scene, lambda number, shot: "")
-        content.append({"type": "text", "text": ask})
+            request += " An earlier answer was refused. Correct this: " + "; ".join(complaints)
+        content = [*_labelled_keyframes(scene), text_part(request)]
         key = self.caption_key(scene, complaints)
         return self._question(key, self._prompts.caption, content, SceneAnswer)
 
     def verdict_key(self, scene: SceneView, caption: SceneCaption, attempt: int) -> str:
-        """Return the name of the answer to `verdict`, without reading a picture."""
-        return self._key(self._verdict_version, scene, [_told(caption), attempt])
+        """Return the key of the answer to `verdict`, without reading a keyframe."""
+        return self._key(self._verdict_version, scene, [_in_words(caption), attempt])
 
     def verdict(self, scene: SceneView, caption: SceneCaption, attempt: int) -> Question:
-        """Ask whether the words suit the pictures; `attempt` tells a repeated question apart."""
-        told = _told(caption)
-        content = _labelled(scene, lambda number, shot: told["shots"][number - 1])
-        content.append({"type": "text", "text": f"Declared: {told['entities']}. Judge each shot."})
+        """Ask whether the captions fit the keyframes; each `attempt` is a question of its own."""
+        words = _in_words(caption)
+        request = f"Declared: {words['entities']}. Judge each shot."
+        content = [*_labelled_keyframes(scene, words["shots"]), text_part(request)]
         key = self.verdict_key(scene, caption, attempt)
         return self._question(key, self._prompts.verdict, content, VerdictAnswer)
 
-    def _key(self, version: str, scene: SceneView, said: list[Any]) -> str:
-        asked = [
+    def _key(self, version: str, scene: SceneView, asked: Sequence[str | _Words | int]) -> str:
+        parts = [
             self._config.model,
             version,
             self._config.max_output_tokens,
             self._config.json_schema,
             [[shot.keyframe_sha256s, f"{shot.duration_s:.1f}"] for shot in scene.shots],
-            said,
+            asked,
         ]
-        digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         return f"{ANSWERS}/{digest[:2]}/{digest}.json"
 
     def _question(
-        self, key: str, prompt: str, content: list[dict[str, Any]], answer: type[BaseModel]
+        self, key: str, prompt: str, content: list[Part], answer: type[BaseModel]
     ) -> Question:
-        schema = answer.model_json_schema()
-        words = prompt + "".join(part.get("text", "") for part in content)
-        pictures = sum(part["type"] == "image_url" for part in content)
-        tokens = text_tokens(words, schema if self._config.json_schema else None)
-        tokens += pictures * (self._config.tokens_per_image + PICTURE_TEMPLATE_TOKENS)
-        messages: Messages = [
+        messages: list[Message] = [
             {"role": "system", "content": prompt},
             {"role": "user", "content": content},
         ]
-        return Question(key, messages, schema, self._config.max_output_tokens, tokens)
+        return Question(key, messages, answer.model_json_schema(), self._config.max_output_tokens)
 
 
-def text_tokens(words: str, schema: Mapping[str, Any] | None) -> int:
-    """Return the most tokens that `words` and a schema take: a token is at least a byte."""
-    told = "" if schema is None else json.dumps(schema)
-    return len(words.encode()) + len(told.encode()) + TEMPLATE_TOKENS
-
-
-def _labelled(scene: SceneView, about: Callable[[int, ShotView], str]) -> list[dict[str, Any]]:
-    """Return the keyframes of each shot under its number, followed by what `about` says of it."""
-    content: list[dict[str, Any]] = []
+def _labelled_keyframes(scene: SceneView, captions: Sequence[str] = ()) -> list[Part]:
+    """Return the keyframes of each shot below its number, followed by its caption, if any."""
+    content: list[Part] = []
     for number, shot in enumerate(scene.shots, start=1):
-        content.append({"type": "text", "text": f"Shot {number}, {shot.duration_s:.1f} s:"})
-        for jpeg in scene.jpegs(shot):
-            data = base64.b64encode(jpeg).decode("ascii")
-            url = {"url": f"data:image/jpeg;base64,{data}"}
-            content.append({"type": "image_url", "image_url": url})
-        if said := about(number, shot):
-            content.append({"type": "text", "text": said})
+        content.append(text_part(f"Shot {number}, {shot.duration_s:.1f} s:"))
+        content += [image_part(jpeg) for jpeg in scene.jpegs(shot)]
+        if captions:
+            content.append(text_part(captions[number - 1]))
     return content
 
 
-def _told(caption: SceneCaption) -> dict[str, Any]:
-    """Return a caption in the words in which it is judged."""
+class _Words(TypedDict):
+    entities: str
+    shots: list[str]
+
+
+def _in_words(caption: SceneCaption) -> _Words:
+    """Return a caption in the words in which the model judges it."""
     entities = [
         f"{e.id} is {e.name}" + (f" ({e.attributes})" if e.attributes else "")
         for e in caption.entities
@@ -204,8 +192,8 @@ def _told(caption: SceneCaption) -> dict[str, Any]:
 
 
 def to_caption(answer: SceneAnswer, scene: SceneView) -> SceneCaption:
-    """Join an answer to the scene's shots by number. A shot that was left out stays out, so that
-    validation sees it."""
+    """Assign an answer to the scene's shots by number. A missing shot stays missing: validation
+    rejects it."""
     by_number = {shot.shot: shot for shot in answer.shots}
     shots = tuple(
         ShotCaption(

@@ -1,42 +1,41 @@
-"""Captions from a model that runs on the cluster itself: what its engine said is read here.
+"""Captions from a model that runs on the cluster itself: this captioner reads its responses.
 
-ray.data.llm turns a dataset of questions into a dataset of answers, so it cannot be asked from
-inside an operator. captioning/vllm_rounds.py collects the open questions, has them answered
-together, and keeps the answers; this captioner finds them by the content of the question. Nothing
-here imports vLLM or Ray.
+ray.data.llm turns a dataset of questions into a dataset of responses, so an operator cannot ask it.
+captioning/vllm_rounds.py therefore collects the open questions, has them answered together and
+caches the answers; this captioner finds them by their question. Imports neither vLLM nor Ray.
 """
 
 from __future__ import annotations
 
-from fw_model.schemas.curated import CaptionReason
-from pipelines.curation.captioners.base import CaptionContext, Usage
+from pipelines.curation.captioners.base import CaptionContext
 from pipelines.curation.captioners.chat import ChatCaptioner
-from pipelines.curation.captioners.endpoint import GivenUp
 from pipelines.curation.captioners.questions import Question
+from pipelines.llm.endpoint import Failure, NoAnswer
+from pipelines.llm.usage import Usage
 
-UNFIT_FOR_ENGINE = ("ValueError", "TypeError")
+REJECTED_BY_ENGINE = ("ValueError", "TypeError")
 
 
 class RayLlmCaptioner(ChatCaptioner):
-    """Reads answers; a question without one is put into `open_questions`."""
+    """Reads cached answers; a question without one is added to `open_questions`."""
 
     def __init__(self, context: CaptionContext) -> None:
         super().__init__(context, self._miss)
-        self._answers = context.answers
+        self._responses = context.responses
         self.open_questions: list[Question] = []
 
     async def _miss(self, question: Question) -> tuple[str, Usage]:
-        answer = self._answers.get(question.key)
-        if answer is None:
+        response = self._responses.get(question.key)
+        if response is None:
             self.open_questions.append(question)
-            raise GivenUp(CaptionReason.ENDPOINT_EXHAUSTED, "the engine gave no answer")
-        # What the engine will not take, such as too long a prompt, it will not take tomorrow.
-        is_unfit = answer.error.startswith(UNFIT_FOR_ENGINE)
-        reason = CaptionReason.REFUSED if is_unfit else CaptionReason.ENDPOINT_EXHAUSTED
-        raise GivenUp(reason, f"the engine failed: {answer.error}", Usage(requests=1))
+            raise NoAnswer(Failure.EXHAUSTED, "the engine gave no answer")
+        # Asking again is useless if the engine rejects the question, e.g. as too long.
+        is_rejected = response.error.startswith(REJECTED_BY_ENGINE)
+        failure = Failure.REQUEST_REFUSED if is_rejected else Failure.EXHAUSTED
+        raise NoAnswer(failure, f"the engine failed: {response.error}", Usage(requests=1))
 
-    def _kept_usage(self, key: str) -> Usage:
-        answer = self._answers.get(key)
-        if answer is None:
+    def _cached_usage(self, key: str) -> Usage:
+        response = self._responses.get(key)
+        if response is None:
             return Usage()
-        return Usage(1, answer.prompt_tokens, answer.output_tokens)
+        return Usage(1, response.prompt_tokens, response.output_tokens)

@@ -1,7 +1,7 @@
-"""Captions that lie beside the video: `film.mp4` is described by `film.json`.
+"""Captions from a file beside the video: `film.mp4` is described by `film.json`.
 
 The file lists shots as `{"shots": [{"start_frame", "end_frame", "prompt", ...}]}`, as toy films
-do; optional `figures` of a shot (`figure`, `kind`) become the scene's entities and `scale` its
+do. Optional `figures` of a shot (`figure`, `kind`) become the scene's entities, and `scale` its
 framing. A detected shot takes the description that covers most of it.
 """
 
@@ -24,45 +24,48 @@ from pipelines.curation.captioners.base import (
 )
 from pipelines.storage.store import file_info, read_bytes
 
+Description = Mapping[str, Any]
+"""A described shot, as the user's file holds it."""
+
 
 class SidecarCaptioner:
-    """Takes over the descriptions that came with the video."""
+    """Copies the descriptions that came with the video."""
 
     model = "sidecar"
     prompt_version = "sidecar-1"
     is_guess = False
 
     def __init__(self, context: CaptionContext) -> None:
-        self._context = context
+        """Needs nothing from the run."""
 
     async def caption(self, scene: SceneView, complaints: Sequence[str] = ()) -> SceneCaption:
         state = sidecar_state(scene.uri)
+        entities: dict[str, Entity] = {}
+        shots = []
         try:
-            told = _read_sidecar(scene.uri, state)
-            described = [_covering(told, shot.start_frame, shot.end_frame) for shot in scene.shots]
-            entities: dict[str, Entity] = {}
-            shots = []
-            for shot, truth in zip(scene.shots, described, strict=True):
-                figures = truth.get("figures", [])
-                own = [Entity(f"e{f['figure'] + 1}", f["kind"], _attributes(f)) for f in figures]
-                entities |= {entity.id: entity for entity in own if entity.id not in entities}
+            descriptions = _read_sidecar(scene.uri, state)
+            for shot in scene.shots:
+                found = _covering(descriptions, shot.start_frame, shot.end_frame)
+                own = [_entity(figure) for figure in found.get("figures", [])]
+                for entity in own:
+                    entities.setdefault(entity.id, entity)
                 shots.append(
                     ShotCaption(
                         shot_id=shot.shot_id,
-                        text=truth["prompt"],
+                        text=found["prompt"],
                         entity_ids=tuple(entity.id for entity in own),
-                        framing=truth.get("scale", ""),
+                        framing=found.get("scale", ""),
                     )
                 )
-        except (StorageError, LookupError, TypeError, ValueError) as fault:
-            return SceneCaption(reason=CaptionReason.NO_SIDECAR, detail=str(fault), cache_key=state)
+        except (StorageError, LookupError, TypeError, ValueError) as error:
+            return SceneCaption(reason=CaptionReason.NO_SIDECAR, detail=str(error), cache_key=state)
         ordered = tuple(entities[key] for key in sorted(entities))
         return SceneCaption(shots=tuple(shots), entities=ordered, cache_key=state)
 
 
 def sidecar_state(uri: str) -> str:
-    """Return size and date of the file beside the video at `uri`, "" if there is none: an edited
-    file is another one."""
+    """Return size and date of the file beside the video at `uri`, which an edit changes; "" if
+    there is none."""
     try:
         info = file_info(_address(uri))
     except (OSError, StorageError):
@@ -71,8 +74,8 @@ def sidecar_state(uri: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _read_sidecar(uri: str, _state: str) -> Sequence[Mapping[str, Any]]:
-    """Return the described shots beside the video at `uri`; StorageError or ValueError if none."""
+def _read_sidecar(uri: str, _state: str) -> Sequence[Description]:
+    """Return the described shots of the video at `uri`; StorageError or ValueError if none."""
     address = _address(uri)
     try:
         tree = json.loads(read_bytes(address))
@@ -91,20 +94,19 @@ def _address(video_uri: str) -> str:
     return str(PurePosixPath(video_uri).with_suffix(".json"))
 
 
-def _covering(
-    told: Sequence[Mapping[str, Any]], start_frame: int, end_frame: int
-) -> Mapping[str, Any]:
-    def overlap(truth: Mapping[str, Any]) -> int:
-        first, last = max(truth["start_frame"], start_frame), min(truth["end_frame"], end_frame)
+def _covering(descriptions: Sequence[Description], start_frame: int, end_frame: int) -> Description:
+    def overlap(description: Description) -> int:
+        first = max(description["start_frame"], start_frame)
+        last = min(description["end_frame"], end_frame)
         return int(last) - int(first)
 
-    best = max(told, key=overlap)
+    best = max(descriptions, key=overlap)
     if overlap(best) <= 0:
-        raise LookupError(f"nothing is said of frames {start_frame} to {end_frame}")
+        raise LookupError(f"no description covers frames {start_frame} to {end_frame}")
     return best
 
 
-def _attributes(figure: Mapping[str, Any]) -> str:
-    """Return what is told of a figure beside its kind: its hat and its prop."""
-    told = [figure.get("hat"), figure.get("prop")]
-    return ", ".join(str(word) for word in told if word)
+def _entity(figure: Description) -> Entity:
+    """Return a figure as an entity; its hat and its prop are the attributes."""
+    attributes = ", ".join(str(word) for word in (figure.get("hat"), figure.get("prop")) if word)
+    return Entity(f"e{figure['figure'] + 1}", figure["kind"], attributes)

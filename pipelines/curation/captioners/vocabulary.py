@@ -1,8 +1,8 @@
-"""Words the offline captioner chooses from, and how they become a sentence.
+"""The tags that the offline captioner chooses from.
 
-A group is a question about the picture. A scene-wide group is answered once for the whole scene, by
-the votes of all its shots; the others are answered for each shot. An answer that does not stand out
-is left unsaid.
+A group is one question about the picture. A scene-wide group is answered once for the whole scene,
+from the mean of its shots; the others once for each shot. If no tag stands out, the caption leaves
+the question out.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from fw_model.config import StrictModel
 class TagGroup(StrictModel):
     """One question. `template` turns a tag into the sentence that CLIP compares pictures with."""
 
-    tags: dict[str, str] = Field(description="What CLIP is asked -> the words of the caption.")
+    tags: dict[str, str] = Field(description="Tag that CLIP compares -> words in the caption.")
     template: str = Field("{}", description="Sentence around a tag; {} is the tag.")
-    scene_wide: bool = Field(False, description="One answer for the whole scene.")
-    is_entity: bool = Field(False, description="The answer is somebody or something in the scene.")
+    scene_wide: bool = Field(False, description="One tag for the whole scene.")
+    is_entity: bool = Field(False, description="Without effect; version 0.1 had it.")
     min_margin: float = Field(
-        0.0, ge=0, le=2, description="How far above the group's mean a tag must score."
+        0.0, ge=0, le=2, description="How far the best tag must score above the group's mean."
     )
 
 
 class Vocabulary(StrictModel):
-    """All questions, by name: `framing`, `entity`, `action`, `place`, `light`, `style`."""
+    """All groups of tags."""
 
-    framing: TagGroup = Field(description="How near the camera is.")
+    framing: TagGroup = Field(description="How close the camera is.")
     entity: TagGroup = Field(description="Who or what is seen.")
     action: TagGroup = Field(description="What happens.")
     place: TagGroup = Field(description="Where it happens.")
@@ -55,7 +55,6 @@ PACKAGED = Vocabulary(
         ),
         template="a {}",
         scene_wide=True,
-        is_entity=True,
         min_margin=0.01,
     ),
     action=TagGroup(

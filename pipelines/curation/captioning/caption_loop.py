@@ -1,41 +1,58 @@
-"""From a scene to a row of the captions table: ask, check, ask once more, accept or reject."""
+"""From a scene to a row of the captions table: ask, check, refine, accept or reject.
+
+Knows nothing about Ray or about where rows are committed.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fw_model.errors import ConfigError
 from fw_model.schemas.curated import CaptionReason
-from pipelines.curation.captioners.base import Captioner, Judge, SceneCaption, SceneView, Usage
+from fw_model.schemas.curated_rows import (
+    CaptionedShotRow,
+    CaptionRow,
+    CheckRow,
+    EntityRow,
+    ProvenanceRow,
+)
+from pipelines.curation.captioners.base import (
+    Captioner,
+    CaptionVerifier,
+    Entity,
+    SceneCaption,
+    SceneView,
+)
 from pipelines.curation.captioning.checks import (
     Check,
     check_rank,
     check_structure,
     check_verdict,
     complaints,
-    crowd,
     rejection,
+    too_many_people,
 )
 from pipelines.curation.captioning.entity_consistency import measure_consistency
 from pipelines.curation.config import ValidationConfig
+from pipelines.llm.usage import Usage
 
 if TYPE_CHECKING:
     from fw_model.embedders.base import Embedder
 
-# Raise this when the same settings begin to give other rows: finished rows are then made again.
+# Raise this when the same settings produce other rows; finished rows are then computed again.
 CAPTION_VERSION = 4
 
 
 @dataclass(frozen=True)
-class CaptionDesk:
-    """A captioner with the rules that its answers are held to."""
+class CaptionLoop:
+    """A captioner and the rules that its captions must satisfy."""
 
     captioner: Captioner
     captioner_kind: str
@@ -43,29 +60,28 @@ class CaptionDesk:
     embedder: Embedder
     concurrency: int
 
-    def caption(
-        self, scenes: Sequence[SceneView], provenance: Mapping[str, Any]
-    ) -> list[dict[str, Any]]:
-        """Return a row for each scene, in order; several scenes are in flight at once."""
-        return asyncio.run(self._caption_all(scenes, provenance))
+    def caption(self, scenes: Sequence[SceneView], provenance: ProvenanceRow) -> list[CaptionRow]:
+        """Return one row per scene, in order; several scenes are in flight at the same time."""
+        return asyncio.run(self.caption_async(scenes, provenance))
 
-    async def _caption_all(
-        self, scenes: Sequence[SceneView], provenance: Mapping[str, Any]
-    ) -> list[dict[str, Any]]:
-        gate = asyncio.Semaphore(self.concurrency)
+    async def caption_async(
+        self, scenes: Sequence[SceneView], provenance: ProvenanceRow
+    ) -> list[CaptionRow]:
+        """Do what `caption` does, inside a running event loop."""
+        slots = asyncio.Semaphore(self.concurrency)
 
-        async def one(scene: SceneView) -> dict[str, Any]:
-            async with gate:
+        async def row_of(scene: SceneView) -> CaptionRow:
+            async with slots:
                 return await self._row(scene, provenance)
 
-        return list(await asyncio.gather(*(one(scene) for scene in scenes)))
+        return list(await asyncio.gather(*(row_of(scene) for scene in scenes)))
 
-    async def _row(self, scene: SceneView, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    async def _row(self, scene: SceneView, provenance: ProvenanceRow) -> CaptionRow:
         started = time.perf_counter()
-        answer, checks, refined = await self._checked(scene)
-        counts = measure_consistency(answer, scene, self.validation.same_pictures_cosine)
-        reason = answer.reason or rejection(checks)
-        detail = "; ".join(part for part in (answer.detail, *complaints(checks)) if part)
+        caption, checks, refined = await self._checked_caption(scene)
+        counts = measure_consistency(caption, scene, self.validation.same_pictures_cosine)
+        reason = caption.reason or rejection(checks)
+        detail = "; ".join(part for part in (caption.detail, *complaints(checks)) if part)
         return {
             "scene_id": scene.scene_id,
             "video_id": scene.video_id,
@@ -73,67 +89,87 @@ class CaptionDesk:
             "status": "captioned" if reason is None else "rejected",
             "reason": None if reason is None else str(reason),
             "detail": detail or None,
-            "style": answer.style,
-            "entities": [asdict(entity) for entity in answer.entities],
-            "shots": [] if reason is not None else _shots(scene, answer),
-            "checks": [asdict(check) for check in checks],
+            "style": caption.style,
+            "entities": [_entity_row(entity) for entity in caption.entities],
+            "shots": [] if reason is not None else _shot_rows(scene, caption),
+            "checks": [_check_row(check) for check in checks],
             "captioner": self.captioner_kind,
             "model": self.captioner.model,
             "prompt_version": self.captioner.prompt_version,
-            "cache_key": answer.cache_key,
+            "cache_key": caption.cache_key,
             "refined": refined,
-            **asdict(counts),
-            **asdict(answer.usage),
+            "references": counts.references,
+            "references_resolved": counts.references_resolved,
+            "recurrences": counts.recurrences,
+            "recurrences_same_id": counts.recurrences_same_id,
+            "attempts": 1,  # that of this run; the caller adds those of earlier runs
+            "requests": caption.usage.requests,
+            "prompt_tokens": caption.usage.prompt_tokens,
+            "output_tokens": caption.usage.output_tokens,
+            "cost_usd": caption.usage.cost_usd,
             "caption_s": time.perf_counter() - started,
             **provenance,
         }
 
-    async def _checked(self, scene: SceneView) -> tuple[SceneCaption, list[Check], bool]:
-        """Ask until an answer holds or the refinements are used up."""
-        told: list[str] = []
+    async def _checked_caption(self, scene: SceneView) -> tuple[SceneCaption, list[Check], bool]:
+        """Ask until a caption passes or the refinements are used up; return it, with its checks
+        and whether it was refined."""
+        faults: list[str] = []
         usage = Usage()
         for attempt in range(1 + self.validation.refinements):
-            answer = await self.captioner.caption(scene, told)
-            answer, checks = await self._examined(answer, scene)
-            usage = usage.plus(answer.usage)
-            answer, refined = replace(answer, usage=usage), attempt > 0
-            told = complaints(checks)
-            if answer.reason is not None or not told:
+            caption = await self.captioner.caption(scene, faults)
+            caption, checks = await self._check(caption, scene)
+            usage = usage.plus(caption.usage)
+            caption, refined = replace(caption, usage=usage), attempt > 0
+            faults = complaints(checks)
+            if caption.reason is not None or not faults:
                 break
-            told = [answer.detail, *told] if answer.detail else told
-        return answer, checks, refined
+            if caption.detail:
+                faults = [caption.detail, *faults]
+        return caption, checks, refined
 
-    async def _examined(
-        self, answer: SceneCaption, scene: SceneView
+    async def _check(
+        self, caption: SceneCaption, scene: SceneView
     ) -> tuple[SceneCaption, list[Check]]:
-        """Check an answer, the cheap checks first; a verdict's price is added to its own."""
-        if answer.reason is not None:
-            return answer, []
-        checks = check_structure(answer, scene, self.validation)
+        """Check a caption, the cheap checks first; a verdict's cost is added to its usage."""
+        if caption.reason is not None:
+            return caption, []
+        checks = check_structure(caption, scene, self.validation)
         if complaints(checks):
-            return answer, checks
-        crowded = crowd(answer, self.validation)
-        if crowded is not None:  # no other words would change that
-            reason = CaptionReason.TOO_MANY_PEOPLE
-            return replace(answer, reason=reason, detail=crowded), checks
+            return caption, checks
+        crowd = too_many_people(caption, self.validation)
+        if crowd is not None:  # refining cannot change that
+            return replace(caption, reason=CaptionReason.TOO_MANY_PEOPLE, detail=crowd), checks
         if self.captioner.is_guess:
-            checks += check_rank(answer, scene, self.validation, self._embed_text)
+            checks += check_rank(caption, scene, self.validation, self._embed_text)
         if complaints(checks) or not self.validation.verdict:
-            return answer, checks
-        if not isinstance(self.captioner, Judge):
+            return caption, checks
+        if not isinstance(self.captioner, CaptionVerifier):
             raise ConfigError(f"The captioner {self.captioner_kind!r} cannot judge captions.")
-        verdict = await self.captioner.judge(scene, answer)
-        answer = replace(answer, usage=answer.usage.plus(verdict.usage))
+        verdict = await self.captioner.verify(scene, caption)
+        caption = replace(caption, usage=caption.usage.plus(verdict.usage))
         if verdict.reason is not None:
-            return replace(answer, reason=verdict.reason, detail=verdict.detail), checks
-        return answer, [*checks, check_verdict(answer, verdict)]
+            return replace(caption, reason=verdict.reason, detail=verdict.detail), checks
+        return caption, [*checks, check_verdict(caption, verdict)]
 
     def _embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return self.embedder.embed_text(texts).cpu().numpy().astype(np.float32)
 
 
-def _shots(scene: SceneView, answer: SceneCaption) -> list[dict[str, Any]]:
-    """Join what is known of the shots with what was said of them."""
+def _entity_row(entity: Entity) -> EntityRow:
+    return {
+        "id": entity.id,
+        "name": entity.name,
+        "attributes": entity.attributes,
+        "kind": entity.kind,
+    }
+
+
+def _check_row(check: Check) -> CheckRow:
+    return {"check": check.check, "passed": check.passed, "detail": check.detail}
+
+
+def _shot_rows(scene: SceneView, caption: SceneCaption) -> list[CaptionedShotRow]:
     return [
         {
             "shot_id": shot.shot_id,
@@ -141,10 +177,10 @@ def _shots(scene: SceneView, answer: SceneCaption) -> list[dict[str, Any]]:
             "uri": scene.uri,
             "start_frame": shot.start_frame,
             "end_frame": shot.end_frame,
-            "text": said.text.strip(),
-            "entity_ids": list(said.entity_ids),
-            "framing": said.framing,
+            "text": described.text.strip(),
+            "entity_ids": list(described.entity_ids),
+            "framing": described.framing,
             "keyframe_frames": list(shot.keyframe_frames),
         }
-        for shot, said in zip(scene.shots, answer.shots, strict=True)
+        for shot, described in zip(scene.shots, caption.shots, strict=True)
     ]

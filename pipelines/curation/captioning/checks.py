@@ -1,8 +1,8 @@
-"""What a caption must hold to before it may train a model. Pure functions.
+"""The checks that a caption must pass. Pure functions.
 
-Structure first (one text for each shot, entities declared and referred to properly); then CLIP: a
-text must suit its own pictures as well as its siblings'; then, if asked for, a model's verdict. A
-check that fails quotes the text that failed it.
+First its structure: one text per shot, and no undeclared or unused entities. Then CLIP: a text must
+match its own shot about as well as any other shot of the scene. Then, if asked for, a model's
+verdict. A failed check quotes the texts that fail it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pipelines.curation.captioners.base import SceneCaption, SceneView, ShotCapt
 from pipelines.curation.config import ValidationConfig
 
 Floats = NDArray[np.float32]
-QUOTED = 160
+QUOTED_CHARACTERS = 160
 PERSON = "person"
-ABOUT_PICTURES = frozenset({"clip_rank", "verdict"})
+MISMATCH_CHECKS = frozenset({"clip_rank", "verdict"})
 
 
 @dataclass(frozen=True)
 class Check:
-    """One rule: whether it held, and what broke it."""
+    """The result of one check; `detail` says what failed it."""
 
     check: str
     passed: bool
@@ -35,20 +35,22 @@ class Check:
 def check_structure(
     caption: SceneCaption, scene: SceneView, config: ValidationConfig
 ) -> list[Check]:
-    """Check that a caption covers its scene and refers only to what it declares."""
-    wanted = [shot.shot_id for shot in scene.shots]
-    given = [shot.shot_id for shot in caption.shots]
+    """Check that a caption covers its scene, and refers to exactly the entities it declares."""
+    expected = [shot.shot_id for shot in scene.shots]
+    found = [shot.shot_id for shot in caption.shots]
     declared = [entity.id for entity in caption.entities]
-    doubled = sorted({i for i in declared if declared.count(i) > 1})
+    repeated = sorted({i for i in declared if declared.count(i) > 1})
     used = {i for shot in caption.shots for i in shot.entity_ids}
-    idle = sorted(set(declared) - used)
+    unused = sorted(set(declared) - used)
     return [
         _check(
-            "shots", given == wanted, f"{len(given)} texts for {len(wanted)} shots or unordered"
+            "shots",
+            found == expected,
+            f"{len(found)} texts for {len(expected)} shots, or in the wrong order",
         ),
         _references(caption.shots, set(declared)),
-        _check("entities_unique", not doubled, f"entities declared twice: {doubled}"),
-        _check("entities_used", not idle, f"entities declared but in no shot: {idle}"),
+        _check("entities_unique", not repeated, f"entities declared twice: {repeated}"),
+        _check("entities_used", not unused, f"entities declared but in no shot: {unused}"),
         _check(
             "entities_few",
             len(declared) <= config.max_entities,
@@ -58,10 +60,10 @@ def check_structure(
     ]
 
 
-def crowd(caption: SceneCaption, config: ValidationConfig) -> str | None:
-    """Return which shot shows too many people, in words; None if none does.
+def too_many_people(caption: SceneCaption, config: ValidationConfig) -> str | None:
+    """Return a sentence about the first shot with too many people; None if there is none.
 
-    People are the entities that a captioner calls persons; a background crowd is none of them.
+    People are the entities whose kind is person; a background crowd does not count.
     """
     if config.max_people is None:
         return None
@@ -69,7 +71,7 @@ def crowd(caption: SceneCaption, config: ValidationConfig) -> str | None:
     for number, shot in enumerate(caption.shots, start=1):
         count = len(people & set(shot.entity_ids))
         if count > config.max_people:
-            return f"shot {number} shows {count} people, at most {config.max_people} are wanted"
+            return f"shot {number} shows {count} people, at most {config.max_people} are allowed"
     return None
 
 
@@ -82,10 +84,10 @@ def _references(shots: Sequence[ShotCaption], declared: set[str]) -> Check:
 
 def _lengths(shots: Sequence[ShotCaption], config: ValidationConfig) -> Check:
     low, high = config.min_characters, config.max_characters
-    odd = [shot for shot in shots if not low <= len(shot.text.strip()) <= high]
-    sizes = [len(shot.text.strip()) for shot in odd]
-    detail = f"texts of {sizes} characters, allowed are {low} to {high}: {_quotes(shots, odd)}"
-    return _check("length", not odd, detail)
+    wrong = [shot for shot in shots if not low <= len(shot.text.strip()) <= high]
+    lengths = [len(shot.text.strip()) for shot in wrong]
+    detail = f"texts of {lengths} characters, allowed are {low} to {high}: {_quotes(shots, wrong)}"
+    return _check("length", not wrong, detail)
 
 
 def check_rank(
@@ -94,9 +96,9 @@ def check_rank(
     config: ValidationConfig,
     embed_text: Callable[[Sequence[str]], Floats],
 ) -> list[Check]:
-    """Check that each text ranks its own shot first among the scene's, within the margin.
+    """Check that each text matches its own shot best among the scene's shots, within the margin.
 
-    Shots whose pictures are nearly the same are no rivals: either text suits both.
+    Shots with nearly the same keyframes are not compared: either text fits both.
     """
     rows = [shot.embedding for shot in scene.shots if shot.embedding is not None]
     margin = config.min_own_rank_margin
@@ -104,22 +106,19 @@ def check_rank(
         return []
     pictures = np.stack(rows)  # [S, E]
     scores = pictures @ embed_text([shot.text for shot in caption.shots]).T  # [S pictures, S texts]
-    rivals = pictures @ pictures.T < config.same_pictures_cosine
-    np.fill_diagonal(rivals, True)
-    best = np.where(rivals, scores, -np.inf).max(0)  # [S texts]
-    lacking = [
-        shot
-        for shot, lacks in zip(caption.shots, best - np.diag(scores) > margin, strict=True)
-        if lacks
-    ]
-    detail = f"texts that suit another shot of the scene more: {_quotes(caption.shots, lacking)}"
-    return [_check("clip_rank", not lacking, detail)]
+    compared = pictures @ pictures.T < config.same_pictures_cosine
+    np.fill_diagonal(compared, True)
+    best = np.where(compared, scores, -np.inf).max(0)  # [S texts]
+    fails = best - np.diag(scores) > margin
+    wrong = [shot for shot, fail in zip(caption.shots, fails, strict=True) if fail]
+    detail = f"texts that match another shot of the scene better: {_quotes(caption.shots, wrong)}"
+    return [_check("clip_rank", not wrong, detail)]
 
 
 def check_verdict(caption: SceneCaption, verdict: Verdict) -> Check:
-    """Check that the model found nothing wrong."""
+    """Check that the model's verdict names no problem."""
     wrong = [
-        f"shot {number} {shot.text[:QUOTED]!r}: {problem}"
+        f"shot {number} {shot.text[:QUOTED_CHARACTERS]!r}: {problem}"
         for number, (shot, problem) in enumerate(
             zip(caption.shots, verdict.problems, strict=True), start=1
         )
@@ -129,20 +128,20 @@ def check_verdict(caption: SceneCaption, verdict: Verdict) -> Check:
 
 
 def complaints(checks: Sequence[Check]) -> list[str]:
-    """Return what broke, in words for a captioner that is asked again."""
+    """Return what failed, in words for the captioner's next attempt."""
     return [f"{check.check}: {check.detail}" for check in checks if not check.passed]
 
 
 def rejection(checks: Sequence[Check]) -> CaptionReason | None:
-    """Return why a caption is rejected, None if every check held."""
+    """Return why a caption is rejected, None if it passes every check."""
     failed = {check.check for check in checks if not check.passed}
     if not failed:
         return None
-    return CaptionReason.MISMATCH if failed <= ABOUT_PICTURES else CaptionReason.INVALID
+    return CaptionReason.MISMATCH if failed <= MISMATCH_CHECKS else CaptionReason.INVALID
 
 
 def _quotes(shots: Sequence[ShotCaption], chosen: Sequence[ShotCaption]) -> str:
-    return "; ".join(f"shot {shots.index(s) + 1} {s.text[:QUOTED]!r}" for s in chosen)
+    return "; ".join(f"shot {shots.index(s) + 1} {s.text[:QUOTED_CHARACTERS]!r}" for s in chosen)
 
 
 def _check(name: str, passed: bool, detail: str) -> Check:

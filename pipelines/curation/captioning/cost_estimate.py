@@ -1,9 +1,9 @@
-"""What captioning will cost, before it starts: requests, tokens and money, between low and high.
+"""What captioning will cost: requests, tokens and money, each between a low and a high bound.
 
 Low: every scene is described well at the first attempt, in short texts. High: every scene is
-refined as often as is allowed and every answer is as long as is allowed. Requests that are lost to
-a faulty endpoint come on top. A scene whose question was answered before costs nothing at its
-first attempt, and is not counted.
+refined as often as allowed, and every answer is as long as allowed. Requests repeated because of
+endpoint faults come on top. A scene whose first question has a cached answer costs nothing and is
+counted apart.
 """
 
 from __future__ import annotations
@@ -13,22 +13,18 @@ from dataclasses import asdict, dataclass
 
 from pipelines.curation.captioners.base import SceneView
 from pipelines.curation.captioners.chat import VERDICT_ATTEMPTS
-from pipelines.curation.captioners.questions import (
-    PICTURE_TEMPLATE_TOKENS,
-    SceneAnswer,
-    load_prompts,
-    text_tokens,
-)
+from pipelines.curation.captioners.questions import SceneAnswer, load_prompts
 from pipelines.curation.config import CaptionerConfig, ValidationConfig
+from pipelines.llm.messages import IMAGE_TEMPLATE_TOKENS, text_token_bound
 
-BYTES_PER_TOKEN = 4.0  # of plain English
+BYTES_PER_TOKEN = 4.0  # in plain English
 LOW_TOKENS_PER_SHOT = 40
 LOW_TOKENS_PER_SCENE = 60
 
 
 @dataclass(frozen=True)
 class CaptionEstimate:
-    """Bounds on the work of one run; `scenes` are those that must be asked about."""
+    """Bounds on the requests of one run. `scenes` have to be asked about, `scenes_answered` not."""
 
     scenes: int = 0
     scenes_answered: int = 0
@@ -42,29 +38,29 @@ class CaptionEstimate:
     usd_high: float = 0.0
 
     def plus(self, other: CaptionEstimate) -> CaptionEstimate:
-        """Return both together."""
+        """Return the sum of both."""
         mine, theirs = asdict(self), asdict(other)
         return CaptionEstimate(**{name: mine[name] + theirs[name] for name in mine})
 
     def sentence(self, budget_left_usd: float | None) -> str:
-        """Return the estimate in words."""
-        told = (
-            f"Captions: {self.scenes:,} scenes to ask about ({self.scenes_answered:,} are answered "
-            f"already), {self.requests_low:,} to {self.requests_high:,} requests, "
+        """Return the estimate as a log line."""
+        words = (
+            f"Captions: {self.scenes:,} scenes to ask about ({self.scenes_answered:,} more have "
+            f"cached answers), {self.requests_low:,} to {self.requests_high:,} requests, "
             f"{self.input_tokens_low:,} to {self.input_tokens_high:,} input and "
             f"{self.output_tokens_low:,} to {self.output_tokens_high:,} output tokens, "
             f"{self.usd_low:.2f} to {self.usd_high:.2f} USD."
         )
         if budget_left_usd is not None:
-            told += f" Of the budget {budget_left_usd:.2f} USD are left"
-            told += ", which may not suffice." if budget_left_usd < self.usd_high else "."
-        return told
+            words += f" {budget_left_usd:.2f} USD of the budget are left"
+            words += ", which may not be enough." if budget_left_usd < self.usd_high else "."
+        return words
 
 
 def estimate_captions(
     scenes: Iterable[tuple[SceneView, bool]], config: CaptionerConfig, validation: ValidationConfig
 ) -> CaptionEstimate:
-    """Estimate the scenes, each with whether its first question was answered before."""
+    """Add up the scenes; each comes with whether its first question has a cached answer."""
     costs = _SceneCosts(config, validation)
     total = CaptionEstimate()
     for scene, is_answered in scenes:
@@ -73,28 +69,29 @@ def estimate_captions(
 
 
 class _SceneCosts:
-    """What one scene costs under these settings."""
+    """The cost of one scene under these settings."""
 
     def __init__(self, config: CaptionerConfig, validation: ValidationConfig) -> None:
         self._config = config
         prompts = load_prompts(config, validation)
         caption, verdict = prompts.caption, prompts.verdict
         schema = SceneAnswer.model_json_schema() if config.json_schema else None
-        # With a verdict, every good answer is followed by one, and a verdict may be asked twice.
+        # Every good caption needs a verdict if those are wanted, and a verdict may be asked twice.
         self._requests_low = 2 if verdict else 1
         self._requests_high = (1 + validation.refinements) * (1 + VERDICT_ATTEMPTS * bool(verdict))
         self._words_low = len(caption + verdict) / BYTES_PER_TOKEN / self._requests_low
-        self._words_high = max(text_tokens(caption, schema), text_tokens(verdict, schema))
+        self._words_high = max(text_token_bound(caption, schema), text_token_bound(verdict, schema))
 
     def of(self, scene: SceneView) -> CaptionEstimate:
-        """Return the bounds of one scene that must be asked about."""
+        """Return the bounds for one scene that has to be asked about."""
         config, num_shots = self._config, len(scene.shots)
-        pictures = sum(len(shot.keyframe_uris) for shot in scene.shots)
-        input_low = int(self._words_low + pictures * config.tokens_per_image)
-        input_high = self._words_high + pictures * (
-            config.tokens_per_image + PICTURE_TEMPLATE_TOKENS
+        num_images = sum(len(shot.keyframe_uris) for shot in scene.shots)
+        input_low = int(self._words_low + num_images * config.tokens_per_image)
+        input_high = self._words_high + num_images * (
+            config.tokens_per_image + IMAGE_TEMPLATE_TOKENS
         )
         output_low = LOW_TOKENS_PER_SCENE + LOW_TOKENS_PER_SHOT * num_shots
+        output_low = min(output_low, config.max_output_tokens)
         low, high = self._requests_low, self._requests_high
         return CaptionEstimate(
             scenes=1,
@@ -102,15 +99,8 @@ class _SceneCosts:
             requests_high=high,
             input_tokens_low=low * input_low,
             input_tokens_high=high * input_high,
-            output_tokens_low=low * min(output_low, config.max_output_tokens),
+            output_tokens_low=low * output_low,
             output_tokens_high=high * config.max_output_tokens,
-            usd_low=low * self._usd(input_low, min(output_low, config.max_output_tokens)),
-            usd_high=high * self._usd(input_high, config.max_output_tokens),
+            usd_low=low * config.price_usd(input_low, output_low),
+            usd_high=high * config.price_usd(input_high, config.max_output_tokens),
         )
-
-    def _usd(self, input_tokens: float, output_tokens: float) -> float:
-        config = self._config
-        return (
-            input_tokens * config.usd_per_million_input_tokens
-            + output_tokens * config.usd_per_million_output_tokens
-        ) / 1e6

@@ -1,12 +1,12 @@
-"""How consistently a scene's caption names its entities: four counts, added up over all scenes.
+"""How consistently a scene's caption names its entities: four counts, summed over all scenes.
 
-*References*: every entity id in every shot; one is resolved if the scene declares it.
+*References* are the entity ids in all shots. A reference is resolved if the scene declares the id.
 
-*Recurrences*: for each pair of shots of a scene that CLIP says show the same (cosine of their
-pictures at least `same_pictures_cosine`) and that both name somebody, the shorter of the two casts
-recurs: as many characters as it has should carry an id that the other shot has too. Of them those
-count as the same whose id does. A close-up that shows one of two people is no fault; a woman who is
-e1 in one shot and e3 in the next is.
+*Recurrences* are counted over the pairs of shots that look the same to CLIP (cosine of at least
+`same_pictures_cosine`). In such a pair, all entities of the shot with fewer of them should appear
+in the other shot with the same id: their number is the recurrences, the number of ids in both shots
+those with the same id. A close-up of one of two people therefore counts as consistent; a woman who
+is e1 in one shot and e3 in the next does not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipelines.curation.captioners.base import SceneCaption, SceneView
 
 @dataclass(frozen=True)
 class Consistency:
-    """Counts of one caption, or of many."""
+    """Counts of one caption or of several."""
 
     references: int = 0
     references_resolved: int = 0
@@ -32,7 +32,7 @@ class Consistency:
 def measure_consistency(
     caption: SceneCaption, scene: SceneView, same_pictures_cosine: float
 ) -> Consistency:
-    """Count the references and recurrences of a caption, good or not."""
+    """Count the references and recurrences of a caption, accepted or not."""
     declared = {entity.id for entity in caption.entities}
     named = [i for shot in caption.shots for i in shot.entity_ids]
     casts = {shot.shot_id: set(shot.entity_ids) for shot in caption.shots}
@@ -40,7 +40,7 @@ def measure_consistency(
         (len(first & second), min(len(first), len(second)))
         for first, second in (
             (casts.get(a, set()), casts.get(b, set()))
-            for a, b in _alike(scene, same_pictures_cosine)
+            for a, b in _similar_pairs(scene, same_pictures_cosine)
         )
     ]
     return Consistency(
@@ -51,16 +51,11 @@ def measure_consistency(
     )
 
 
-def _alike(scene: SceneView, cosine: float) -> list[tuple[str, str]]:
-    """Return the pairs of shots whose pictures CLIP cannot tell apart."""
-    seen = [shot for shot in scene.shots if shot.embedding is not None]
+def _similar_pairs(scene: SceneView, cosine: float) -> list[tuple[str, str]]:
+    """Return the pairs of shots that look the same to CLIP."""
+    embedded = [(s.shot_id, s.embedding) for s in scene.shots if s.embedding is not None]
     return [
-        (a.shot_id, b.shot_id)
-        for a, b in combinations(seen, 2)
-        if float(np.dot(_row(a.embedding), _row(b.embedding))) >= cosine
+        (a_id, b_id)
+        for (a_id, a), (b_id, b) in combinations(embedded, 2)
+        if float(np.dot(a, b)) >= cosine
     ]
-
-
-def _row(embedding: np.ndarray | None) -> np.ndarray:
-    assert embedding is not None
-    return embedding

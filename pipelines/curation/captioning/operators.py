@@ -1,31 +1,35 @@
-"""The Ray-facing callable of captioning: a thin shell over the caption loop."""
+"""The Ray-facing callable of captioning: a thin shell around the caption loop."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fw_model.schemas.curated import MEASURED_SHOT_FIELDS
+from fw_model.schemas.curated_rows import MeasuredShotRow, SceneRow
 from pipelines.curation.captioners.base import (
     CaptionContext,
-    EngineAnswer,
+    EngineResponse,
     Prompts,
+    SceneInput,
     make_captioner,
     scene_view,
 )
-from pipelines.curation.captioners.limits import Purse
-from pipelines.curation.captioning.caption_loop import CaptionDesk
+from pipelines.curation.captioning.caption_loop import CaptionLoop
 from pipelines.curation.config import CaptionerConfig, ValidationConfig
 from pipelines.curation.ledger.ledger import Ledger
 from pipelines.curation.ledger.receipts import Provenance, commit
+from pipelines.llm.budget import Budget
 from pipelines.storage.arrow_rows import iter_rows
 from pipelines.storage.store import Store
 
 if TYPE_CHECKING:
     from fw_model.loading.config import ModelConfig
+
+RowT = TypeVar("RowT")
 
 SCENE_PART = pa.schema(
     [
@@ -35,13 +39,21 @@ SCENE_PART = pa.schema(
         pa.field("attempts", pa.list_(pa.int32())),
     ]
 )
-"""Some scenes of one part of the scenes table, and the part of the shots table beside it;
-`attempts` of each scene, the coming one included."""
+
+
+class ScenePart(TypedDict):
+    """A row of SCENE_PART: scenes to caption, of one part of the scenes table and the matching part
+    of the shots table. `attempts` counts each scene's attempts, including the coming one."""
+
+    scenes_key: str
+    shots_key: str
+    scene_ids: list[str]
+    attempts: list[int]
 
 
 class CaptionScenes:
-    """SCENE_PART -> RECEIPT, 1:N, a part's scenes committed together. Several scenes of a part are
-    in flight at once."""
+    """SCENE_PART -> RECEIPT, 1:N. The scenes of a part are captioned concurrently and committed
+    together."""
 
     def __init__(
         self,
@@ -54,16 +66,16 @@ class CaptionScenes:
         *,
         num_actors: int,
         prompts: Prompts,
-        purse: Purse | None,
-        answers: Mapping[str, EngineAnswer],
+        budget: Budget | None,
+        responses: Mapping[str, EngineResponse],
     ) -> None:
         from fw_model.loading.load import load_embedder
 
         embedder = load_embedder(model)
         context = CaptionContext(
-            captioner, store, embedder, validation, prompts, 1.0 / num_actors, purse, answers
+            captioner, store, embedder, validation, prompts, 1.0 / num_actors, budget, responses
         )
-        self._desk = CaptionDesk(
+        self._loop = CaptionLoop(
             make_captioner(context), captioner.kind, validation, embedder, captioner.concurrency
         )
         self._store = store
@@ -73,22 +85,27 @@ class CaptionScenes:
     def __call__(self, parts: pa.Table) -> pa.Table:
         return pa.concat_tables([self._caption(part) for part in parts.to_pylist()])
 
-    def _caption(self, part: Mapping[str, Any]) -> pa.Table:
-        views = [scene_view(row, self._store) for row in scenes_of(part, self._store)]
-        rows = self._desk.caption(views, self._provenance.stamp())
+    def _caption(self, part: ScenePart) -> pa.Table:
+        views = [scene_view(scene, self._store) for scene in scenes_of(part, self._store)]
+        rows = self._loop.caption(views, self._provenance.stamp())
         attempts = dict(zip(part["scene_ids"], part["attempts"], strict=True))
-        return commit(self._ledger, [r | {"attempts": attempts[r["scene_id"]]} for r in rows])
+        for row in rows:
+            row["attempts"] = attempts[row["scene_id"]]
+        return commit(self._ledger, rows)
 
 
-def scenes_of(part: Mapping[str, Any], store: Store) -> list[dict[str, Any]]:
-    """Return the scenes of a SCENE_PART that are asked for, each with its shots."""
+def scenes_of(part: ScenePart, store: Store) -> list[SceneInput]:
+    """Return the scenes of a part, each with its shots."""
     columns = ["scene_id", "video_id", "uri", "shot_ids"]
-    scenes = _rows_of(store, part["scenes_key"], "scene_id", part["scene_ids"], columns)
+    key, ids = part["scenes_key"], part["scene_ids"]
+    scenes = _read_rows(SceneRow, store, key, "scene_id", ids, columns)
     shot_ids = [shot_id for scene in scenes for shot_id in scene["shot_ids"]]
     measured = [field.name for field in MEASURED_SHOT_FIELDS]
     shots = {
         shot["shot_id"]: shot
-        for shot in _rows_of(store, part["shots_key"], "shot_id", shot_ids, measured)
+        for shot in _read_rows(
+            MeasuredShotRow, store, part["shots_key"], "shot_id", shot_ids, measured
+        )
     }
     return [
         {
@@ -101,11 +118,10 @@ def scenes_of(part: Mapping[str, Any], store: Store) -> list[dict[str, Any]]:
     ]
 
 
-def _rows_of(
-    store: Store, key: str, column: str, ids: Sequence[str], columns: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Return the rows of a part with these ids. Filtered while read: a part holds many scenes and
-    is read once for each few of them.
-    """
+def _read_rows(
+    row: type[RowT], store: Store, key: str, column: str, ids: Sequence[str], columns: Sequence[str]
+) -> list[RowT]:
+    """Return the rows with these ids. They are filtered while reading, because a part holds many
+    scenes and is read once for every few of them."""
     wanted = pc.field(column).isin(pa.array(sorted(set(ids)), pa.string()))
-    return list(iter_rows(store.read_table(key, list(columns), filters=wanted)))
+    return cast(list[RowT], list(iter_rows(store.read_table(key, list(columns), filters=wanted))))

@@ -1,7 +1,7 @@
 """The caption phase of curation: staged scenes to committed captions, on Ray Data.
 
-Tells the price before it starts, gives all actors one purse, and asks only about scenes that have
-no lasting answer yet.
+Logs an estimate of the price before it starts, gives all actors one budget, and asks only about
+scenes without a lasting answer. Knows nothing about what is asked.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 import ray.data
 
@@ -20,7 +19,7 @@ from fw_model.schemas.curated import CAPTIONS, PASSING_CAPTION_REASONS
 from pipelines.curation.blocks import blocks_of
 from pipelines.curation.captioners.base import (
     CAPTIONERS,
-    EngineAnswer,
+    EngineResponse,
     Prompts,
     SceneView,
     scene_view,
@@ -31,10 +30,15 @@ from pipelines.curation.captioners.ray_llm import RayLlmCaptioner
 from pipelines.curation.captioners.sidecar import sidecar_state
 from pipelines.curation.captioning.caption_loop import CAPTION_VERSION
 from pipelines.curation.captioning.cost_estimate import CaptionEstimate, estimate_captions
-from pipelines.curation.captioning.operators import SCENE_PART, CaptionScenes, scenes_of
+from pipelines.curation.captioning.operators import (
+    SCENE_PART,
+    CaptionScenes,
+    ScenePart,
+    scenes_of,
+)
 from pipelines.curation.captioning.shared_budget import (
     RunRecord,
-    SharedPurse,
+    SharedBudget,
     record_run,
     spent_before,
     spent_by,
@@ -50,17 +54,16 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 
-HOLD_SLACK_S = 120.0  # beyond the longest request: an actor that is busy settles later
+RESERVATION_SLACK_S = 120.0  # beyond the longest request, because a busy actor settles late
 
 
 def caption_ledger(store: Store, config: CurationConfig, analyzed: str) -> Ledger:
-    """Return the ledger of captions made under these settings; `analyzed` names those that the
-    shots, their keyframes and their embeddings follow from.
+    """Return the ledger of captions made under these settings.
 
-    A scene of the same shots may show other keyframes. Answers of an endpoint are kept by what was
-    asked, so the same pictures cost nothing again.
-    Speed, price and endpoint decide no text; the rest of the captioner's settings do, and what the
-    files that they name hold.
+    `analyzed` is the hash of the settings that shots, keyframes and embeddings depend on. Other
+    keyframes need other captions, even of the same shots; an endpoint's answers are cached by
+    question, so the same keyframes cost nothing again. Of the captioner's settings, all count
+    except speed, price and address, and so does the content of the files that they name.
     """
     captioner, validation = config.captioner, config.validation
     worded = captioner.model_dump(include={"kind", "model", "max_output_tokens", "json_schema"})
@@ -75,7 +78,7 @@ def caption_ledger(store: Store, config: CurationConfig, analyzed: str) -> Ledge
 
 
 class CaptionPhase:
-    """Captions the staged scenes that have no lasting answer."""
+    """Captions the staged scenes without a lasting answer."""
 
     def __init__(
         self,
@@ -90,26 +93,26 @@ class CaptionPhase:
         self.ledger, self.provenance, self.on_progress = ledger, provenance, on_progress
 
     def run(self, parts: Sequence[Part]) -> int:
-        """Caption what is pending of the staged parts; return how many scenes that were."""
+        """Caption the pending scenes of the staged parts; return how many they were."""
         pending = self._pending(parts)
         total = sum(len(row["scene_ids"]) for row in pending)
         run_id = self.provenance.run_id
         estimate = self._estimate(pending)
         if pending:
             captioner = self.config.captioner
-            hold_s = HOLD_SLACK_S + 2 * captioner.timeout_s
-            purse = SharedPurse(self.store, run_id, captioner.budget_usd, hold_s)
-            self._caption(pending, total, purse, self._engine_answers(pending))
+            timeout_s = RESERVATION_SLACK_S + 2 * captioner.timeout_s
+            budget = SharedBudget(self.store, run_id, captioner.budget_usd, timeout_s)
+            self._caption(pending, total, budget, self._engine_responses(pending))
         if pending and estimate is not None:
             self._record(total, estimate)
         return total
 
     def _caption(
         self,
-        pending: list[dict[str, Any]],
+        pending: list[ScenePart],
         total: int,
-        purse: SharedPurse,
-        answers: Mapping[str, EngineAnswer],
+        budget: SharedBudget,
+        responses: Mapping[str, EngineResponse],
     ) -> None:
         share = self.config.resources
         rows = blocks_of(pending, SCENE_PART, num_actors=share.caption_actors)
@@ -126,8 +129,8 @@ class CaptionPhase:
             fn_constructor_kwargs={
                 "num_actors": share.caption_actors,
                 "prompts": self._prompts(),
-                "purse": purse,
-                "answers": answers,
+                "budget": budget,
+                "responses": responses,
             },
             batch_size=1,
             batch_format="pyarrow",
@@ -141,8 +144,8 @@ class CaptionPhase:
             done += receipts.num_rows
             self.on_progress("caption", done, total)
 
-    def _engine_answers(self, pending: Sequence[Mapping[str, Any]]) -> dict[str, EngineAnswer]:
-        """Have a model on the cluster answer everything, if it is the captioner."""
+    def _engine_responses(self, pending: Sequence[ScenePart]) -> dict[str, EngineResponse]:
+        """Let a model on the cluster answer the questions, if it is the captioner."""
         config = self.config.captioner
         if resolve(config.kind, CAPTIONERS, "captioner") is not RayLlmCaptioner:
             return {}
@@ -165,12 +168,12 @@ class CaptionPhase:
     def _prompts(self) -> Prompts:
         return load_prompts(self.config.captioner, self.config.validation)
 
-    def _pending(self, parts: Sequence[Part]) -> list[dict[str, Any]]:
+    def _pending(self, parts: Sequence[Part]) -> list[ScenePart]:
         """Return the scenes to caption, as rows of SCENE_PART."""
         known = self.ledger.entries(["reason", "cache_key"])
         scenes = [p for p in parts if p.table == "scenes"]
         shots = [p for p in parts if p.table == "shots"]
-        pending = []
+        pending: list[ScenePart] = []
         for scene_part, shot_part in zip(scenes, shots, strict=True):
             rows = self.store.read_table(scene_part.key, ["scene_id", "uri"]).to_pylist()
             entries = [known.get(row["scene_id"]) for row in rows]
@@ -192,7 +195,7 @@ class CaptionPhase:
         return pending
 
     def _lasts(self, caption: Entry, uri: str) -> bool:
-        """Tell whether nothing but other settings would change the answer to a scene of `uri`."""
+        """Return whether asking again would give the same answer for a scene of the video `uri`."""
         reason, again = caption.values["reason"], self.config.retry_rejected
         if reason in PASSING_CAPTION_REASONS:
             return False
@@ -201,8 +204,8 @@ class CaptionPhase:
         is_sidecar = self.config.captioner.kind == "sidecar"
         return not is_sidecar or caption.values["cache_key"] == sidecar_state(uri)
 
-    def _estimate(self, pending: Sequence[Mapping[str, Any]]) -> CaptionEstimate | None:
-        """Tell what the pending scenes will cost, None for a captioner that costs nothing."""
+    def _estimate(self, pending: Sequence[ScenePart]) -> CaptionEstimate | None:
+        """Estimate what the pending scenes will cost; None for a captioner that costs nothing."""
         config = self.config.captioner
         captioner = resolve(config.kind, CAPTIONERS, "captioner")
         if not (isinstance(captioner, type) and issubclass(captioner, ChatCaptioner)):
@@ -216,7 +219,7 @@ class CaptionPhase:
         return estimate
 
     def _record(self, num_scenes: int, estimate: CaptionEstimate) -> None:
-        """Note what was expected of this run and what came, for the report."""
+        """Record what this run was expected to cost and what it did cost, for the report."""
         run_id, columns = self.provenance.run_id, ("requests", "prompt_tokens", "output_tokens")
         rows = self.ledger.every_row(["run_id", *columns])
         mine = [row.values for row in rows if row.values["run_id"] == run_id]
@@ -226,14 +229,14 @@ class CaptionPhase:
                 run_id=run_id,
                 created_at=self.provenance.stamp()["created_at"],
                 num_scenes=num_scenes,
-                estimate=asdict(estimate),
+                estimate=estimate,
                 cost_usd=spent_by(self.store, run_id),
                 **{name: sum(values[name] for values in mine) for name in columns},
             ),
         )
 
-    def _asked(self, pending: Sequence[Mapping[str, Any]]) -> Iterator[tuple[SceneView, bool]]:
-        """Yield the pending scenes, each with whether its first question was answered before."""
+    def _asked(self, pending: Sequence[ScenePart]) -> Iterator[tuple[SceneView, bool]]:
+        """Yield the pending scenes, each with whether its first question has a cached answer."""
         questions = SceneQuestions(self.config.captioner, self._prompts())
         answered = frozenset(self.store.keys(ANSWERS, ".json"))
         for part in pending:

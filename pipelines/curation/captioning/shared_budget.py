@@ -1,7 +1,7 @@
-"""Money spent on captions: a journal beside the ledger, and one purse for all captioning actors.
+"""Money spent on captions: a journal per run beside the ledger, and one budget for all actors.
 
-The journal is written before money is spent: a run that is killed has noted at least what it
-spent, so the runs on one output together never exceed the budget.
+The journal is written before money is spent. A run that is killed has then recorded at least what
+it spent, so all runs on one output together never exceed the budget.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 
 import ray
 
-from pipelines.curation.captioners.limits import POLL_S, Budget, NotNow
+from pipelines.curation.captioning.cost_estimate import CaptionEstimate
+from pipelines.llm.budget import POLL_S, BudgetAccount, Refusal
 from pipelines.storage.store import Store
 
 SPENDING = "ledger/spending"
@@ -22,12 +23,12 @@ RUNS = "ledger/caption_runs"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What one run was expected to cost, and what it did. `estimate` is a CaptionEstimate."""
+    """What one run was expected to cost, and what it did cost."""
 
     run_id: str
     created_at: str
     num_scenes: int
-    estimate: dict[str, Any]
+    estimate: CaptionEstimate
     requests: int
     prompt_tokens: int
     output_tokens: int
@@ -35,88 +36,85 @@ class RunRecord:
 
 
 def record_run(store: Store, record: RunRecord) -> None:
-    """Note a run that has ended."""
+    """Record a run that has ended."""
     store.write(f"{RUNS}/{record.run_id}.json", json.dumps(asdict(record)).encode())
 
 
 def recorded_runs(store: Store) -> list[dict[str, Any]]:
-    """Return the runs that have ended, oldest first."""
+    """Return the runs that have ended, as JSON objects, oldest first."""
     runs = [json.loads(store.read(key)) for key in store.keys(RUNS, ".json")]
     return sorted(runs, key=lambda run: str(run["created_at"]))
 
 
 def spent_before(store: Store, run_id: str = "") -> float:
-    """Return what all runs on this output have spent, USD, but for the run `run_id`."""
+    """Return what all runs on this output except `run_id` have spent, USD."""
     keys = [key for key in store.keys(SPENDING, ".json") if key != _key(run_id)]
-    return sum(_noted(store, key) for key in keys)
+    return sum(_journaled_usd(store, key) for key in keys)
 
 
 def spent_by(store: Store, run_id: str) -> float:
     """Return what one run has spent, USD."""
-    return _noted(store, _key(run_id)) if store.exists(_key(run_id)) else 0.0
+    return _journaled_usd(store, _key(run_id)) if store.exists(_key(run_id)) else 0.0
 
 
-def open_budget(
-    store: Store, run_id: str, limit_usd: float | None, hold_s: float | None = None
-) -> Budget:
-    """Return what is left of a budget to the run `run_id`, noting what it spends."""
-    before_usd, own_usd = spent_before(store, run_id), spent_by(store, run_id)
+class JournaledAccount(BudgetAccount):
+    """What is left of a budget for the run `run_id`, with its journal in the store.
 
-    def note(usd: float) -> None:
-        told = json.dumps({"run_id": run_id, "usd": own_usd + usd})
-        store.write(_key(run_id), told.encode())
-
-    return Budget(limit_usd, before_usd + own_usd, note, hold_s=hold_s)
-
-
-class _Till:
-    """The budget of a run, in one place. A till that died counts all it had set aside as spent."""
-
-    def __init__(
-        self, store: Store, run_id: str, limit_usd: float | None, hold_s: float | None
-    ) -> None:
-        self._budget = open_budget(store, run_id, limit_usd, hold_s)
-
-    def reserve(self, usd: float) -> tuple[bool, str | None]:
-        """Return whether the answer is final, and the name of the hold."""
-        try:
-            return True, self._budget.reserve(usd)
-        except NotNow:
-            return False, None
-
-    def settle(self, hold: str, spent_usd: float) -> None:
-        """Say what a hold has cost."""
-        self._budget.settle(hold, spent_usd)
-
-
-class SharedPurse:
-    """A handle of the run's till, to be sent to every actor that spends.
-
-    `hold_s` is longer than any request takes: what an actor that died had set aside is then spent,
-    so that the others do not wait for it.
+    One that is opened again after a crash counts everything that was reserved as spent.
     """
 
     def __init__(
-        self, store: Store, run_id: str, limit_usd: float | None, hold_s: float | None = None
+        self,
+        store: Store,
+        run_id: str,
+        limit_usd: float | None,
+        reservation_timeout_s: float | None = None,
     ) -> None:
-        lasting = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
-        self._till: Any = lasting(_Till).remote(store, run_id, limit_usd, hold_s)
+        own_usd = spent_by(store, run_id)
+
+        def journal(usd: float) -> None:
+            entry = {"run_id": run_id, "usd": own_usd + usd}
+            store.write(_key(run_id), json.dumps(entry).encode())
+
+        super().__init__(
+            limit_usd,
+            spent_before(store, run_id) + own_usd,
+            journal,
+            reservation_timeout_s=reservation_timeout_s,
+        )
+
+
+class SharedBudget:
+    """A handle to the run's account, which lives in an actor; every actor that spends gets a copy.
+
+    `reservation_timeout_s` must be longer than any request takes. What a dead actor has reserved
+    counts as spent after it, so that the others do not wait forever.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        run_id: str,
+        limit_usd: float | None,
+        reservation_timeout_s: float | None = None,
+    ) -> None:
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(JournaledAccount)
+        self._account: Any = actor.remote(store, run_id, limit_usd, reservation_timeout_s)
 
     async def reserve(self, usd: float) -> str | None:
         while True:
-            answer: tuple[bool, str | None] = await self._till.reserve.remote(usd)
-            is_final, hold = answer
-            if is_final:
-                return hold
+            reserved: str | Refusal = await self._account.reserve.remote(usd)
+            if reserved is not Refusal.NOT_YET:
+                return None if reserved is Refusal.NEVER else reserved
             await asyncio.sleep(POLL_S)
 
-    async def settle(self, hold: str, spent_usd: float) -> None:
-        await self._till.settle.remote(hold, spent_usd)
+    async def settle(self, reservation: str, spent_usd: float) -> None:
+        await self._account.settle.remote(reservation, spent_usd)
 
 
 def _key(run_id: str) -> str:
     return f"{SPENDING}/{run_id}.json"
 
 
-def _noted(store: Store, key: str) -> float:
+def _journaled_usd(store: Store, key: str) -> float:
     return float(json.loads(store.read(key))["usd"])

@@ -1,10 +1,10 @@
 """Questions about scenes, answered by a model on the cluster itself (ray.data.llm), in rounds.
 
-A processor of ray.data.llm turns a dataset of questions into one of answers. What is asked next of
-a scene depends on what was answered before (a refinement, a verdict), so there are rounds: the
-first asks about every scene, the next only what is still open. Answers go into the store under the
-content of their question, as those of an endpoint do; a row that the engine could not answer is an
-error of that row.
+A ray.data.llm processor turns a dataset of questions into a dataset of responses. The next question
+about a scene depends on the answers before (a refinement, a verdict), so there are rounds: the
+first asks about every scene, each later one only what is still open. Answers are cached in the
+store by their question, as those of an endpoint are. If the engine cannot answer a question, only
+that row has an error.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 import pyarrow as pa
 import ray.data
@@ -21,13 +21,14 @@ from ray.exceptions import RayError
 from fw_model.errors import CapacityError, ConfigError
 from fw_model.loading.config import ModelConfig
 from pipelines.curation.blocks import blocks_of
-from pipelines.curation.captioners.base import CaptionContext, EngineAnswer, Prompts, scene_view
-from pipelines.curation.captioners.chat import VERDICT_ATTEMPTS, keep_answer
+from pipelines.curation.captioners.base import CaptionContext, EngineResponse, Prompts, scene_view
+from pipelines.curation.captioners.chat import VERDICT_ATTEMPTS, cache_answer
 from pipelines.curation.captioners.questions import Question
 from pipelines.curation.captioners.ray_llm import RayLlmCaptioner
-from pipelines.curation.captioning.caption_loop import CaptionDesk
+from pipelines.curation.captioning.caption_loop import CaptionLoop
 from pipelines.curation.captioning.operators import SCENE_PART, scenes_of
 from pipelines.curation.config import CaptionerConfig, ValidationConfig
+from pipelines.curation.ledger.receipts import Provenance
 from pipelines.storage.store import Store
 
 QUESTION = pa.schema(
@@ -38,17 +39,35 @@ QUESTION = pa.schema(
         pa.field("max_tokens", pa.int32()),
     ]
 )
-"""A question on its way to the engine."""
+
+
+class QuestionRow(TypedDict):
+    """A row of QUESTION, a question for the engine."""
+
+    key: str
+    messages: str
+    schema: str
+    max_tokens: int
+
+
+class ResponseRow(TypedDict):
+    """What became of a question; its answer is in the store."""
+
+    key: str
+    error: str
+    prompt_tokens: int
+    output_tokens: int
+
 
 ERROR_COLUMN = "__inference_error__"  # ray.data.llm's own
 
 Dataset = Any
 Processor = Callable[[Dataset], Dataset]
-Row = dict[str, Any]
+Row = dict[str, Any]  # of ray.data.llm, which adds columns of its own
 
 
 class OpenQuestions:
-    """SCENE_PART -> QUESTION, 1:N: what must be asked next, given the answers so far."""
+    """SCENE_PART -> QUESTION, 1:N: what to ask next, given the responses so far."""
 
     def __init__(
         self,
@@ -57,21 +76,21 @@ class OpenQuestions:
         prompts: Prompts,
         model: ModelConfig,
         store: Store,
-        answers: Mapping[str, EngineAnswer],
+        answers: Mapping[str, EngineResponse],
     ) -> None:
         from fw_model.loading.load import load_embedder
 
         embedder = load_embedder(model)
-        context = CaptionContext(captioner, store, embedder, validation, prompts, answers=answers)
+        context = CaptionContext(captioner, store, embedder, validation, prompts, responses=answers)
         self._captioner = RayLlmCaptioner(context)
-        self._desk = CaptionDesk(self._captioner, captioner.kind, validation, embedder, 1)
+        self._loop = CaptionLoop(self._captioner, captioner.kind, validation, embedder, 1)
         self._store = store
 
     def __call__(self, parts: pa.Table) -> pa.Table:
         self._captioner.open_questions.clear()
         for part in parts.to_pylist():
             views = [scene_view(row, self._store) for row in scenes_of(part, self._store)]
-            self._desk.caption(views, {})
+            self._loop.caption(views, Provenance("", "", "").stamp())  # these rows are dropped
         # Two scenes of the same pictures ask the same question: it is asked once.
         by_key = {q.key: q for q in self._captioner.open_questions}
         return pa.Table.from_pylist([_row(q) for q in by_key.values()], schema=QUESTION)
@@ -85,12 +104,12 @@ def answer_rounds(
     model: ModelConfig,
     store: Store,
     on_round: Callable[[int, int], None],
-) -> dict[str, EngineAnswer]:
-    """Have the questions about pending SCENE_PARTs answered, and the answers kept.
+) -> dict[str, EngineResponse]:
+    """Answer the questions about pending SCENE_PARTs, and cache the answers.
 
-    Returns what became of each question, by key. CapacityError if the engine cannot run at all.
+    Returns the response to each question, by key. CapacityError if the engine cannot run at all.
     """
-    answers: dict[str, EngineAnswer] = {}
+    answers: dict[str, EngineResponse] = {}
     process = make_processor(captioner)
     longest = (1 + validation.refinements) * (1 + VERDICT_ATTEMPTS * validation.verdict)
     for number in range(1, longest + 1):
@@ -111,13 +130,16 @@ def answer_rounds(
                 f"The engine for {captioner.model!r} could not run: {_last_line(error)}; install "
                 "vLLM on the workers (pip install 'ray[llm]') or use kind: openai."
             ) from error
-        answers |= {row.pop("key"): EngineAnswer(**row) for row in kept}
+        answers |= {
+            row["key"]: EngineResponse(row["error"], row["prompt_tokens"], row["output_tokens"])
+            for row in kept
+        }
         on_round(number, len(kept))
     return answers
 
 
 def make_processor(captioner: CaptionerConfig) -> Processor:
-    """Return the ray.data.llm processor of a captioner; ConfigError for settings it refuses."""
+    """Return the ray.data.llm processor of a captioner; ConfigError if it rejects the settings."""
     from ray.data.llm import build_processor
 
     processor: Processor = build_processor(
@@ -131,8 +153,8 @@ def make_processor(captioner: CaptionerConfig) -> Processor:
 def engine_config(captioner: CaptionerConfig) -> Any:
     """Return the configuration of the vLLM engine.
 
-    The content format keeps each picture under its own label: as plain strings, all pictures would
-    be put before all words.
+    The content format keeps each image below its own label; with plain strings, all images would
+    come before all text.
     """
     from ray.data.llm import vLLMEngineProcessorConfig
 
@@ -156,12 +178,15 @@ def engine_config(captioner: CaptionerConfig) -> Any:
         )
     except ValueError as error:
         raise ConfigError(
-            f"curation.captioner.engine does not suit ray.data.llm: {_last_line(error)}"
+            f"ray.data.llm rejects curation.captioner.engine: {_last_line(error)}"
         ) from error
 
 
-def to_engine(row: Row, *, json_schema: bool) -> Row:
-    """Turn a QUESTION into what the engine takes; a schema stays text, or columns would mix."""
+def to_engine(row: QuestionRow, *, json_schema: bool) -> Row:
+    """Turn a QUESTION into the engine's input.
+
+    The schema stays text: as structs, the schemas of two kinds of questions would be merged.
+    """
     sampling: Row = {"temperature": 0.0, "max_tokens": int(row["max_tokens"])}
     if json_schema:
         sampling["structured_outputs"] = {"json": row["schema"]}
@@ -169,7 +194,7 @@ def to_engine(row: Row, *, json_schema: bool) -> Row:
 
 
 def from_engine(row: Row) -> Row:
-    """Take from an answered row what is kept of it; rows with an error never come here."""
+    """Return the columns to keep of an answered row; rows with an error skip this step."""
     return {
         "key": row["key"],
         "content": row["generated_text"],
@@ -178,12 +203,12 @@ def from_engine(row: Row) -> Row:
     }
 
 
-def keep_row(row: Row, *, store: Store) -> Row:
-    """Keep an answer, and return what became of its question."""
+def keep_row(row: Row, *, store: Store) -> ResponseRow:
+    """Cache an answer, and return the response without its text."""
     error = row.get(ERROR_COLUMN) or ""
     if error:
         return {"key": row["key"], "error": error[:300], "prompt_tokens": 0, "output_tokens": 0}
-    keep_answer(store.write_once, row["key"], row["content"])
+    cache_answer(store.write_once, row["key"], row["content"])
     return {
         "key": row["key"],
         "error": "",
@@ -192,7 +217,7 @@ def keep_row(row: Row, *, store: Store) -> Row:
     }
 
 
-def _row(question: Question) -> Row:
+def _row(question: Question) -> QuestionRow:
     return {
         "key": question.key,
         "messages": json.dumps(question.messages),

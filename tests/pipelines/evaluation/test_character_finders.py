@@ -149,7 +149,7 @@ def test_a_model_that_refuses_finds_nobody(find, server):
     server.script = lambda number: (200, {}, refusal)
     found = find()
     assert not found.boxes
-    assert found.not_found[NAMES[0]] == "the model refuses to say: I do not look at people."
+    assert found.not_found[NAMES[0]] == "the model refuses to answer: I do not look at people."
 
 
 def test_a_busy_endpoint_is_asked_again(find, server):

@@ -165,7 +165,7 @@ def test_a_refusal_is_left_out_without_asking_again(server, settings, tmp_path):
     server.script = lambda n: empty.get(n) or scene(n)
     summary = run_write_scenes(settings(), tmp_path / "scenes.json")
     assert (summary.written, len(server.requests)) == (1, 3)
-    assert summary.left_out[0] == "scene 1: no scene came: I will not."
+    assert summary.left_out[0] == "scene 1: there is no scene: I will not."
     assert "has no message" in summary.left_out[1]
 
 
@@ -192,7 +192,7 @@ def test_an_endpoint_without_answers_stops_the_run_and_keeps_what_is_written(
     before = out.read_bytes()
     if reply is not None:
         server.script = lambda n: reply
-    with pytest.raises(kind, match="holds 1 scenes; the same command goes on") as stopped:
+    with pytest.raises(kind, match="holds 1 scenes; the same command continues") as stopped:
         run_write_scenes(settings(**changes), out)
     assert words in str(stopped.value)
     assert out.read_bytes() == before

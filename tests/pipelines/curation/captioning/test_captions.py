@@ -16,7 +16,7 @@ from pipelines.curation.captioners.base import (
     make_captioner,
 )
 from pipelines.curation.captioners.sidecar import sidecar_state
-from pipelines.curation.captioning.caption_loop import CaptionDesk
+from pipelines.curation.captioning.caption_loop import CaptionLoop
 from pipelines.curation.captioning.checks import check_rank, check_structure, complaints
 from pipelines.curation.config import CaptionerConfig, ValidationConfig
 from pipelines.curation.ids import keyframe_uri
@@ -48,13 +48,13 @@ def scene(store, *, num_shots=2, uri="/films/film.mp4"):
 UNRANKED = ValidationConfig(min_own_rank_margin=None)
 
 
-def desk(store, config, *, validation=UNRANKED):
+def caption_loop(store, config, *, validation=UNRANKED):
     captioner = make_captioner(CaptionContext(config, store, EMBEDDER, validation))
-    return CaptionDesk(captioner, config.kind, validation, EMBEDDER, config.concurrency)
+    return CaptionLoop(captioner, config.kind, validation, EMBEDDER, config.concurrency)
 
 
 def caption(store, config, **settings):
-    (row,) = desk(store, config, **settings).caption([scene(store)], {"run_id": "r"})
+    (row,) = caption_loop(store, config, **settings).caption([scene(store)], {"run_id": "r"})
     return row
 
 
@@ -84,7 +84,7 @@ def test_a_sidecar_gives_the_shot_that_covers_most(store, tmp_path):
     }  # fmt: skip
     (tmp_path / "film.json").write_text(json.dumps(told))
     view = scene(store, uri=str(tmp_path / "film.mp4"))
-    (row,) = desk(store, CaptionerConfig(kind="sidecar")).caption([view], {})
+    (row,) = caption_loop(store, CaptionerConfig(kind="sidecar")).caption([view], {})
     assert [s["text"] for s in row["shots"]] == ["a bear walks in", "a bear sits down"]
     assert row["entities"] == [{"id": "e1", "name": "bear", "attributes": "cap", "kind": ""}]
     assert [s["framing"] for s in row["shots"]] == ["wide", "close"]
@@ -213,7 +213,7 @@ def test_spending_never_exceeds_the_budget(store, endpoint):
             ShotView(**{**vars(s), "keyframe_sha256s": (f"{i}-{s.shot_id}",)}) for s in view.shots
         )
         views.append(SceneView(f"scene{i}", "v", view.uri, shots, store))
-    rows = desk(store, config).caption(views, {})
+    rows = caption_loop(store, config).caption(views, {})
     spent = sum(row["cost_usd"] for row in rows)
     reasons = {row["reason"] for row in rows}
     assert spent == pytest.approx(sum(1 for r in endpoint.requests) * 0.016)
@@ -224,7 +224,7 @@ def test_spending_never_exceeds_the_budget(store, endpoint):
 def test_a_remote_endpoint_without_a_key_says_which_variable_to_set(store, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
-        desk(store, CaptionerConfig(kind="openai", base_url="https://captions.example/v1"))
+        caption_loop(store, CaptionerConfig(kind="openai", base_url="https://captions.example/v1"))
 
 
 def test_each_structural_fault_has_its_check(store):

@@ -17,7 +17,7 @@ from pipelines.curation.captioners.base import (
     check_captioner,
 )
 from pipelines.curation.captioners.questions import load_prompts
-from pipelines.curation.captioning.checks import check_rank, complaints, crowd
+from pipelines.curation.captioning.checks import check_rank, complaints, too_many_people
 from pipelines.curation.captioning.cost_estimate import estimate_captions
 from pipelines.curation.captioning.entity_consistency import Consistency, measure_consistency
 from pipelines.curation.config import (
@@ -155,10 +155,10 @@ def test_people_are_counted_shot_by_shot(kinds, casts, crowded):
     said = caption(*casts)
     entities = [replace(e, kind=kind) for e, kind in zip(said.entities, kinds, strict=True)]
     said = replace(said, entities=tuple(entities))
-    told = crowd(said, ValidationConfig(max_people=2))
+    told = too_many_people(said, ValidationConfig(max_people=2))
     assert (told is not None) == crowded
     assert told is None or "shot 2 shows 3 people" in told
-    assert crowd(said, ValidationConfig(max_people=None)) is None
+    assert too_many_people(said, ValidationConfig(max_people=None)) is None
 
 
 def test_a_captioner_that_cannot_judge_says_so_before_the_run():
@@ -192,7 +192,7 @@ def test_the_estimate_counts_scenes_that_must_be_asked(tmp_path):
     assert told.usd_high == pytest.approx(
         (told.input_tokens_high * 1.0 + told.output_tokens_high * 10.0) / 1e6
     )
-    assert "may not suffice" in told.sentence(0.0) and "suffice" not in told.sentence(9.0)
+    assert "may not be enough" in told.sentence(0.0) and "enough" not in told.sentence(9.0)
 
 
 def test_a_verdict_doubles_the_lowest_price(tmp_path):

@@ -10,10 +10,10 @@ import pytest
 from fw_model.errors import StorageError
 from fw_model.schemas.curated import CaptionReason
 from pipelines.curation.captioners.base import CaptionContext, make_captioner
-from pipelines.curation.captioners.limits import Budget, NotNow, OwnPurse
-from pipelines.curation.captioning.caption_loop import CaptionDesk
-from pipelines.curation.captioning.shared_budget import open_budget, spent_before, spent_by
+from pipelines.curation.captioning.caption_loop import CaptionLoop
+from pipelines.curation.captioning.shared_budget import JournaledAccount, spent_before, spent_by
 from pipelines.curation.config import CaptionerConfig, ValidationConfig
+from pipelines.llm.budget import LocalBudget, Refusal
 from pipelines.storage.store import Store
 from tests.pipelines.curation.captioning.test_captions import EMBEDDER, UNRANKED, scene
 from tests.pipelines.curation.rough_endpoint import (
@@ -84,20 +84,20 @@ def config(endpoint, **settings):
     )
 
 
-def caption(store, settings, views, *, run_id="r", num_desks=2, validation=UNRANKED):
-    """Caption as a run does: several actors, one purse, a journal."""
-    purse = OwnPurse(open_budget(store, run_id, settings.budget_usd))
-    desks = [
-        CaptionDesk(
-            make_captioner(CaptionContext(settings, store, EMBEDDER, validation, purse=purse)),
+def caption(store, settings, views, *, run_id="r", num_actors=2, validation=UNRANKED):
+    """Caption as a run does: several actors, one budget, a journal."""
+    budget = LocalBudget(JournaledAccount(store, run_id, settings.budget_usd))
+    loops = [
+        CaptionLoop(
+            make_captioner(CaptionContext(settings, store, EMBEDDER, validation, budget=budget)),
             "openai", validation, EMBEDDER, settings.concurrency,
         )
-        for _ in range(num_desks)
+        for _ in range(num_actors)
     ]  # fmt: skip
 
     async def together():
         return await asyncio.gather(
-            *(desk._caption_all(views[i::num_desks], {}) for i, desk in enumerate(desks))
+            *(loop.caption_async(views[i::num_actors], {}) for i, loop in enumerate(loops))
         )
 
     rows = [row for part in asyncio.run(together()) for row in part]
@@ -164,7 +164,7 @@ def test_an_answer_that_cannot_be_kept_is_used_and_its_price_noted(store, serve,
 def test_a_wrong_key_passes_and_is_tried_once_not_for_every_scene(store, serve):
     endpoint = serve(lambda label, before: "ok")
     endpoint._reply = lambda handler, body: _deny(endpoint, handler)
-    rows = caption(store, config(endpoint, concurrency=1), scenes(store, 6), num_desks=1)
+    rows = caption(store, config(endpoint, concurrency=1), scenes(store, 6), num_actors=1)
     assert {row["reason"] for row in rows} == {"endpoint_exhausted"}
     assert "HTTP 401" in rows[5]["detail"]
     assert endpoint.num_requests == 1
@@ -223,51 +223,23 @@ def test_a_verdict_that_leaves_a_shot_out_lets_nothing_pass(store, serve):
     endpoint.verdict = lambda texts: [{"shot": 1, "fits": True}]
     (row,) = caption(store, config(endpoint), scenes(store, 1), validation=VERDICT)
     assert (row["reason"], row["shots"], endpoint.num_verdicts) == ("caption_invalid", [], 2)
-    assert "without a word on shots [2]" in row["detail"]
-
-
-def test_money_comes_back_when_less_was_spent_and_never_when_it_is_gone():
-    budget = Budget(1.0)
-    first = budget.reserve(0.6)
-    with pytest.raises(NotNow):
-        budget.reserve(0.6)
-    budget.settle(first, 0.3)
-    second = budget.reserve(0.6)
-    budget.settle(second, 0.5)
-    assert budget.spent_usd == pytest.approx(0.8)
-    assert budget.reserve(0.6) is None
-    budget.settle("unknown", 5.0)
-    assert budget.spent_usd == pytest.approx(0.8)
-
-
-def test_what_an_actor_that_died_had_set_aside_counts_as_spent_after_a_while():
-    now = [0.0]
-    budget = Budget(1.0, hold_s=60.0, clock=lambda: now[0])
-    budget.reserve(0.6)  # and nothing more is heard of it
-    late = budget.reserve(0.3)
-    with pytest.raises(NotNow):
-        budget.reserve(0.2)
-    now[0] = 61.0
-    assert budget.reserve(0.2) is None  # .9 spent: told for good, where it would have waited
-    budget.settle(late, 0.0)
-    assert budget.spent_usd == pytest.approx(0.9)
-    assert budget.reserve(0.1) is not None
+    assert "shots [2] are not judged" in row["detail"]
 
 
 def test_a_run_that_was_killed_has_noted_at_least_what_it_owes(store):
-    killed = open_budget(store, "killed", 1.0)
+    killed = JournaledAccount(store, "killed", 1.0)
     killed.settle(killed.reserve(0.2), 0.1)
     killed.reserve(0.3)  # in flight when the run ends
     assert 0.4 <= spent_before(store) <= 0.42
-    after = open_budget(store, "after", 1.0)
-    assert after.reserve(0.65) is None
+    after = JournaledAccount(store, "after", 1.0)
+    assert after.reserve(0.65) is Refusal.NEVER
     after.settle(after.reserve(0.5), 0.5)
     assert spent_before(store) == pytest.approx(spent_by(store, "killed") + 0.5)
     assert spent_before(store) <= 1.0
 
 
 def test_without_a_limit_the_journal_ends_at_what_was_spent(store):
-    budget = open_budget(store, "run", None)
+    budget = JournaledAccount(store, "run", None)
     holds = [budget.reserve(0.2) for _ in range(3)]
     assert spent_by(store, "run") >= 0.6
     for hold in holds:

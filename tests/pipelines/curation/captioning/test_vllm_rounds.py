@@ -22,7 +22,7 @@ from fw_model.errors import ConfigError
 from fw_model.loading.config import ModelConfig, PartConfig
 from pipelines.curation.captioners.base import CaptionContext
 from pipelines.curation.captioners.ray_llm import RayLlmCaptioner
-from pipelines.curation.captioning.caption_loop import CaptionDesk
+from pipelines.curation.captioning.caption_loop import CaptionLoop
 from pipelines.curation.config import CaptionerConfig, EngineConfig
 from pipelines.storage.store import Store
 from tests.pipelines.curation.captioning.test_captions import EMBEDDER, UNRANKED, scene
@@ -111,9 +111,9 @@ def test_settings_that_ray_refuses_are_named():
 
 
 def open_questions(store, views, answers):
-    context = CaptionContext(CONFIG, store, EMBEDDER, UNRANKED, answers=answers)
+    context = CaptionContext(CONFIG, store, EMBEDDER, UNRANKED, responses=answers)
     captioner = RayLlmCaptioner(context)
-    rows = CaptionDesk(captioner, "ray_llm", UNRANKED, EMBEDDER, 1).caption(views, {})
+    rows = CaptionLoop(captioner, "ray_llm", UNRANKED, EMBEDDER, 1).caption(views, {})
     return captioner.open_questions, rows
 
 
@@ -134,7 +134,7 @@ def test_rounds_of_rays_own_processor_answer_refine_and_reject(tmp_path, monkeyp
             .map(rounds.partial(rounds.keep_row, store=store))
             .take_all()
         )
-        answers |= {row.pop("key"): rounds.EngineAnswer(**row) for row in kept}
+        answers |= {row.pop("key"): rounds.EngineResponse(**row) for row in kept}
     assert asked == [3, 1, 0]
     _, rows = open_questions(store, views, answers)
     assert [(r["status"], r["reason"], r["refined"]) for r in rows] == [
