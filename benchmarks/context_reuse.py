@@ -1,30 +1,25 @@
-"""What is it worth to encode context once a chunk, and does a chunk cost more late in a shot?
+"""How much time does encoding context once per chunk save, and does a late chunk cost more?
 
-    python benchmarks/context_reuse.py [--model tiny|wan-1.3b|DIR] [--steps 4 50] [--json FILE]
+    python -m benchmarks.context_reuse [--model tiny|wan-1.3b|DIR] [--steps 4 50] [--json FILE]
 
-Reused and recomputed context run the same requests in turn on the same model, so that a noisy
-machine is noisy to both. With the context, the keys and values of the text are kept from step to
-step too. `speedup` is at the guidance that the model generates with and the most steps.
-`wan-1.3b` builds the 1.3B transformer with random weights at 480x832 in bfloat16 (a GPU is
-needed): it measures speed, not pictures.
+Reused and recomputed context run the same requests alternately on the same model, so that a noisy
+machine disturbs both. With the context, the keys and values of the text are kept from step to step
+too. `wan-1.3b` builds the 1.3B transformer with random weights at 480x832 in bfloat16 (a GPU is
+needed): it measures speed, not pictures. --quick takes one repeat, the fewest steps and 8 chunks.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.report import Row, parser, report
 from fw_model.backbones.wan import WanBackbone
 from fw_model.cache.config import CacheConfig
 from fw_model.cache.shot import Keyframe, ScoredKeyframe
@@ -39,7 +34,17 @@ WAN_1_3B = {
     "num_layers": 30, "num_attention_heads": 12, "attention_head_dim": 128, "ffn_dim": 8960,
     "text_dim": 4096, "freq_dim": 256, "in_channels": 16, "out_channels": 16,
 }  # fmt: skip
-CONSOLE = Console()
+
+
+class Reuse(TypedDict):
+    """One setting, both ways."""
+
+    steps: int
+    guidance_scale: float
+    reused_s: float
+    recomputed_s: float
+    max_abs_diff: float
+    sampled_diff: float
 
 
 class RandomText:
@@ -49,8 +54,8 @@ class RandomText:
 
     def encode(self, prompts: list[str]) -> torch.Tensor:
         """Return embeddings [N, 512, 4096] that depend on the prompt alone."""
-        draws = [torch.Generator().manual_seed(len(p)) for p in prompts]
-        return torch.stack([torch.randn(512, 4096, generator=g) for g in draws])
+        generators = [torch.Generator().manual_seed(len(p)) for p in prompts]
+        return torch.stack([torch.randn(512, 4096, generator=g) for g in generators])
 
 
 def wan_1_3b() -> FilmModel:
@@ -79,10 +84,10 @@ def make_request(model: FilmModel, num_history: int, num_keyframes: int) -> Chun
     """Return a request with `num_history` earlier chunks and `num_keyframes` keyframes."""
     record, vae = model.record, model.vae
     grid = (record.height // vae.spatial_factor, record.width // vae.spatial_factor)
-    draw = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
 
     def latents(frames: int) -> torch.Tensor:
-        return torch.randn(vae.latent_channels, frames, *grid, generator=draw)
+        return torch.randn(vae.latent_channels, frames, *grid, generator=generator)
 
     embedding = np.ones(4, dtype=np.float32) / 2
     pixels = np.zeros((record.height, record.width, 3), dtype=np.uint8)
@@ -100,9 +105,7 @@ def make_request(model: FilmModel, num_history: int, num_keyframes: int) -> Chun
     )  # fmt: skip
 
 
-def measure_reuse(
-    model: FilmModel, guidance_scale: float, num_steps: int, repeats: int
-) -> dict[str, Any]:
+def measure_reuse(model: FilmModel, guidance_scale: float, num_steps: int, repeats: int) -> Reuse:
     """Time one chunk of extend_new_shot both ways, interleaved; compare their latents."""
     request = replace(
         make_request(model, 8, model.record.cache.top_k),
@@ -118,7 +121,9 @@ def measure_reuse(
     latents: dict[str, torch.Tensor] = {}
     for repeat in range(repeats + 1):
         for name, generator in generators.items():
-            fresh = replace(request, version=repeat)  # a new shot: its keyframes are encoded again
+            fresh = replace(
+                request, version=repeat
+            )  # another version: its keyframes are encoded again
             result = generator.generate_chunk(fresh)
             latents[name] = result.latents
             if repeat:  # the first round warms up
@@ -129,7 +134,6 @@ def measure_reuse(
         "guidance_scale": guidance_scale,
         "reused_s": reused,
         "recomputed_s": recomputed,
-        "speedup": recomputed / reused,
         "max_abs_diff": max(velocity_difference(model, request, p) for p in branches),
         "sampled_diff": float((latents["reused"] - latents["recomputed"]).abs().max()),
     }
@@ -143,8 +147,8 @@ def velocity_difference(model: FilmModel, request: ChunkRequest, prompt: str) ->
     feeds them on, so the sampled latents differ by more.
     """
     device = model.config.torch_device()
-    draw = torch.Generator().manual_seed(2)
-    noise = torch.randn(1, *request.history[-1].latents.shape, generator=draw).to(device)
+    generator = torch.Generator().manual_seed(2)
+    noise = torch.randn(1, *request.history[-1].latents.shape, generator=generator).to(device)
     velocities = []
     for reuse in (True, False):
         conditioner = Conditioner(model, GenerationConfig(reuse_context=reuse))
@@ -196,77 +200,52 @@ def measure_gpu(model: FilmModel, num_steps: int) -> dict[str, float]:
     }
 
 
-def reuse_table(rows: list[dict[str, Any]]) -> Table:
-    """Return what `measure_reuse` found, a row a setting."""
-    columns = (
-        "steps", "guidance", "reused s", "recomputed s", "speedup", "max abs diff", "sampled",
-    )  # fmt: skip
-    title = "Context encoded once a chunk against at every step (extend_new_shot)"
-    table = _numbers(title, columns)
-    for row in rows:
-        table.add_row(
-            str(row["steps"]), f"{row['guidance_scale']:g}", f"{row['reused_s']:.3f}",
-            f"{row['recomputed_s']:.3f}", f"{row['speedup']:.2f}x", f"{row['max_abs_diff']:.1e}",
-            f"{row['sampled_diff']:.1e}",
-        )  # fmt: skip
-    return table
-
-
-def length_table(seconds: list[float]) -> Table:
-    """Return the seconds of some chunks of one shot, the last among them."""
-    table = _numbers("Cost of chunk N of one shot", ("chunk", "s"))
-    last = len(seconds)
-    for chunk in [n for n in (1, 2, 3, 5, 10, 20, 30, 40, 50) if n < last] + [last]:
-        table.add_row(str(chunk), f"{seconds[chunk - 1]:.3f}")
-    return table
-
-
-def _numbers(title: str, columns: tuple[str, ...]) -> Table:
-    table = Table(title=title)
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
+def reuse_rows(found: Reuse) -> list[Row]:
+    """Return what `measure_reuse` found at one setting."""
+    setting = f"{found['steps']} steps, guidance {found['guidance_scale']:g}"
+    reused, recomputed = found["reused_s"], found["recomputed_s"]
+    note = f"{reused:.3f} s reused, {recomputed:.3f} s recomputed"
+    return [
+        Row(f"speedup, {setting}", round(recomputed / reused, 2), "x", note=note),
+        Row(f"largest velocity difference, {setting}", found["max_abs_diff"]),
+        Row(f"largest sampled latent difference, {setting}", found["sampled_diff"]),
+    ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", default="tiny", help="tiny, wan-1.3b, or a model folder")
-    parser.add_argument("--steps", type=int, nargs="+", default=[4, 20])
-    parser.add_argument("--chunks", type=int, default=60)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--quick", action="store_true", help="one repeat, few steps")
-    args = parser.parse_args()
-    build: Callable[[], FilmModel] = (
-        wan_1_3b
-        if args.model == "wan-1.3b"
-        else lambda: load_model(ModelConfig(path=args.model, device="auto"))
+    """Measure reuse at each setting, the chunks of a long shot and, on a GPU, frames/s."""
+    arguments = _arguments()
+    model = (
+        wan_1_3b()
+        if arguments.model == "wan-1.3b"
+        else load_model(ModelConfig(path=arguments.model, device="auto"))
     )
-    model = build()
-    steps = [min(args.steps)] if args.quick else args.steps
-    repeats = 1 if args.quick else 5
-
+    quick = arguments.quick
+    steps = [min(arguments.steps)] if quick else sorted(arguments.steps)
+    repeats, num_chunks = (1, 8) if quick else (5, arguments.chunks)
     scales = (1.0, model.record.guidance_scale)
-    reuse = [measure_reuse(model, scale, n, repeats) for n in steps for scale in scales]
-    CONSOLE.print(reuse_table(reuse))
-    seconds = measure_length(model, min(steps), args.chunks, 1 if args.quick else 3)
-    CONSOLE.print(length_table(seconds))
-
+    settings = [(n, scale) for n in reversed(steps) for scale in reversed(scales)]
+    rows = [r for n, s in settings for r in reuse_rows(measure_reuse(model, s, n, repeats))]
+    seconds = measure_length(model, min(steps), num_chunks, 1 if quick else 3)
     late, early = statistics.median(seconds[-5:]), statistics.median(seconds[2:5])
-    report: dict[str, Any] = {
-        "model": args.model,
-        "speedup": reuse[-1]["speedup"],
-        "max_abs_diff": max(row["max_abs_diff"] for row in reuse),
-        "chunk_60_over_chunk_3": late / early,
-        "reuse": reuse,
-        "seconds_by_chunk": seconds,
-    }
-    CONSOLE.print(f"chunks {args.chunks - 4}-{args.chunks} over chunks 3-5: {late / early:.2f}x")
+    title = f"time of the last five chunks of {num_chunks} over chunks 3-5"
+    rows.append(Row(title, round(late / early, 2), "x"))
+    rows += [Row(f"chunk {n} of one shot", round(s, 3), "s") for n, s in enumerate(seconds, 1)]
     if torch.cuda.is_available():
-        report["gpu"] = {str(n): measure_gpu(model, n) for n in steps}
-        for n, figures in report["gpu"].items():
-            CONSOLE.print(f"{n} steps: {figures['fps']:.2f} FPS, {figures['peak_gib']:.1f} GiB")
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
+        for n in steps:
+            gpu = measure_gpu(model, n)
+            rows.append(Row(f"speed without guidance, {n} steps", gpu["fps"], "frames/s"))
+            rows.append(Row(f"peak GPU memory, {n} steps", gpu["peak_gib"], "GiB"))
+    rows.sort(key=lambda row: not row.metric.startswith("speed"))
+    report(arguments, "context_reuse", rows)
+
+
+def _arguments() -> argparse.Namespace:
+    made = parser(__doc__)
+    made.add_argument("--model", default="tiny", help="tiny, wan-1.3b, or a model folder")
+    made.add_argument("--steps", type=int, nargs="+", default=[4, 20], help="denoising steps")
+    made.add_argument("--chunks", type=int, default=60, help="chunks of the long shot, 10 or more")
+    return made.parse_args()
 
 
 if __name__ == "__main__":

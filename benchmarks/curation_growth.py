@@ -1,20 +1,22 @@
 """How do time and memory of curation grow with the shots of a video, and with the videos?
 
-    python benchmarks/curation_growth.py [--shots N,..] [--videos N,..] [--rows N,..] [--json FILE]
+    python -m benchmarks.curation_growth [--shots N,..] [--videos N,..] [--rows N,..] [--json FILE]
 
-Each size is curated whole (analyze, embed, caption offline, finalize) by a process with a Ray of
-its own on two CPUs, while its driver, its decoding children and its actors are weighed four times a
-second. Compare the seconds that each shot, or video, more costs from size to size: what every run
-needs to begin is not in them.
+Each size is curated whole (analyze, embed, caption offline, finalize) by a process with its own Ray
+on two CPUs, while the memory of its driver, its decoding children and its actors is read four times
+a second. Compare the seconds that each further shot or video costs from size to size: they leave
+out what every run needs to start.
 
 What the driver does by itself (listing what is done, duplicates, scenes, tables, compaction) is
 then measured for more videos than can be decoded here: rows of two shots, as analysis commits them.
-An empty list leaves a table out.
+An empty list leaves a table out. --quick curates one small video and publishes 1,000 and 2,000
+rows.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import resource
 import subprocess
@@ -26,20 +28,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import av
 import cv2
 import numpy as np
 import psutil
 
+from benchmarks.report import Row, parser, report
 from fw_model.schemas.curated import ANALYZED_VIDEOS
 from pipelines.curation.ledger.ledger import Ledger
 from pipelines.storage.store import Store
 
 MIB = 1024 * 1024
-FRAMES_OF_A_SHOT = 10
-ROWS_OF_A_COMMIT = 8
+FRAMES_PER_SHOT = 10
+ROWS_PER_COMMIT = 8
 ROLES = {"child": "pipelines.curation.analysis.decode_process", "actor": "ray::MapWorker"}
 
 
@@ -54,7 +55,7 @@ class Cost:
 
 
 def main() -> None:
-    """Measure, print, file."""
+    """Measure every table that is asked for."""
     arguments = _arguments()
     if arguments.curate:
         _curate(*arguments.curate)
@@ -62,63 +63,78 @@ def main() -> None:
     if arguments.drive:
         _drive(*arguments.drive)
         return
-    figures = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for title, sizes, write in (
-            ("shots in one video", arguments.shots, _one_video),
-            ("short videos", arguments.videos, _many_videos),
+    sizes = (arguments.shots, arguments.videos, arguments.rows)
+    if arguments.quick:
+        sizes = ([20], [], [1000, 2000])
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for title, numbers, write in (
+            ("shots in one video", sizes[0], _one_video),
+            ("short videos", sizes[1], _many_videos),
         ):
             costs = []
-            for size in sizes:
-                folder = Path(scratch) / f"{title}_{size}".replace(" ", "_")
+            for size in numbers:
+                folder = Path(temporary) / f"{title}_{size}".replace(" ", "_")
                 (folder / "films").mkdir(parents=True)
                 write(folder / "films", size)
                 costs.append(measure(size, folder))
-            if costs:
-                figures[title] = _report(title, costs)
-        costs = [measure_driver(size, Path(scratch) / f"rows_{size}") for size in arguments.rows]
-        if costs:
-            figures["rows of videos"] = _report("rows of videos", costs)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+            rows += _rows(title, costs)
+        costs = [measure_driver(size, Path(temporary) / f"rows_{size}") for size in sizes[2]]
+        rows += _rows("rows of videos", costs)
+    rows.sort(key=lambda row: not row.metric.startswith("each further"))
+    report(arguments, "curation_growth", rows)
 
 
 def measure(size: int, folder: Path) -> Cost:
-    """Curate a folder of films in a process of its own and weigh it meanwhile."""
-    words = [sys.executable, __file__, "--curate", str(folder / "films"), str(folder / "out")]
+    """Curate a folder of films in another process and read its memory meanwhile."""
+    words = [
+        sys.executable,
+        "-m",
+        "benchmarks.curation_growth",
+        "--curate",
+        str(folder / "films"),
+        str(folder / "out"),
+    ]
     started = time.perf_counter()
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     peak: dict[str, float] = {}
     while process.poll() is None:
-        for role, mib in _weights(process.pid):
+        for role, mib in _memory(process.pid):
             peak[role] = max(peak.get(role, 0.0), mib)
         time.sleep(0.25)
     if process.returncode:
-        sys.exit(f"curating {size} ended with code {process.returncode}")
+        sys.exit(f"Curating {size} failed with exit code {process.returncode}.")
     summary = json.loads((folder / "out" / "summary.json").read_text(encoding="utf-8"))
     return Cost(size, summary["seconds"], time.perf_counter() - started, peak)
 
 
 def measure_driver(size: int, folder: Path) -> Cost:
-    """Commit the rows of analyzed videos and let a process do with them what a driver does."""
-    _, ledger = _books(str(folder))
-    for first in range(0, size, ROWS_OF_A_COMMIT):
-        rows = [_analyzed(number) for number in range(first, min(size, first + ROWS_OF_A_COMMIT))]
+    """Commit rows of analyzed videos and have a process do with them what a driver does."""
+    _, ledger = _ledger(str(folder))
+    for first in range(0, size, ROWS_PER_COMMIT):
+        rows = [_analyzed(number) for number in range(first, min(size, first + ROWS_PER_COMMIT))]
         ledger.commit(rows)
-    words = [sys.executable, __file__, "--drive", str(folder), str(folder / "figures.json")]
+    words = [
+        sys.executable,
+        "-m",
+        "benchmarks.curation_growth",
+        "--drive",
+        str(folder),
+        str(folder / "figures.json"),
+    ]
     started = time.perf_counter()
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    told = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
-    return Cost(size, told["seconds"], time.perf_counter() - started, told["mib"])
+    figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+    return Cost(size, figures["seconds"], time.perf_counter() - started, figures["mib"])
 
 
 def _drive(output: str, figures: str) -> None:
-    """Assemble, check and publish all rows of a ledger and compact it; tell time and memory."""
+    """Assemble, check and publish all rows of a ledger and compact it; write time and memory."""
     from pipelines.curation.assembly.phase import AssemblePhase
     from pipelines.curation.config import CurationConfig
     from pipelines.curation.ledger.tables import check_unique, publish
 
-    store, ledger = _books(output)
+    store, ledger = _ledger(output)
     config = CurationConfig(output=output)
     process, seconds = psutil.Process(), {}
     mib = {"imported": process.memory_info().rss / MIB}
@@ -134,17 +150,16 @@ def _drive(output: str, figures: str) -> None:
     ledger.compact(source_ids)
     seconds["finish"] = time.perf_counter() - started - sum(seconds.values())
     mib["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    told = {"seconds": seconds, "mib": mib}
-    Path(figures).write_text(json.dumps(told), encoding="utf-8")
+    Path(figures).write_text(json.dumps({"seconds": seconds, "mib": mib}), encoding="utf-8")
 
 
-def _books(output: str) -> tuple[Store, Ledger]:
+def _ledger(output: str) -> tuple[Store, Ledger]:
     store = Store(output)
     return store, Ledger(store, "analyzed", "rows", ANALYZED_VIDEOS, "source_id")
 
 
 def _analyzed(number: int) -> dict[str, Any]:
-    """Return the row of a video of two shots of 4 s, unlike those of any other number."""
+    """Return the row of a video of two shots of 4 s, different for every number."""
     rng = np.random.default_rng(number)
     name = f"{number:012d}"
     shots = [_shot(rng, name, index) for index in range(2)]
@@ -175,7 +190,7 @@ def _shot(rng: np.random.Generator, video: str, index: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _weights(driver: int) -> list[tuple[str, float]]:
+def _memory(driver: int) -> list[tuple[str, float]]:
     """Return the role and memory of every process of a run."""
     found = []
     try:
@@ -220,7 +235,7 @@ def _many_videos(folder: Path, number: int) -> None:
 
 
 def _write_video(path: Path, num_shots: int, *, seed: int) -> None:
-    """Write H.264 at 24 frames/s, 160x90: each shot a texture of its own that drifts."""
+    """Write H.264 at 24 frames/s, 160x90; each shot is another drifting texture."""
     rng = np.random.default_rng(seed)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=24)
@@ -229,7 +244,7 @@ def _write_video(path: Path, num_shots: int, *, seed: int) -> None:
         for _ in range(num_shots):
             coarse = rng.integers(0, 255, (6, 10, 3), dtype=np.uint8)
             world = cv2.resize(coarse, (200, 100), interpolation=cv2.INTER_CUBIC)
-            for x in range(FRAMES_OF_A_SHOT):
+            for x in range(FRAMES_PER_SHOT):
                 picture = np.ascontiguousarray(world[:90, 2 * x : 2 * x + 160])
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 for packet in stream.encode(frame):
@@ -238,24 +253,23 @@ def _write_video(path: Path, num_shots: int, *, seed: int) -> None:
             container.mux(packet)
 
 
-def _report(title: str, costs: list[Cost]) -> dict[str, object]:
-    phases = list(costs[0].seconds)
-    print(f"\n{title:>20}" + "".join(f"{name:>10}" for name in (*phases, "wall s")), end="")
-    print("".join(f"{role + ' MiB':>12}" for role in sorted(costs[0].peak_mib)))
-    for cost in costs:
-        times = [*(cost.seconds[name] for name in phases), cost.wall_s]
-        print(f"{cost.size:20}" + "".join(f"{value:10.1f}" for value in times), end="")
-        print("".join(f"{mib:12.0f}" for _, mib in sorted(cost.peak_mib.items())))
+def _rows(title: str, costs: list[Cost]) -> list[Row]:
     slopes = [
-        (later.wall_s - first.wall_s) / (later.size - first.size)
-        for first, later in zip(costs, costs[1:], strict=False)
+        Row(f"each further of {title}, {first.size} to {later.size}",
+            round((later.wall_s - first.wall_s) / (later.size - first.size), 5), "s")
+        for first, later in itertools.pairwise(costs)
+    ]  # fmt: skip
+    times = [
+        Row(f"{cost.size} {title}, {phase}", round(seconds, 1), "s")
+        for cost in costs
+        for phase, seconds in {**cost.seconds, "wall": cost.wall_s}.items()
     ]
-    print("seconds for each one more: " + ", ".join(f"{slope:.4f}" for slope in slopes))
-    rows = [
-        {"size": c.size, "seconds": c.seconds, "wall_s": c.wall_s, "peak_mib": c.peak_mib}
-        for c in costs
+    memory = [
+        Row(f"{cost.size} {title}, most memory of {role}", round(mib), "MiB")
+        for cost in costs
+        for role, mib in sorted(cost.peak_mib.items())
     ]
-    return {"runs": rows, "seconds_for_each_one_more": slopes}
+    return slopes + times + memory
 
 
 def _numbers(words: str) -> list[int]:
@@ -263,14 +277,13 @@ def _numbers(words: str) -> list[int]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shots", type=_numbers, default="100,1000,10000", help="in one video")
-    parser.add_argument("--videos", type=_numbers, default="100,1000,3000", help="of two shots")
-    parser.add_argument("--rows", type=_numbers, default="10000,30000,100000", help="of videos")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--curate", nargs=2, metavar=("SOURCE", "OUTPUT"), help=argparse.SUPPRESS)
-    parser.add_argument("--drive", nargs=2, metavar=("OUTPUT", "FIGURES"), help=argparse.SUPPRESS)
-    return parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--shots", type=_numbers, default="100,1000,10000", help="in one video")
+    made.add_argument("--videos", type=_numbers, default="100,1000,3000", help="of two shots")
+    made.add_argument("--rows", type=_numbers, default="10000,30000,100000", help="of videos")
+    made.add_argument("--curate", nargs=2, metavar=("SOURCE", "OUTPUT"), help=argparse.SUPPRESS)
+    made.add_argument("--drive", nargs=2, metavar=("OUTPUT", "FIGURES"), help=argparse.SUPPRESS)
+    return made.parse_args()
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
-"""How fast is analyze, beside bare decoding and beside PySceneDetect alone?
+"""How fast is analysis, beside bare decoding and beside PySceneDetect alone?
 
-    python benchmarks/curation_speed.py [FOLDER] [--rounds N] [--ray-videos N] [--json FILE]
+    python -m benchmarks.curation_speed [--videos FOLDER] [--rounds N] [--ray-videos N]
+        [--json FILE] [--quick]
 
-Four ways through the same files, in turns, in this process and on one thread: PyAV decoding and
-nothing else; the same with the decoder set as analyze sets it; analyze (shots, measurements,
-keyframes as JPEG; no CLIP); PySceneDetect's adaptive detector with its PyAV back-end. The files are
-all of FOLDER's that hold pictures and one generated 1080p30 H.264 film. What is compared is
-processor time, which neighbours on the machine disturb least. Then one decoding child and two side
-by side, and what Ray adds to each of many short videos, by wall clock.
+Four ways through the same files, alternately, in this process and on one thread: PyAV decoding and
+nothing else; the same with the decoder options that analysis uses; analysis (shots, measurements,
+keyframes as JPEG; no CLIP); PySceneDetect's adaptive detector with its PyAV backend. The files are
+all readable videos of FOLDER and one generated 1080p30 H.264 film. Processor time is compared,
+because it depends least on what else the machine does. Then one decoding child and two side by
+side, and what Ray adds to each of many short videos, in wall time. --quick decodes five seconds of
+the generated film once.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -25,13 +26,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as in a decoding child; read when NumPy is imported
 
 import av
 import cv2
 import numpy as np
 
+from benchmarks.report import Row, parser, report
 from pipelines.curation.analysis.analyze import analyze_file
 from pipelines.curation.analysis.decode_process import DecodeSandbox
 from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
@@ -39,52 +40,47 @@ from pipelines.curation.analysis.video_stream import check_stream
 from pipelines.curation.config import DecodeConfig, DetectorConfig, KeyframeConfig
 
 SETTINGS = AnalyzeSettings(DecodeConfig(), DetectorConfig(), KeyframeConfig(), "benchmark")
-WAYS = ("decode", "decode_alike", "analyze", "pyscenedetect")
+WAYS = ("decode", "decode_same_options", "analyze", "pyscenedetect")
 VIDEOS = frozenset({".mp4", ".mkv", ".webm", ".mov", ".avi", ".ts"})
 
 
 @dataclass
 class Timed:
-    """Processor seconds of each way through one file, a number a round."""
+    """Processor seconds of each way through one file, one number per round."""
 
     video_s: float
     seconds: dict[str, list[float]] = field(default_factory=lambda: {w: [] for w in WAYS})
 
     def best(self, way: str) -> float:
-        """Return the round that was disturbed least."""
+        """Return the fastest round."""
         return min(self.seconds[way])
 
 
 def main() -> None:
-    """Measure, print, file."""
+    """Measure files, children and Ray."""
     arguments = _arguments()
     cv2.setNumThreads(1)
-    with tempfile.TemporaryDirectory() as scratch:
-        film = Path(scratch) / "generated_1080p30.mp4"
-        write_1080p(film, seconds=arguments.film_s)
-        given = sorted(p for p in arguments.folder.glob("*") if p.suffix in VIDEOS)
-        timed = {path.name: race(path, arguments.rounds) for path in [*given, film] if _ok(path)}
-        figures: dict[str, Any] = {
-            "files": _report("given files", [t for n, t in timed.items() if n != film.name]),
-            "generated_1080p30": _report("generated 1080p30", [timed[film.name]]),
-        }
-        every = _ratios(list(timed.values()))
-        figures |= {
-            key: every[key] for key in ("analyze_over_decode", "analyze_over_pyscenedetect")
-        }
-        figures["two_core_scaling"] = two_core_scaling(film, rounds=arguments.rounds)
-        print(f"two decoding children do {figures['two_core_scaling']:.2f}x the work of one")
-        if arguments.ray_videos:
-            figures["ray"] = ray_overhead(Path(scratch), arguments.ray_videos)
-            print("Ray: " + "  ".join(f"{k} {v:.4f}" for k, v in figures["ray"].items()))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    quick = arguments.quick
+    rounds = 1 if quick else arguments.rounds
+    with tempfile.TemporaryDirectory() as temporary:
+        film = Path(temporary) / "generated_1080p30.mp4"
+        write_1080p(film, seconds=5.0 if quick else arguments.film_s)
+        given = [] if quick or arguments.videos is None else sorted(arguments.videos.iterdir())
+        files = [path for path in given if path.suffix in VIDEOS and _is_readable(path)]
+        timed = [race(path, rounds) for path in [*files, film]]
+        rows = _rows("all files", timed)
+        rows += _rows("given files", timed[:-1]) + _rows("generated 1080p30", timed[-1:])
+        gain = two_core_scaling(film, rounds=rounds, videos=1 if quick else 4)
+        rows.append(Row("two decoding children over one", round(gain, 2), "x"))
+        if arguments.ray_videos and not quick:
+            rows += ray_overhead(Path(temporary), arguments.ray_videos)
+    report(arguments, "curation_speed", rows)
 
 
 def race(path: Path, rounds: int) -> Timed:
-    """Take every way through a file, `rounds` times in turns."""
+    """Take every way through a file, `rounds` times, alternating."""
     ways: dict[str, Callable[[Path], Any]] = {
-        "decode": decode, "decode_alike": decode_alike, "analyze": analyze,
+        "decode": decode, "decode_same_options": decode_same_options, "analyze": analyze,
         "pyscenedetect": pyscenedetect,
     }  # fmt: skip
     timed = Timed(decode(path))  # reads the file once before the clock runs
@@ -107,8 +103,8 @@ def decode(path: Path) -> float:
         return number / float(stream.average_rate or 25)
 
 
-def decode_alike(path: Path) -> None:
-    """Decode every frame as analyze does, and no more."""
+def decode_same_options(path: Path) -> None:
+    """Decode every frame with the decoder options of analysis."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         check_stream(stream, SETTINGS.decode)
@@ -122,7 +118,7 @@ def analyze(path: Path) -> None:
 
 
 def pyscenedetect(path: Path) -> None:
-    """Find cuts as PySceneDetect's users do."""
+    """Find cuts with PySceneDetect's defaults."""
     from scenedetect import AdaptiveDetector, SceneManager, open_video
 
     manager = SceneManager()
@@ -151,7 +147,7 @@ def two_core_scaling(film: Path, *, rounds: int, videos: int = 4) -> float:
     return statistics.median(gains)
 
 
-def ray_overhead(scratch: Path, most: int) -> dict[str, float]:
+def ray_overhead(folder: Path, most: int) -> list[Row]:
     """Return what a short video costs through Ray and by itself, from the growth of two runs."""
     import ray
 
@@ -162,28 +158,28 @@ def ray_overhead(scratch: Path, most: int) -> dict[str, float]:
     from pipelines.curation.ledger.receipts import Provenance
     from pipelines.storage.store import Store
 
-    clip = scratch / "short.mp4"
-    write_1080p(clip, seconds=2.0, width=320, height=180)
+    video = folder / "short.mp4"
+    write_1080p(video, seconds=2.0, width=320, height=180)
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error")
     ray.data.DataContext.get_current().enable_progress_bars = False
 
     def run(number: int) -> tuple[float, float]:
-        """Return the wall seconds of a run and the seconds its videos say they took."""
-        store = Store(str(scratch / f"out{number}"))
+        """Return the wall seconds of a run, and the seconds recorded for its videos."""
+        store = Store(str(folder / f"out{number}"))
         ledger = Ledger(store, "decoded", "benchmark", ANALYZED_VIDEOS, "source_id")
         rows = [
-            {"source_id": f"{i:08d}", "uri": str(clip), "size_bytes": 1, "modified": "",
+            {"source_id": f"{i:08d}", "uri": str(video), "size_bytes": 1, "modified": "",
              "attempts": 1}
             for i in range(number)
         ]  # fmt: skip
         started = time.perf_counter()
-        videos = blocks_of(rows, PENDING_VIDEO, num_actors=2).map_batches(
+        analyzed = blocks_of(rows, PENDING_VIDEO, num_actors=2).map_batches(
             AnalyzeVideos,
             fn_constructor_args=(SETTINGS, store, ledger, Provenance("", "", "")),
             batch_size=1, batch_format="pyarrow", num_cpus=1.0,
             compute=ray.data.ActorPoolStrategy(min_size=2, max_size=2),
         )  # fmt: skip
-        for _ in videos.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for _ in analyzed.iter_batches(batch_size=None, batch_format="pyarrow"):
             pass
         wall_s = time.perf_counter() - started
         spent = ledger.read(ledger.entries(()))
@@ -194,13 +190,11 @@ def ray_overhead(scratch: Path, most: int) -> dict[str, float]:
     ray.shutdown()
     wall = (many_wall - few_wall) / (many - few)
     work = (many_work - few_work) / (many - few)
-    return {
-        "videos": float(most),
-        "core_s_per_video": 2 * wall,
-        "analyze_s_per_video": work,
-        "overhead_s_per_video": 2 * wall - work,
-        "start_s": few_wall - few * wall,
-    }
+    return [
+        Row("core time per short video through Ray", round(2 * wall, 4), "core-s"),
+        Row("Ray's share of it", round(2 * wall - work, 4), "core-s"),
+        Row("start of Ray and its actors", round(few_wall - few * wall, 1), "s"),
+    ]
 
 
 def write_1080p(path: Path, *, seconds: float, width: int = 1920, height: int = 1080) -> None:
@@ -230,27 +224,26 @@ def _texture(rng: np.random.Generator, width: int, height: int) -> Any:
     return (255 * total).astype(np.uint8)
 
 
-def _ratios(timed: list[Timed]) -> dict[str, float]:
+def _rows(title: str, timed: list[Timed]) -> list[Row]:
+    if not timed:
+        return []
     total = {way: sum(t.best(way) for t in timed) for way in WAYS}
     video_s = sum(t.video_s for t in timed)
-    return {
-        **{f"{way}_video_s_per_core_s": video_s / total[way] for way in WAYS},
-        "analyze_over_decode": total["analyze"] / total["decode"],
-        "analyze_over_decode_alike": total["analyze"] / total["decode_alike"],
-        "analyze_over_pyscenedetect": total["analyze"] / total["pyscenedetect"],
-    }
+    note = f"{len(timed)} files"
+    ratios = [
+        Row(
+            f"analysis over {way}, {title}", round(total["analyze"] / total[way], 2), "x", note=note
+        )
+        for way in WAYS
+        if way != "analyze"
+    ]
+    return ratios + [
+        Row(f"{way}, {title}", round(video_s / total[way], 1), "video-s/core-s") for way in WAYS
+    ]
 
 
-def _report(title: str, timed: list[Timed]) -> dict[str, float]:
-    ratios = _ratios(timed) if timed else {}
-    print(f"{title} ({len(timed)})")
-    for name, value in ratios.items():
-        print(f"  {name:34}{value:8.2f}")
-    return ratios
-
-
-def _ok(path: Path) -> bool:
-    """Tell whether all three can read a file: broken ones show nothing of speed."""
+def _is_readable(path: Path) -> bool:
+    """Whether the file can be decoded: broken files say nothing about speed."""
     try:
         return decode(path) > 0
     except (av.error.FFmpegError, IndexError):
@@ -258,14 +251,12 @@ def _ok(path: Path) -> bool:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = os.environ.get("FILMWEAVER_TEST_VIDEOS", "../shared/videos")
-    parser.add_argument("folder", nargs="?", type=Path, default=Path(default))
-    parser.add_argument("--rounds", type=int, default=3, help="turns through every file")
-    parser.add_argument("--film-s", type=float, default=20.0, help="length of the generated film")
-    parser.add_argument("--ray-videos", type=int, default=400, help="short videos; 0 leaves out")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    return parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--videos", type=Path, help="folder of videos to time as well")
+    made.add_argument("--rounds", type=int, default=3, help="rounds through every file")
+    made.add_argument("--film-s", type=float, default=20.0, help="length of the generated film")
+    made.add_argument("--ray-videos", type=int, default=400, help="short videos; 0 leaves Ray out")
+    return made.parse_args()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How does the loss of each mode fall?
+"""How does the loss of each mode fall while a model trains?
 
-    python benchmarks/loss_curves.py RUN [RUN ...] --out loss.png [--window 100]
+    python -m benchmarks.loss_curves RUN [RUN ...] [--picture loss.png] [--window 100] [--json FILE]
 
-Draws metrics.jsonl of `filmweaver train` outputs, one run after the other, smoothed over so many
-steps of a mode. Stages are told apart: a still picture's loss is no video's.
+Reads metrics.jsonl of `filmweaver train` outputs, one run after the other, and averages over a
+window of steps of one mode. Stages stay apart: the loss of still pictures is not that of video.
 """
 
 from __future__ import annotations
@@ -13,27 +13,26 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 
-matplotlib.use("Agg")
-from matplotlib import pyplot
+from benchmarks.report import Row, parser, report
 
 Curve = tuple[list[int], list[float]]
 
 
 def main() -> None:
-    """Read, smooth, draw."""
+    """Read, smooth, report and plot."""
     arguments = _arguments()
-    figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
-    for name, (steps, losses) in sorted(read_curves(arguments.runs).items()):
+    curves = sorted(read_curves(arguments.runs).items())
+    rows = []
+    for name, (_, losses) in curves:
         window = min(arguments.window, len(losses))
-        smooth = np.convolve(losses, np.full(window, 1 / window), mode="valid")
-        axes.plot(steps[window - 1 :], smooth, label=name, linewidth=1.2)
-    axes.set(xlabel="step", ylabel=f"loss, mean of {arguments.window} steps of a mode")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    figure.savefig(arguments.out, dpi=110)
+        first, last = float(np.mean(losses[:window])), float(np.mean(losses[-window:]))
+        note = f"first {window} of {len(losses)} steps: {first:.4f}"
+        rows.append(Row(f"last loss, {name}", round(last, 4), note=note))
+    report(arguments, "loss_curves", rows)
+    if arguments.picture:
+        plot(dict(curves), arguments.window, arguments.picture)
 
 
 def read_curves(runs: list[Path]) -> dict[str, Curve]:
@@ -53,12 +52,30 @@ def read_curves(runs: list[Path]) -> dict[str, Curve]:
     return curves
 
 
+def plot(curves: dict[str, Curve], window: int, picture: Path) -> None:
+    """Write the smoothed curves as one plot."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    for name, (steps, losses) in curves.items():
+        width = min(window, len(losses))
+        smooth = np.convolve(losses, np.full(width, 1 / width), mode="valid")
+        axes.plot(steps[width - 1 :], smooth, label=name, linewidth=1.2)
+    axes.set(xlabel="step", ylabel=f"loss, mean of {window} steps of a mode")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(picture, dpi=110)
+
+
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", type=Path, nargs="+", help="outputs of `filmweaver train`")
-    parser.add_argument("--out", type=Path, required=True, help="picture to write")
-    parser.add_argument("--window", type=int, default=100, help="steps of a mode in a mean")
-    return parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("runs", type=Path, nargs="+", help="outputs of `filmweaver train`")
+    made.add_argument("--picture", type=Path, help="plot to write (PNG)")
+    made.add_argument("--window", type=int, default=100, help="steps of a mode in one mean")
+    return made.parse_args()
 
 
 if __name__ == "__main__":

@@ -1,20 +1,19 @@
-"""Do the measures of `filmweaver evaluate` see faults? Perfect on truth, worse with every level?
+"""Do the measures of `filmweaver evaluate` see faults: perfect on truth, worse with every level?
 
-    python benchmarks/metric_checks.py [--stories N] [--toy-judge FOLDER] [--json FILE]
+    python -m benchmarks.metric_checks [--stories N] [--toy-judge FOLDER] [--json FILE] [--quick]
 
-True toy films of held-out seeds are spoiled on purpose, more and more, and measured as a model's
-films are (fw_model/evaluation/self_test/metric_checks.py says which fault each measure must see).
+True toy films of held-out seeds are corrupted more and more, and measured as a model's films are
+(fw_model/evaluation/self_test/metric_checks.py says which fault each measure must see). The exit
+status is 1 if a measure misses its fault. --quick checks two stories.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+from benchmarks.report import Row, parser, report
 from fw_model.evaluation.judges.toy_judge import PACKAGED_TOY_JUDGE, ToyJudge
 from fw_model.evaluation.self_test.metric_checks import CHECKS, is_monotone, run_check
 from pipelines.evaluation.true_films import true_films
@@ -23,40 +22,30 @@ FIRST_SEED = 2_000_000
 
 
 def main() -> int:
-    """Print a table; the exit status is 1 if a measure misses its fault."""
+    """Run every check."""
     arguments = _arguments()
     toy_judge = ToyJudge.load(arguments.toy_judge)
-    films = true_films(range(FIRST_SEED, FIRST_SEED + arguments.stories))
-    found = []
+    num_stories = 2 if arguments.quick else arguments.stories
+    films = true_films(range(FIRST_SEED, FIRST_SEED + num_stories))
+    rows, missed = [], 0
     for check in CHECKS:
         scores = run_check(check, films, toy_judge)
-        monotone = is_monotone(check, scores)
-        steps = "  ".join(
-            f"{level:g}: {score:.3f}" for level, score in zip(check.levels, scores, strict=True)
-        )
-        print(f"{check.metric:26} {check.fault:24} {'ok' if monotone else 'MISSED':7} {steps}")
-        found.append(
-            {
-                "metric": check.metric,
-                "fault": check.fault,
-                "levels": check.levels,
-                "scores": [round(score, 4) for score in scores],
-                "monotone": monotone,
-            }
-        )
-    if arguments.json:
-        content = {"stories": arguments.stories, "toy_judge": toy_judge.card.get("held_out"),
-                   "checks": found}  # fmt: skip
-        arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return 0 if all(row["monotone"] for row in found) else 1
+        seen = is_monotone(check, scores)
+        missed += not seen
+        levels = zip(check.levels, scores, strict=True)
+        steps = ", ".join(f"{level:g}: {score:.3f}" for level, score in levels)
+        note = f"{'seen' if seen else 'MISSED'}; score by level of {check.fault}: {steps}"
+        rows.append(Row(f"{check.metric} on truth", round(scores[0], 4), held_out=True, note=note))
+    share = Row("measures that see their fault", len(CHECKS) - missed, f"of {len(CHECKS)}", True)
+    report(arguments, "metric_checks", [share, *rows])
+    return 1 if missed else 0
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--stories", type=int, default=24, help="true films to spoil")
-    parser.add_argument("--toy-judge", type=Path, default=PACKAGED_TOY_JUDGE, help="its folder")
-    parser.add_argument("--json", type=Path, help="file to write")
-    return parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--stories", type=int, default=24, help="true films to corrupt")
+    made.add_argument("--toy-judge", type=Path, default=PACKAGED_TOY_JUDGE, help="its folder")
+    return made.parse_args()
 
 
 if __name__ == "__main__":

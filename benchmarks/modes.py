@@ -1,29 +1,27 @@
-"""Does an extension do what its new prompt says, and do two injected references both appear?
+"""Does an extension follow its new prompt, and do two injected references both appear?
 
-    python benchmarks/modes.py [--stories N] [--checkpoint DIR] [--out FOLDER] [--json FILE]
+    python -m benchmarks.modes [--stories N] [--checkpoint DIR] [--out FOLDER] [--json FILE]
 
-Extension (FilmWeaver, Figure 8): a shot under one action goes on under another; the toy judge reads
-each part by itself. References (multi-concept injection): one figure of each of two true films is
-injected, and one prompt asks for both; the toy judge says whether both are there, and how far their
-hues are from the injected ones; and the same filmed without them, which shows what the prompt alone
-brings. A story of all four modes is drawn as well. Pictures go to FOLDER.
+Extension (FilmWeaver, Figure 8): a shot under one action is extended under another; the toy judge
+reads each part by itself. References (multi-concept injection): one figure of each of two true
+films is injected, and one prompt asks for both; the toy judge says whether both are there, and how
+far their hues are from the injected ones. The same prompts without references show what the prompt
+alone brings. A story of all four modes is generated as well. Pictures go to FOLDER. --quick
+generates one story of each kind.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import numpy as np
 import torch
 
+from benchmarks.report import Row, parser, report
 from fw_model.evaluation.judges.toy_judge import (
     PACKAGED_TOY_JUDGE,
     ShotReading,
@@ -51,6 +49,10 @@ from pipelines.toyfilms.story import (
 )
 
 FIRST_SEED = 3_000_000
+UNITS = {
+    "first action seen": "share", "new action seen": "share", "same figure": "share",
+    "both figures appear": "share", "median hue error": "degrees",
+}  # fmt: skip
 WORDS = {
     "walk": "is walking", "jump": "is jumping", "wave": "is waving", "spin": "is spinning",
     "sit": "is sitting", "dance": "is dancing", "stand": "is standing",
@@ -64,7 +66,7 @@ WHEN = {"day": "by day", "dusk": "at dusk", "night": "at night"}
 
 @dataclass(frozen=True)
 class Setting:
-    """What a story is about, drawn from its seed."""
+    """What a story is about, sampled from its seed."""
 
     seed: int
     kinds: tuple[str, str]
@@ -74,7 +76,7 @@ class Setting:
 
     @classmethod
     def of(cls, seed: int) -> Setting:
-        """Draw the setting of `seed`."""
+        """Sample the setting of `seed`."""
         rng = np.random.default_rng([seed, 0x30DE5])
         kinds, actions = rng.permutation(FIGURE_KINDS)[:2], rng.permutation(ACTIONS)[:2]
         place, light = rng.choice(PLACE_KINDS), rng.choice(LIGHTS)
@@ -87,36 +89,38 @@ class Setting:
 
 
 def main() -> None:
-    """Generate, read, print, file."""
+    """Generate and read."""
     arguments = _arguments()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(arguments.threads)
     generator = StoryGenerator(load_model(ModelConfig(checkpoint=arguments.checkpoint)))
-    toy_judge = ToyJudge.load(arguments.toy_judge)
-    settings = [Setting.of(FIRST_SEED + n) for n in range(arguments.stories)]
-    found = {
-        "extension": _extensions(generator, toy_judge, settings, arguments.out),
-        "references": _references(generator, toy_judge, settings, arguments.out, injected=True),
-        "no references": _references(generator, toy_judge, settings, arguments.out, injected=False),
+    judge = ToyJudge.load(arguments.toy_judge)
+    num_stories = 1 if arguments.quick else arguments.stories
+    settings = [Setting.of(FIRST_SEED + n) for n in range(num_stories)]
+    found: dict[str, Mapping[str, float]] = {
+        "extension": _extensions(generator, judge, settings, out),
+        "references": _references(generator, judge, settings, out, injected=True),
+        "no references": _references(generator, judge, settings, out, injected=False),
     }
-    _four_modes(generator, settings[0], arguments.out)
-    for name, figures in found.items():
-        words = "  ".join(f"{key} {value:.2f}" for key, value in figures.items())
-        print(f"{name:12} {words}")
-    if arguments.json:
-        content = {
-            "stories": arguments.stories,
-            "toy_judge": toy_judge.card.get("held_out"),
-            **found,
-        }
-        arguments.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    _four_modes(generator, settings[0], out)
+    rows = [
+        Row(f"{kind}: {what}", round(value, 3), UNITS[what], True, f"{num_stories} shots")
+        for kind, figures in found.items()
+        for what, value in figures.items()
+    ]
+    report(arguments, "modes", rows)
 
 
 def _extensions(
     generator: StoryGenerator, toy_judge: ToyJudge, settings: list[Setting], out: Path
 ) -> dict[str, float]:
     """Film a figure that does one thing and then another; return how often each is seen."""
-    rights: dict[str, list[bool]] = {"before": [], "after": [], "same_figure": []}
+    seen: dict[str, list[bool]] = {
+        "first action seen": [],
+        "new action seen": [],
+        "same figure": [],
+    }
     rows = []
     for setting in settings:
         kind = setting.kinds[0]
@@ -126,12 +130,12 @@ def _extensions(
         )
         parts = _segments(generator, StoryFile(seed=setting.seed, shots=(shot,)))
         readings = [toy_judge.read(part) for part in parts]
-        rights["before"].append(_does(readings[0], kind, setting.actions[0]))
-        rights["after"].append(_does(readings[1], kind, setting.actions[1]))
-        rights["same_figure"].append(all(set(r.figures_in()) == {kind} for r in readings))
+        seen["first action seen"].append(_does(readings[0], kind, setting.actions[0]))
+        seen["new action seen"].append(_does(readings[1], kind, setting.actions[1]))
+        seen["same figure"].append(all(set(r.figures_in()) == {kind} for r in readings))
         rows.append(parts)
     _save(out / "extensions.png", rows[:6])
-    return {name: float(np.mean(claims)) for name, claims in rights.items()}
+    return {name: float(np.mean(claims)) for name, claims in seen.items()}
 
 
 def _references(
@@ -143,7 +147,7 @@ def _references(
     injected: bool,
 ) -> dict[str, float]:
     """Ask for two figures; return how often they are seen, and how far their hues are from those
-    of two pictures, which are injected, or, to compare with, are not.
+    of two pictures, which are injected if `injected`.
     """
     both: list[bool] = []
     gaps: list[float] = []
@@ -175,13 +179,13 @@ def _references(
         rows.append([*(p[None] for p in pictures), frames])
     _save(out / ("references.png" if injected else "no_references.png"), rows[:6])
     return {
-        "both_appear": float(np.mean(both)),
-        "hue_error_median_deg": float(np.median(gaps)) if gaps else float("nan"),
+        "both figures appear": float(np.mean(both)),
+        "median hue error": float(np.median(gaps)) if gaps else float("nan"),
     }
 
 
 def _four_modes(generator: StoryGenerator, setting: Setting, out: Path) -> None:
-    """Draw one story of two shots, each extended: all four modes in a row."""
+    """Generate one story of two shots, each extended: all four modes in a row."""
     kind = setting.kinds[0]
     shots = [
         ShotSpec(prompt=f"{scale} shot: a {kind} {WORDS[action]} {setting.where}.", num_chunks=2)
@@ -239,14 +243,13 @@ def _save(path: Path, rows: list[list[Pixels]]) -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--stories", type=int, default=24, help="of each kind")
-    parser.add_argument("--checkpoint", help="model folder; default: the packaged model")
-    parser.add_argument("--toy-judge", type=Path, default=PACKAGED_TOY_JUDGE, help="its folder")
-    parser.add_argument("--threads", type=int, default=2, help="of torch")
-    parser.add_argument("--out", type=Path, default=Path("out/modes"), help="for pictures")
-    parser.add_argument("--json", type=Path, help="file to write")
-    return parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--stories", type=int, default=24, help="stories of each kind")
+    made.add_argument("--checkpoint", help="model folder; default: the packaged model")
+    made.add_argument("--toy-judge", type=Path, default=PACKAGED_TOY_JUDGE, help="its folder")
+    made.add_argument("--threads", type=int, default=2, help="threads of torch")
+    made.add_argument("--out", type=Path, default=Path("out/modes"), help="folder for pictures")
+    return made.parse_args()
 
 
 if __name__ == "__main__":

@@ -1,30 +1,29 @@
-"""Do shots end in the scenes that people judged them to be in?
+"""Do shots end up in the scenes that people put them in?
 
     filmweaver curate FOLDER CURATED
-    python benchmarks/scene_agreement.py FOLDER CURATED [--json FILE]
+    python -m benchmarks.scene_agreement CURATED --videos FOLDER [--json FILE] [--quick]
 
 FOLDER holds toy films with their truth, or GROUND_TRUTH.json: {file: {"frames": N, "cuts": [...],
-"gradual": [[first, last], ...], "scenes": [[shot, ...], ...], "scenes_alternative": a grouping as
-good}}. Every pair of judged shots of a video is asked: one scene or two? A judged shot is in the
-scene of the found shot that covers most of it; one that a filter dropped is alone. Pairs of all
-videos are counted together; what each shot by itself and all shots of a video in one scene would
-reach stands beside it.
+"gradual": [[first, last], ...], "scenes": [[shot, ...], ...], "scenes_alternative": another
+acceptable grouping}}. For every pair of judged shots of one video the question is: one scene or
+two? A judged shot counts as being in the scene of the found shot that covers most of it; one that a
+filter dropped is alone. Pairs of all videos are counted together. Two trivial groupings, every shot
+alone and one scene per video, are scored beside it. It is always quick.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import pyarrow.parquet as pq
+
+from benchmarks.report import FOOTAGE, Row, parser, report
 
 Span = tuple[int, int]
 Grouping = Sequence[Hashable]
@@ -33,7 +32,7 @@ Grouping = Sequence[Hashable]
 
 @dataclass(frozen=True)
 class Agreement:
-    """Counts of pairs of shots: in one scene for both, for the finder alone, for people alone."""
+    """Counts of pairs of shots: in one scene for both, for the finder only, for people only."""
 
     both: int = 0
     found_only: int = 0
@@ -52,39 +51,44 @@ class Agreement:
         total = 2 * self.both + self.found_only + self.judged_only
         return 2 * self.both / total if total else 1.0
 
+    def __str__(self) -> str:
+        return (
+            f"in one scene for both: {self.both}, for the finder only: {self.found_only},"
+            f" for people only: {self.judged_only}"
+        )
+
 
 def main() -> None:
-    """Compare, print, file."""
+    """Compare the scenes of a curated folder with the judged ones."""
     arguments = _arguments()
-    files = _judged_files(arguments.folder)
+    files = _judged_files(arguments.videos)
     table = pq.read_table(
         arguments.curated / "shots", columns=["uri", "start_frame", "end_frame", "scene_id"]
     )
-    rows: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for row in table.to_pylist():
-        rows.setdefault(Path(row["uri"]).name, []).append(row)
-    finders: dict[str, Callable[[str, list[Span]], Grouping]] = {
-        "found": lambda name, spans: [_scene_of(span, rows.get(name, [])) for span in spans],
+        found.setdefault(Path(row["uri"]).name, []).append(row)
+    groupings: dict[str, Callable[[str, list[Span]], Grouping]] = {
+        "found": lambda name, spans: [_scene_of(span, found.get(name, [])) for span in spans],
         "every shot alone": lambda _, spans: list(range(len(spans))),
-        "one scene a video": lambda _, spans: [0] * len(spans),
+        "one scene per video": lambda _, spans: [0] * len(spans),
     }
-    report: dict[str, Any] = {}
-    for finder, group in finders.items():
+    held_out = FOOTAGE[arguments.footage]
+    rows, by_file = [], []
+    for title, group in groupings.items():
         scores = {name: _compare(t, group(name, _judged_spans(t))) for name, t in files.items()}
         whole = sum(scores.values(), Agreement())
-        report[finder] = {"f1": whole.f1, **vars(whole)}
-        print(f"{finder:20} F1 {whole.f1:.3f}  one scene for both {whole.both}, ", end="")
-        print(f"for the finder alone {whole.found_only}, for people alone {whole.judged_only}")
-        if finder == "found":
-            for name, score in list(scores.items())[:20]:
-                print(f"  {name:34} {score.f1:.3f}  {len(_judged_spans(files[name]))} shots")
-            report["files"] = {name: {"f1": s.f1, **vars(s)} for name, s in scores.items()}
-    if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        rows.append(Row(f"pairs of shots, {title}", round(whole.f1, 3), "F1", held_out, str(whole)))
+        if title == "found":
+            by_file = [
+                Row(f"pairs of shots, {name}", round(s.f1, 3), "F1", held_out, str(s))
+                for name, s in scores.items()
+            ]
+    report(arguments, "scene_agreement", rows + by_file)
 
 
 def _judged_files(folder: Path) -> dict[str, Any]:
-    """Return what is judged of each video: from one file for all, or from each toy film's own."""
+    """Return what people judged of each video, or the truth of each toy film."""
     judged = folder / "GROUND_TRUTH.json"
     if judged.is_file():
         truth = json.loads(judged.read_text(encoding="utf-8"))
@@ -99,7 +103,10 @@ def _judged_files(folder: Path) -> dict[str, Any]:
             "scenes": [list(range(s["start_shot"], s["end_shot"])) for s in film["scenes"]],
         }
     if not found:
-        raise SystemExit(f"{folder} holds neither GROUND_TRUTH.json nor film_*.json of toy films.")
+        raise SystemExit(
+            f"{folder} holds neither GROUND_TRUTH.json nor the film_*.json of toy films; give a "
+            "folder that does."
+        )
     return found
 
 
@@ -123,19 +130,22 @@ def _count(judged: Grouping, found: Grouping) -> Agreement:
 def _labels(scenes: list[list[int]], num_shots: int) -> list[int]:
     labels = {shot: number for number, scene in enumerate(scenes) for shot in scene}
     if sorted(labels) != list(range(num_shots)):
-        raise SystemExit(f"The judged scenes name shots {sorted(labels)} of {num_shots} shots.")
+        raise SystemExit(
+            f"The judged scenes list shots {sorted(labels)}, but there are {num_shots} shots; "
+            "correct GROUND_TRUTH.json."
+        )
     return [labels[shot] for shot in range(num_shots)]
 
 
 def _judged_spans(truth: Mapping[str, Any]) -> list[Span]:
-    """Return the spans between judged boundaries; a fade in at the start of a file is none."""
+    """Return the spans between judged boundaries, of which an opening fade-in is not one."""
     middles = [(first + last + 1) // 2 for first, last in truth["gradual"] if first > 0]
     starts = [0, *sorted([*truth["cuts"], *middles])]
     return list(zip(starts, [*starts[1:], truth["frames"]], strict=True))
 
 
 def _scene_of(span: Span, shots: list[dict[str, Any]]) -> Hashable:
-    """Return the scene of the found shot that covers most of `span`; the span where it has none."""
+    """Return the scene of the found shot that covers most of `span`, or `span` if none does."""
 
     def covered(shot: dict[str, Any]) -> int:
         return max(0, min(span[1], shot["end_frame"]) - max(span[0], shot["start_frame"]))
@@ -145,11 +155,9 @@ def _scene_of(span: Span, shots: list[dict[str, Any]]) -> Hashable:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="videos and GROUND_TRUTH.json")
-    parser.add_argument("curated", type=Path, help="what filmweaver curate made of them")
-    parser.add_argument("--json", type=Path)
-    return parser.parse_args()
+    made = parser(__doc__, videos="videos and GROUND_TRUTH.json, or toy films with their truth")
+    made.add_argument("curated", type=Path, help="what `filmweaver curate` made of them")
+    return made.parse_args()
 
 
 if __name__ == "__main__":

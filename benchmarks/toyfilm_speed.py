@@ -1,25 +1,22 @@
-"""How fast are toy films drawn?
+"""How fast are toy films rendered?
 
-    python benchmarks/toyfilm_speed.py [--films N] [--sizes 64 128 ...] [--json FILE]
+    python -m benchmarks.toyfilm_speed [--films N] [--sizes 64 128 ...] [--json FILE] [--quick]
 
-Draws the shots of N films in this process, on one thread, and counts frames a second of processor
-time; then the same with encoding to H.264 and the truth beside it, which is what `filmweaver
-toyfilms` does.
+Renders the shots of N films in this process, on one thread, and counts frames per second of
+processor time; then the same with encoding to H.264 and writing the truth, which is what
+`filmweaver toyfilms` does. --quick renders one film at 64 pixels.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import cv2
 
+from benchmarks.report import Row, parser, report
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.render import iter_film
 from pipelines.toyfilms.story import sample_film
@@ -29,21 +26,21 @@ FIRST_SEED = 3_000_000
 
 
 def main() -> None:
-    """Draw, count, print."""
+    """Measure each size."""
     arguments = _arguments()
     cv2.setNumThreads(1)
-    figures = {}
-    for size in arguments.sizes:
+    num_films, sizes = (1, [64]) if arguments.quick else (arguments.films, arguments.sizes)
+    rows = []
+    for size in sizes:
         config = ToyFilmsConfig(width=size, height=size)
-        drawn, written = (measure(config, arguments.films, write=w) for w in (False, True))
-        figures[str(size)] = {"drawn_per_s": drawn, "written_per_s": written}
-        print(f"{size}x{size}: {drawn:.0f} frames/s a core drawn, {written:.0f} drawn and encoded")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        for write, what in ((False, "rendered"), (True, "rendered and encoded")):
+            speed = measure(config, num_films, write=write)
+            rows.append(Row(f"{size}x{size}, {what}", round(speed), "frames/core-s"))
+    report(arguments, "toyfilm_speed", rows)
 
 
 def measure(config: ToyFilmsConfig, num_films: int, *, write: bool) -> float:
-    """Return frames a second of processor time over the films of the first seeds."""
+    """Return frames per second of processor time over the films of the first seeds."""
     num_frames = 0
     with tempfile.TemporaryDirectory() as folder:
         started = time.process_time()
@@ -59,11 +56,10 @@ def measure(config: ToyFilmsConfig, num_films: int, *, write: bool) -> float:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--films", type=int, default=8)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 512])
-    parser.add_argument("--json", type=Path, help="file to write")
-    return parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--films", type=int, default=8, help="films of each size")
+    made.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 512], help="pixels")
+    return made.parse_args()
 
 
 if __name__ == "__main__":

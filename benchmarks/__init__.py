@@ -1,0 +1,1 @@
+"""Measurements of FilmWeaver, one file per question; see README.md."""
