@@ -1,4 +1,4 @@
-"""The caption phase of curation: staged scenes to committed captions, on Ray Data.
+"""The caption phase of curation: which staged scenes need a caption, and what they will cost.
 
 Tells the price before it starts, gives all actors one purse, and asks only about scenes that have
 no lasting answer yet.
@@ -7,31 +7,21 @@ no lasting answer yet.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import ray.data
-
 from fw_model.config import load_yaml
-from fw_model.loading.config import ModelConfig
 from fw_model.registry import resolve
 from fw_model.schemas.curated import CAPTIONS, PASSING_CAPTION_REASONS
-from pipelines.curation.blocks import blocks_of
-from pipelines.curation.captioners.base import (
-    CAPTIONERS,
-    EngineAnswer,
-    Prompts,
-    SceneView,
-    scene_view,
-)
+from pipelines.curation.captioners.base import CAPTIONERS, Prompts, SceneView, scene_view
 from pipelines.curation.captioners.chat import ChatCaptioner
 from pipelines.curation.captioners.questions import ANSWERS, SceneQuestions, load_prompts
 from pipelines.curation.captioners.ray_llm import RayLlmCaptioner
 from pipelines.curation.captioners.sidecar import sidecar_state
 from pipelines.curation.captioning.caption_loop import CAPTION_VERSION
 from pipelines.curation.captioning.cost_estimate import CaptionEstimate, estimate_captions
-from pipelines.curation.captioning.operators import SCENE_PART, CaptionScenes, scenes_of
+from pipelines.curation.captioning.operators import scenes_of
 from pipelines.curation.captioning.shared_budget import (
     RunRecord,
     SharedPurse,
@@ -39,7 +29,6 @@ from pipelines.curation.captioning.shared_budget import (
     spent_before,
     spent_by,
 )
-from pipelines.curation.captioning.vllm_rounds import answer_rounds
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
 from pipelines.curation.ledger.receipts import Provenance
@@ -47,8 +36,6 @@ from pipelines.curation.ledger.tables import Part
 from pipelines.storage.store import Store
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]
 
 HOLD_SLACK_S = 120.0  # beyond the longest request: an actor that is busy settles later
 
@@ -75,97 +62,34 @@ def caption_ledger(store: Store, config: CurationConfig, analyzed: str) -> Ledge
 
 
 class CaptionPhase:
-    """Captions the staged scenes that have no lasting answer."""
+    """The staged scenes that have no lasting answer, their price and their budget."""
 
     def __init__(
-        self,
-        config: CurationConfig,
-        model: ModelConfig,
-        store: Store,
-        ledger: Ledger,
-        provenance: Provenance,
-        on_progress: Progress,
+        self, config: CurationConfig, store: Store, ledger: Ledger, provenance: Provenance
     ) -> None:
-        self.config, self.model, self.store = config, model, store
-        self.ledger, self.provenance, self.on_progress = ledger, provenance, on_progress
+        self.config, self.store = config, store
+        self.ledger, self.provenance = ledger, provenance
 
-    def run(self, parts: Sequence[Part]) -> int:
-        """Caption what is pending of the staged parts; return how many scenes that were."""
-        pending = self._pending(parts)
-        total = sum(len(row["scene_ids"]) for row in pending)
-        run_id = self.provenance.run_id
-        estimate = self._estimate(pending)
-        if pending:
-            captioner = self.config.captioner
-            hold_s = HOLD_SLACK_S + 2 * captioner.timeout_s
-            purse = SharedPurse(self.store, run_id, captioner.budget_usd, hold_s)
-            self._caption(pending, total, purse, self._engine_answers(pending))
-        if pending and estimate is not None:
-            self._record(total, estimate)
-        return total
+    def purse(self) -> SharedPurse:
+        """Return what is left of the budget, for all actors of this run."""
+        captioner = self.config.captioner
+        hold_s = HOLD_SLACK_S + 2 * captioner.timeout_s
+        return SharedPurse(self.store, self.provenance.run_id, captioner.budget_usd, hold_s)
 
-    def _caption(
-        self,
-        pending: list[dict[str, Any]],
-        total: int,
-        purse: SharedPurse,
-        answers: Mapping[str, EngineAnswer],
-    ) -> None:
-        share = self.config.resources
-        rows = blocks_of(pending, SCENE_PART, num_actors=share.caption_actors)
-        rows = rows.map_batches(  # 1:N, commits the scenes of a row together
-            CaptionScenes,
-            fn_constructor_args=(
-                self.config.captioner,
-                self.config.validation,
-                self.model,
-                self.store,
-                self.ledger,
-                self.provenance,
-            ),
-            fn_constructor_kwargs={
-                "num_actors": share.caption_actors,
-                "prompts": self._prompts(),
-                "purse": purse,
-                "answers": answers,
-            },
-            batch_size=1,
-            batch_format="pyarrow",
-            num_cpus=share.caption_cpus,
-            num_gpus=share.caption_gpus or None,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=share.caption_actors),
-        )
-        done = 0
-        self.on_progress("caption", 0, total)
-        for receipts in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
-            done += receipts.num_rows
-            self.on_progress("caption", done, total)
-
-    def _engine_answers(self, pending: Sequence[Mapping[str, Any]]) -> dict[str, EngineAnswer]:
-        """Have a model on the cluster answer everything, if it is the captioner."""
+    def asks_engine(self) -> bool:
+        """Return whether a model on the cluster itself answers the questions."""
         config = self.config.captioner
         if resolve(config.kind, CAPTIONERS, "captioner") is not RayLlmCaptioner:
-            return {}
+            return False
         if config.budget_usd is not None:
             logger.warning("curation.captioner.budget_usd has no effect: ray_llm costs no money")
+        return True
 
-        def on_round(number: int, answered: int) -> None:
-            self.on_progress(f"answer, round {number}", answered, answered)
-
-        return answer_rounds(
-            pending,
-            config,
-            self.config.validation,
-            self._prompts(),
-            self.model,
-            self.store,
-            on_round,
-        )
-
-    def _prompts(self) -> Prompts:
+    def prompts(self) -> Prompts:
+        """Return the instructions to a model."""
         return load_prompts(self.config.captioner, self.config.validation)
 
-    def _pending(self, parts: Sequence[Part]) -> list[dict[str, Any]]:
+    def pending(self, parts: Sequence[Part]) -> list[dict[str, Any]]:
         """Return the scenes to caption, as rows of SCENE_PART."""
         known = self.ledger.entries(["reason", "cache_key"])
         scenes = [p for p in parts if p.table == "scenes"]
@@ -201,7 +125,7 @@ class CaptionPhase:
         is_sidecar = self.config.captioner.kind == "sidecar"
         return not is_sidecar or caption.values["cache_key"] == sidecar_state(uri)
 
-    def _estimate(self, pending: Sequence[Mapping[str, Any]]) -> CaptionEstimate | None:
+    def estimate(self, pending: Sequence[Mapping[str, Any]]) -> CaptionEstimate | None:
         """Tell what the pending scenes will cost, None for a captioner that costs nothing."""
         config = self.config.captioner
         captioner = resolve(config.kind, CAPTIONERS, "captioner")
@@ -211,11 +135,10 @@ class CaptionPhase:
         left = None
         if config.budget_usd is not None:
             left = max(0.0, config.budget_usd - spent_before(self.store))
-        if pending:
-            logger.info(estimate.sentence(left))
+        logger.info(estimate.sentence(left))
         return estimate
 
-    def _record(self, num_scenes: int, estimate: CaptionEstimate) -> None:
+    def record(self, num_scenes: int, estimate: CaptionEstimate) -> None:
         """Note what was expected of this run and what came, for the report."""
         run_id, columns = self.provenance.run_id, ("requests", "prompt_tokens", "output_tokens")
         rows = self.ledger.every_row(["run_id", *columns])
@@ -234,7 +157,7 @@ class CaptionPhase:
 
     def _asked(self, pending: Sequence[Mapping[str, Any]]) -> Iterator[tuple[SceneView, bool]]:
         """Yield the pending scenes, each with whether its first question was answered before."""
-        questions = SceneQuestions(self.config.captioner, self._prompts())
+        questions = SceneQuestions(self.config.captioner, self.prompts())
         answered = frozenset(self.store.keys(ANSWERS, ".json"))
         for part in pending:
             for row in scenes_of(part, self.store):
