@@ -153,9 +153,9 @@ def ray_overhead(folder: Path, most: int) -> list[Row]:
 
     from fw_model.schemas.curated import ANALYZED_VIDEOS
     from pipelines.curation.analysis.operators import PENDING_VIDEO, AnalyzeVideos
-    from pipelines.curation.blocks import blocks_of
     from pipelines.curation.ledger.ledger import Ledger
     from pipelines.curation.ledger.receipts import Provenance
+    from pipelines.curation.pools import blocks_of
     from pipelines.storage.store import Store
 
     video = folder / "short.mp4"

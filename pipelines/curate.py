@@ -1,13 +1,19 @@
-"""Curation: source videos to captioned multi-shot scenes, on Ray Data.
+"""Curation: source videos to captioned multi-shot scenes. The whole Ray Data graph is in this file.
 
-Four phases, each resumable by itself. A fan-out never crosses a commit: analyze commits a video
-with all its shots, caption commits a scene. What is done is read from the ledger, so a run that was
-killed is finished by starting it again.
+    phase     from                    to                               operators
+    list      a source                the addresses of its videos      -
+    analyze   each video              shots, keyframes, embeddings     AnalyzeVideos, EmbedShots
+    assemble  all analyzed videos     videos, shots and scenes tables  -
+    caption   each scene              a text for each of its shots     CaptionScenes
+    cut       each kept shot          a video file, only if asked for  CutShots
+    finalize  the tables of this run  published tables, a report       -
 
-    analyze    video -> shots, keyframes, measurements -> embeddings
-    caption    scene -> text for each of its shots
-    cut        shot -> clip, only if asked for
-    finalize   check, publish the tables, count, report
+A phase ends before the next begins. Operators commit their rows to a ledger and hand on receipts;
+a fan-out never crosses a commit: analyze commits a video with all of its shots, caption commits a
+scene. What is done is read from the ledgers, so starting a killed run again finishes it.
+
+This file knows the order of the phases, the fan-out and the resources. The packages in
+`pipelines/curation` know what is pending, and what a row holds.
 """
 
 from __future__ import annotations
@@ -15,12 +21,12 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ray
 import ray.data
 
 from fw_model.errors import ConfigError
@@ -30,22 +36,31 @@ from fw_model.loading.fingerprints import part_fingerprint
 from fw_model.schemas.curated import ANALYZED_VIDEOS
 from pipelines.curation.analysis.analyze import ANALYZE_VERSION, LONG
 from pipelines.curation.analysis.operators import PENDING_VIDEO, AnalyzeVideos, EmbedShots
+from pipelines.curation.analysis.phase import pending_videos
 from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
 from pipelines.curation.assembly.aesthetic import ShotAesthetics
 from pipelines.curation.assembly.phase import AssemblePhase
-from pipelines.curation.blocks import blocks_of
-from pipelines.curation.captioners.base import check_captioner
+from pipelines.curation.captioners.base import EngineResponse, check_captioner
+from pipelines.curation.captioning import vllm_rounds
+from pipelines.curation.captioning.operators import SCENE_PART, CaptionScenes, ScenePart
 from pipelines.curation.captioning.phase import CaptionPhase, caption_ledger
 from pipelines.curation.captioning.shared_budget import recorded_runs, spent_before
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.detectors.base import check_detector
-from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
+from pipelines.curation.ledger.ledger import Ledger, config_hash
 from pipelines.curation.ledger.receipts import RECEIPT, Provenance, code_version
 from pipelines.curation.ledger.tables import Part, check_unique, publish, published_ids, write_part
+from pipelines.curation.pools import (
+    actor_pool,
+    blocks_of,
+    children_per_long_video,
+    decoding_cpus,
+    num_decoding_actors,
+)
 from pipelines.curation.report.page import write_report
 from pipelines.curation.report.prometheus import CurationSeries
 from pipelines.curation.report.summary import SUMMARY, CurationSummary, check_totals, count_tables
-from pipelines.curation.shot_files.phase import CutPhase, cut_ledger
+from pipelines.curation.shot_files.phase import PENDING_CUT, CutPhase, CutShots, cut_ledger
 from pipelines.curation.sources import Source, list_sources
 from pipelines.storage.store import Store
 
@@ -58,41 +73,31 @@ Progress = Callable[[str, int, int], None]
 def run_curation(
     config: CurationConfig, model: ModelConfig, *, on_progress: Progress | None = None
 ) -> CurationSummary:
-    """Curate `config.source` into `config.output`; what was done before is not done again.
+    """Curate `config.source` into `config.output`, skipping what an earlier run has done.
 
     Raises ConfigError for a detector that does not work, InputError for a source without videos,
-    StorageError if the output cannot be written; a video that cannot be used is a quarantined row,
-    not an error.
+    StorageError if the output cannot be written. A video that cannot be used is not an error: it
+    becomes a quarantined row.
     """
-    tell = on_progress or _log_progress
+    show = on_progress or _log_progress
     series = CurationSeries()
 
     def report(phase: str, done: int, total: int) -> None:
-        tell(phase, done, total)
+        show(phase, done, total)
         series.on_progress(phase, done, total)
 
-    curation = _Curation(config, model, report)
-    with _alone_in(config.output):
+    curation = Curation(config, model, report)
+    # Two runs on one output would spend its budget twice. A bucket has no lock: there, the
+    # scheduler has to start one run at a time.
+    is_local = "://" not in config.output
+    with only_one("curation", Path(config.output)) if is_local else nullcontext():
         summary = curation.run()
     series.on_summary(summary)
     return summary
 
 
-@contextmanager
-def _alone_in(output: str) -> Iterator[None]:
-    """Keep other curations out of a local output: two would spend one budget twice.
-
-    A bucket has no lock: there it is the scheduler's duty to start one at a time.
-    """
-    if "://" in output or not output:
-        yield
-        return
-    with only_one("curation", Path(output)):
-        yield
-
-
-class _Curation:
-    """One run: its ledgers, and the three phases over them."""
+class Curation:
+    """One run: its ledgers, and the six phases over them."""
 
     def __init__(self, config: CurationConfig, model: ModelConfig, on_progress: Progress) -> None:
         if not config.output:
@@ -101,6 +106,7 @@ class _Curation:
         check_captioner(config.captioner, config.validation)
         self.aesthetics = ShotAesthetics.load(config.filters)
         self.config, self.model, self.on_progress = config, model, on_progress
+        self.share = config.resources
         self.run_id = uuid.uuid4().hex[:12]
         self.store = Store(config.output)
         limits = config.decode
@@ -110,14 +116,14 @@ class _Curation:
             config.detector,
             config.keyframes,
         )
-        embedder = part_fingerprint(model, ("clip",))
-        analyzed = config_hash(decoded, embedder)
+        analyzed = config_hash(decoded, part_fingerprint(model, ("clip",)))
         self.decoded = Ledger(self.store, "decoded", decoded, ANALYZED_VIDEOS, "source_id")
         self.analyzed = Ledger(self.store, "analyzed", analyzed, ANALYZED_VIDEOS, "source_id")
         self.captioned = caption_ledger(self.store, config, analyzed)
         self.clips = cut_ledger(self.store, config, decoded)
 
     def run(self) -> CurationSummary:
+        """Run the phases in order."""
         _set_up_ray_data()
         seconds: dict[str, float] = {}
         with _timed(seconds, "list"):
@@ -133,27 +139,35 @@ class _Curation:
         with _timed(seconds, "finalize"):
             return self.finalize(sources, parts, num_analyzed, num_captioned, seconds)
 
+    # analyze: video -> shots, keyframes, measurements -> embeddings
+
     def analyze(self, sources: list[Source]) -> int:
         """Decode and embed what is not yet done; return how many videos were decoded."""
-        pending, half_done = self._to_analyze(sources)
-        if pending:
-            many = self._analyze_actors(len(pending))
-            long = self._watch("analyze", pending, many, num_children=1)
-            if long:  # several children a video, and so fewer videos at once
-                children = self._children_of_long_videos()
-                self._watch("long", long, max(1, many // children), num_children=children)
-        if half_done:
-            receipts = [{"id": i, "key": e.key} for i, e in half_done.items()]
-            rows = blocks_of(receipts, RECEIPT, num_actors=self._analyze_actors(len(half_done)))
-            self._drain("embed", self._embedded(rows, len(half_done)), len(half_done))
-        return len(pending)
+        videos, not_embedded = pending_videos(
+            sources, self.decoded, self.analyzed, self.config.retry_quarantined
+        )
+        if videos:
+            num_actors = num_decoding_actors(self.share, len(videos))
+            graph = self._decode_and_embed(videos, num_actors, num_children=1)
+            long_ids = self._drain("analyze", graph, len(videos))
+            long = [video for video in videos if video["source_id"] in long_ids]
+            if long:  # several children for each video, so fewer videos at once
+                num_children = children_per_long_video(self.share)
+                num_actors = max(1, num_actors // num_children)
+                graph = self._decode_and_embed(long, num_actors, num_children=num_children)
+                self._drain("long", graph, len(long))
+        if not_embedded:
+            receipts = [{"id": i, "key": e.key} for i, e in not_embedded.items()]
+            num_actors = num_decoding_actors(self.share, len(receipts))
+            rows = blocks_of(receipts, RECEIPT, num_actors=num_actors)
+            self._drain("embed", self._embed(rows, len(receipts)), len(receipts))
+        return len(videos)
 
-    def _watch(
-        self, phase: str, pending: list[dict[str, Any]], num_actors: int, *, num_children: int
-    ) -> list[dict[str, Any]]:
-        """Decode and embed `pending`; return those that are too long for one child."""
-        rows = blocks_of(pending, PENDING_VIDEO, num_actors=num_actors)  # a row is a video
-        rows = rows.map_batches(  # 1:1, decodes in child processes, commits each video
+    def _decode_and_embed(
+        self, videos: list[dict[str, Any]], num_actors: int, *, num_children: int
+    ) -> ray.data.Dataset:
+        rows = blocks_of(videos, PENDING_VIDEO, num_actors=num_actors)  # one row per video
+        rows = rows.map_batches(  # 1:1, CPU; decodes in child processes, commits each video
             AnalyzeVideos,
             fn_constructor_args=(
                 self._analyze_settings(),
@@ -163,10 +177,26 @@ class _Curation:
             ),
             fn_constructor_kwargs={"num_children": num_children},
             batch_size=1,
-            **_actors(self._cpus_of(num_children), 0.0, num_actors),
+            **actor_pool(num_actors, cpus=decoding_cpus(self.share, num_children)),
         )
-        long = self._drain(phase, self._embedded(rows, len(pending)), len(pending))
-        return [row for row in pending if row["source_id"] in long]
+        return self._embed(rows, len(videos))
+
+    def _embed(self, receipts: ray.data.Dataset, num_videos: int) -> ray.data.Dataset:
+        share = self.share
+        return receipts.map_batches(  # 1:1, CPU or GPU; commits a batch of videos together
+            EmbedShots,
+            fn_constructor_args=(
+                self.model,
+                self.store,
+                self.decoded,
+                self.analyzed,
+                self._provenance(self.analyzed),
+            ),
+            batch_size=min(share.videos_per_commit, max(1, num_videos // 4)),
+            **actor_pool(share.embed_actors, cpus=share.embed_cpus, gpus=share.embed_gpus),
+        )
+
+    # assemble: analyzed videos -> tables of videos, shots and scenes; in the driver, numbers only
 
     def assemble(self, sources: list[Source]) -> list[Part]:
         """Filter and cluster; stage the videos, shots and scenes tables."""
@@ -175,19 +205,108 @@ class _Curation:
         )
         return phase.run([source.source_id for source in sources])
 
+    # caption: scene -> a text for each of its shots
+
     def caption(self, parts: list[Part]) -> int:
         """Caption the staged scenes that have no lasting answer; return how many there were."""
         provenance = self._provenance(self.captioned)
-        phase = CaptionPhase(
-            self.config, self.model, self.store, self.captioned, provenance, self.on_progress
+        phase = CaptionPhase(self.config, self.store, self.captioned, provenance)
+        scenes = phase.pending(parts)
+        total = sum(len(row["scene_ids"]) for row in scenes)
+        if scenes:
+            estimate = phase.estimate(scenes)
+            responses = self._engine_responses(phase, scenes) if phase.asks_engine() else {}
+            self._drain("caption", self._caption(phase, scenes, responses), total)
+            if estimate is not None:
+                phase.record(total, estimate)
+        return total
+
+    def _caption(
+        self,
+        phase: CaptionPhase,
+        scenes: list[ScenePart],
+        responses: Mapping[str, EngineResponse],
+    ) -> ray.data.Dataset:
+        share = self.share
+        rows = blocks_of(scenes, SCENE_PART, num_actors=share.caption_actors)  # scenes_per_commit
+        return rows.map_batches(  # 1:N, CPU or GPU; commits the scenes of a row together
+            CaptionScenes,
+            fn_constructor_args=(
+                self.config.captioner,
+                self.config.validation,
+                self.model,
+                self.store,
+                self.captioned,
+                phase.provenance,
+            ),
+            fn_constructor_kwargs={
+                "num_actors": share.caption_actors,
+                "prompts": phase.prompts(),
+                "budget": phase.budget(),
+                "responses": responses,
+            },
+            batch_size=1,
+            **actor_pool(share.caption_actors, cpus=share.caption_cpus, gpus=share.caption_gpus),
         )
-        return phase.run(parts)
+
+    def _engine_responses(
+        self, phase: CaptionPhase, scenes: list[ScenePart]
+    ) -> dict[str, EngineResponse]:
+        """Answer the questions about scenes with a model on the cluster (ray_llm), in rounds."""
+        captioner, validation, prompts = (
+            self.config.captioner,
+            self.config.validation,
+            phase.prompts(),
+        )
+        engine = vllm_rounds.make_processor(captioner)
+
+        def ask(answers: Mapping[str, EngineResponse]) -> list[vllm_rounds.ResponseRow]:
+            rows = blocks_of(scenes, SCENE_PART, num_actors=1)
+            rows = rows.map_batches(  # 1:N, CPU; what to ask next, given the answers so far
+                vllm_rounds.OpenQuestions,
+                fn_constructor_args=(
+                    captioner, validation, prompts, self.model, self.store, answers
+                ),
+                batch_size=1,
+                **actor_pool(1, cpus=1.0),
+            )  # fmt: skip
+            questions = rows.materialize()
+            if not questions.count():  # do not start the engine for nothing
+                return []
+            rows = engine(questions)  # 1:1, the GPUs of curation.captioner.engine
+            keep = partial(vllm_rounds.keep_row, store=self.store)
+            return rows.map(keep).take_all()  # 1:1, CPU; writes each answer to the store
+
+        return vllm_rounds.answer_rounds(ask, captioner, validation, self._report_round)
+
+    # cut: kept shot -> a video file of its own
 
     def cut(self, parts: list[Part]) -> list[Part]:
         """Cut the kept shots into clips, if asked to; return the parts with them."""
+        if self.config.cut == "none":
+            return parts
         provenance = self._provenance(self.clips)
-        phase = CutPhase(self.config, self.store, self.clips, provenance, self.on_progress)
-        return phase.run(parts)
+        phase = CutPhase(self.store, self.clips, provenance)
+        videos = phase.pending(parts)
+        if videos:
+            num_actors = num_decoding_actors(self.share, len(videos))
+            rows = blocks_of(videos, PENDING_CUT, num_actors=num_actors)  # one row per video
+            rows = rows.map_batches(  # 1:N, CPU; cuts in a child process, commits a video's clips
+                CutShots,
+                fn_constructor_args=(
+                    self.config.cut == "copy",
+                    self.config.decode,
+                    self.store,
+                    self.clips,
+                    provenance,
+                ),
+                batch_size=1,
+                **actor_pool(num_actors, cpus=self.share.analyze_cpus),
+            )
+            self._drain("cut", rows, sum(len(row["shot_ids"]) for row in videos))
+        return phase.with_clips(parts)
+
+    # finalize: staged tables -> published tables, counts, report; in the driver
 
     def finalize(
         self,
@@ -231,125 +350,42 @@ class _Curation:
         write_report(self.config.output)
         return summary
 
-    def _embedded(self, rows: ray.data.Dataset, num_videos: int) -> ray.data.Dataset:
-        """Embed decoded videos, a row a receipt of one; receipts come out."""
-        share = self.config.resources
-        return rows.map_batches(  # 1:1, commits a batch together
-            EmbedShots,
-            fn_constructor_args=(
-                self.model,
-                self.store,
-                self.decoded,
-                self.analyzed,
-                self._provenance(self.analyzed),
-            ),
-            batch_size=min(share.videos_per_commit, max(1, num_videos // 4)),
-            **_actors(share.embed_cpus, share.embed_gpus, share.embed_actors),
-        )
-
-    def _to_analyze(self, sources: list[Source]) -> tuple[list[dict[str, Any]], dict[str, Entry]]:
-        """Return the videos to decode, and those decoded before but not embedded."""
-        decoded = self.decoded.entries(["status", "reason"])
-        analyzed = self.analyzed.entries(())
-        retry = set(self.config.retry_quarantined)
-        pending: list[dict[str, Any]] = []
-        half_done: dict[str, Entry] = {}
-        for source in sources:
-            entry = decoded.get(source.source_id)
-            again = entry is not None and (
-                entry.values["status"] == "quarantined"
-                and (
-                    not retry.isdisjoint({"all", entry.values["reason"]})
-                    or source.was_away(entry.values["reason"])
-                )
-            )
-            if entry is None or again:
-                attempts = 1 + (entry.values["attempts"] if entry else 0)
-                pending.append(
-                    {
-                        "source_id": source.source_id,
-                        "uri": source.uri,
-                        "size_bytes": source.size_bytes,
-                        "modified": source.modified,
-                        "attempts": attempts,
-                    }
-                )
-            elif (
-                source.source_id not in analyzed
-                or analyzed[source.source_id].values["attempts"] < entry.values["attempts"]
-            ):
-                half_done[source.source_id] = entry
-        return pending, half_done
-
     def _analyze_settings(self) -> AnalyzeSettings:
         config = self.config
         return AnalyzeSettings(
             config.decode, config.detector, config.keyframes, config_hash(config.detector)
         )
 
-    def _analyze_actors(self, num_videos: int) -> int:
-        wanted = self.config.resources.analyze_actors
-        return max(1, min(wanted or int(self._cpus()), num_videos))
-
-    def _children_of_long_videos(self) -> int:
-        """Return how many children watch a long video: no more than one node has CPUs for."""
-        fitting = int(self._cpus_of_a_node() / self.config.resources.analyze_cpus)
-        return max(2, min(self.config.resources.children_per_long_video, fitting))
-
-    def _cpus_of(self, num_children: int) -> float:
-        """Return the CPUs that an actor of so many children reserves; they are on one node, beside
-        the actor that embeds where there is but one."""
-        share = self.config.resources
-        free = self._cpus_of_a_node() - share.embed_cpus
-        return max(share.analyze_cpus, min(share.analyze_cpus * num_children, free))
-
-    @staticmethod
-    def _cpus_of_a_node() -> float:
-        """Return the CPUs of the largest node."""
-        nodes = ray.nodes() if ray.is_initialized() else []
-        return max([1.0, *(node["Resources"].get("CPU", 0.0) for node in nodes if node["Alive"])])
-
-    @staticmethod
-    def _cpus() -> float:
-        return float(ray.cluster_resources().get("CPU", 1)) if ray.is_initialized() else 1.0
-
     def _provenance(self, ledger: Ledger) -> Provenance:
         return Provenance(ledger.settings_hash, code_version(), self.run_id)
 
-    def _drain(self, phase: str, rows: ray.data.Dataset, total: int) -> set[str]:
-        """Run a graph to its end, telling how far it is; return the ids that came back LONG."""
+    def _drain(self, phase: str, graph: ray.data.Dataset, total: int) -> set[str]:
+        """Run a graph to its end and report its progress; return the ids that came back LONG."""
         done, long = 0, set()
         self.on_progress(phase, 0, total)
-        for receipts in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for receipts in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
             done += receipts.num_rows
             long |= {row["id"] for row in receipts.to_pylist() if row["status"] == LONG}
             self.on_progress(phase, done, total)
         return long
 
+    def _report_round(self, number: int, num_answers: int) -> None:
+        self.on_progress(f"answer, round {number}", num_answers, num_answers)
+
 
 def _set_up_ray_data() -> None:
-    """Set what datasets take over when they are made."""
+    """Set what every dataset of this process takes over when it is made."""
     context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # progress is told by phase, through on_progress
-    # One long video is no standstill: it may be many ranges long, and each has its own deadline.
+    context.enable_progress_bars = False  # progress is reported per phase, through on_progress
+    # A long video may take hours without being stuck: each of its ranges has its own deadline.
     context.execution_no_progress_timeout_s = -1
 
 
-def _actors(cpus: float, gpus: float, most: int) -> dict[str, Any]:
-    """Return the arguments of map_batches for a pool of up to `most` actors."""
-    return {
-        "batch_format": "pyarrow",
-        "num_cpus": cpus,
-        "num_gpus": gpus or None,
-        "compute": ray.data.ActorPoolStrategy(min_size=1, max_size=most),
-    }
-
-
 @contextmanager
-def _timed(into: dict[str, float], name: str) -> Iterator[None]:
+def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
-    into[name] = round(time.perf_counter() - started, 3)
+    seconds[phase] = round(time.perf_counter() - started, 3)
 
 
 def _log_progress(phase: str, done: int, total: int) -> None:

@@ -39,8 +39,8 @@ class Source:
         key = f"{self.uri}\0{self.size_bytes}\0{self.modified}"
         return hashlib.sha256(key.encode()).hexdigest()[:32]
 
-    def was_away(self, reason: str) -> bool:
-        """Tell whether a video quarantined for `reason` could not be had then and is here now."""
+    def is_back(self, reason: str) -> bool:
+        """Return whether a video quarantined for `reason` was unavailable then and exists now."""
         return self.size_bytes >= 0 and reason in PASSING_VIDEO_REASONS
 
 

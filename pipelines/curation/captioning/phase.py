@@ -1,4 +1,4 @@
-"""The caption phase of curation: staged scenes to committed captions, on Ray Data.
+"""The caption phase of curation: which staged scenes need a caption, and what they will cost.
 
 Logs an estimate of the price before it starts, gives all actors one budget, and asks only about
 scenes without a lasting answer. Knows nothing about what is asked.
@@ -7,35 +7,20 @@ scenes without a lasting answer. Knows nothing about what is asked.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
-import ray.data
-
 from fw_model.config import load_yaml
-from fw_model.loading.config import ModelConfig
 from fw_model.registry import resolve
 from fw_model.schemas.curated import CAPTIONS, PASSING_CAPTION_REASONS
-from pipelines.curation.blocks import blocks_of
-from pipelines.curation.captioners.base import (
-    CAPTIONERS,
-    EngineResponse,
-    Prompts,
-    SceneView,
-    scene_view,
-)
+from pipelines.curation.captioners.base import CAPTIONERS, Prompts, SceneView, scene_view
 from pipelines.curation.captioners.chat import ChatCaptioner
 from pipelines.curation.captioners.questions import ANSWERS, SceneQuestions, load_prompts
 from pipelines.curation.captioners.ray_llm import RayLlmCaptioner
 from pipelines.curation.captioners.sidecar import sidecar_state
 from pipelines.curation.captioning.caption_loop import CAPTION_VERSION
 from pipelines.curation.captioning.cost_estimate import CaptionEstimate, estimate_captions
-from pipelines.curation.captioning.operators import (
-    SCENE_PART,
-    CaptionScenes,
-    ScenePart,
-    scenes_of,
-)
+from pipelines.curation.captioning.operators import ScenePart, scenes_of
 from pipelines.curation.captioning.shared_budget import (
     RunRecord,
     SharedBudget,
@@ -43,7 +28,6 @@ from pipelines.curation.captioning.shared_budget import (
     spent_before,
     spent_by,
 )
-from pipelines.curation.captioning.vllm_rounds import answer_rounds
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
 from pipelines.curation.ledger.receipts import Provenance
@@ -51,8 +35,6 @@ from pipelines.curation.ledger.tables import Part
 from pipelines.storage.store import Store
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]
 
 RESERVATION_SLACK_S = 120.0  # beyond the longest request, because a busy actor settles late
 
@@ -78,97 +60,34 @@ def caption_ledger(store: Store, config: CurationConfig, analyzed: str) -> Ledge
 
 
 class CaptionPhase:
-    """Captions the staged scenes without a lasting answer."""
+    """The staged scenes without a lasting answer, their price and their budget."""
 
     def __init__(
-        self,
-        config: CurationConfig,
-        model: ModelConfig,
-        store: Store,
-        ledger: Ledger,
-        provenance: Provenance,
-        on_progress: Progress,
+        self, config: CurationConfig, store: Store, ledger: Ledger, provenance: Provenance
     ) -> None:
-        self.config, self.model, self.store = config, model, store
-        self.ledger, self.provenance, self.on_progress = ledger, provenance, on_progress
+        self.config, self.store = config, store
+        self.ledger, self.provenance = ledger, provenance
 
-    def run(self, parts: Sequence[Part]) -> int:
-        """Caption the pending scenes of the staged parts; return how many they were."""
-        pending = self._pending(parts)
-        total = sum(len(row["scene_ids"]) for row in pending)
-        run_id = self.provenance.run_id
-        estimate = self._estimate(pending)
-        if pending:
-            captioner = self.config.captioner
-            timeout_s = RESERVATION_SLACK_S + 2 * captioner.timeout_s
-            budget = SharedBudget(self.store, run_id, captioner.budget_usd, timeout_s)
-            self._caption(pending, total, budget, self._engine_responses(pending))
-        if pending and estimate is not None:
-            self._record(total, estimate)
-        return total
+    def budget(self) -> SharedBudget:
+        """Return what is left of the budget, for all actors of this run."""
+        captioner = self.config.captioner
+        timeout_s = RESERVATION_SLACK_S + 2 * captioner.timeout_s
+        return SharedBudget(self.store, self.provenance.run_id, captioner.budget_usd, timeout_s)
 
-    def _caption(
-        self,
-        pending: list[ScenePart],
-        total: int,
-        budget: SharedBudget,
-        responses: Mapping[str, EngineResponse],
-    ) -> None:
-        share = self.config.resources
-        rows = blocks_of(pending, SCENE_PART, num_actors=share.caption_actors)
-        rows = rows.map_batches(  # 1:N, commits the scenes of a row together
-            CaptionScenes,
-            fn_constructor_args=(
-                self.config.captioner,
-                self.config.validation,
-                self.model,
-                self.store,
-                self.ledger,
-                self.provenance,
-            ),
-            fn_constructor_kwargs={
-                "num_actors": share.caption_actors,
-                "prompts": self._prompts(),
-                "budget": budget,
-                "responses": responses,
-            },
-            batch_size=1,
-            batch_format="pyarrow",
-            num_cpus=share.caption_cpus,
-            num_gpus=share.caption_gpus or None,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=share.caption_actors),
-        )
-        done = 0
-        self.on_progress("caption", 0, total)
-        for receipts in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
-            done += receipts.num_rows
-            self.on_progress("caption", done, total)
-
-    def _engine_responses(self, pending: Sequence[ScenePart]) -> dict[str, EngineResponse]:
-        """Let a model on the cluster answer the questions, if it is the captioner."""
+    def asks_engine(self) -> bool:
+        """Return whether a model on the cluster itself answers the questions."""
         config = self.config.captioner
         if resolve(config.kind, CAPTIONERS, "captioner") is not RayLlmCaptioner:
-            return {}
+            return False
         if config.budget_usd is not None:
             logger.warning("curation.captioner.budget_usd has no effect: ray_llm costs no money")
+        return True
 
-        def on_round(number: int, answered: int) -> None:
-            self.on_progress(f"answer, round {number}", answered, answered)
-
-        return answer_rounds(
-            pending,
-            config,
-            self.config.validation,
-            self._prompts(),
-            self.model,
-            self.store,
-            on_round,
-        )
-
-    def _prompts(self) -> Prompts:
+    def prompts(self) -> Prompts:
+        """Return the instructions to a model."""
         return load_prompts(self.config.captioner, self.config.validation)
 
-    def _pending(self, parts: Sequence[Part]) -> list[ScenePart]:
+    def pending(self, parts: Sequence[Part]) -> list[ScenePart]:
         """Return the scenes to caption, as rows of SCENE_PART."""
         known = self.ledger.entries(["reason", "cache_key"])
         scenes = [p for p in parts if p.table == "scenes"]
@@ -204,7 +123,7 @@ class CaptionPhase:
         is_sidecar = self.config.captioner.kind == "sidecar"
         return not is_sidecar or caption.values["cache_key"] == sidecar_state(uri)
 
-    def _estimate(self, pending: Sequence[ScenePart]) -> CaptionEstimate | None:
+    def estimate(self, pending: Sequence[ScenePart]) -> CaptionEstimate | None:
         """Estimate what the pending scenes will cost; None for a captioner that costs nothing."""
         config = self.config.captioner
         captioner = resolve(config.kind, CAPTIONERS, "captioner")
@@ -214,11 +133,10 @@ class CaptionPhase:
         left = None
         if config.budget_usd is not None:
             left = max(0.0, config.budget_usd - spent_before(self.store))
-        if pending:
-            logger.info(estimate.sentence(left))
+        logger.info(estimate.sentence(left))
         return estimate
 
-    def _record(self, num_scenes: int, estimate: CaptionEstimate) -> None:
+    def record(self, num_scenes: int, estimate: CaptionEstimate) -> None:
         """Record what this run was expected to cost and what it did cost, for the report."""
         run_id, columns = self.provenance.run_id, ("requests", "prompt_tokens", "output_tokens")
         rows = self.ledger.every_row(["run_id", *columns])
@@ -237,7 +155,7 @@ class CaptionPhase:
 
     def _asked(self, pending: Sequence[ScenePart]) -> Iterator[tuple[SceneView, bool]]:
         """Yield the pending scenes, each with whether its first question has a cached answer."""
-        questions = SceneQuestions(self.config.captioner, self._prompts())
+        questions = SceneQuestions(self.config.captioner, self.prompts())
         answered = frozenset(self.store.keys(ANSWERS, ".json"))
         for part in pending:
             for row in scenes_of(part, self.store):

@@ -10,23 +10,21 @@ that row has an error.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypedDict
 
 import pyarrow as pa
-import ray.data
 from ray.exceptions import RayError
 
 from fw_model.errors import CapacityError, ConfigError
 from fw_model.loading.config import ModelConfig
-from pipelines.curation.blocks import blocks_of
 from pipelines.curation.captioners.base import CaptionContext, EngineResponse, Prompts, scene_view
 from pipelines.curation.captioners.chat import VERDICT_ATTEMPTS, cache_answer
 from pipelines.curation.captioners.questions import Question
 from pipelines.curation.captioners.ray_llm import RayLlmCaptioner
 from pipelines.curation.captioning.caption_loop import CaptionLoop
-from pipelines.curation.captioning.operators import SCENE_PART, scenes_of
+from pipelines.curation.captioning.operators import scenes_of
 from pipelines.curation.config import CaptionerConfig, ValidationConfig
 from pipelines.curation.ledger.receipts import Provenance
 from pipelines.storage.store import Store
@@ -97,39 +95,27 @@ class OpenQuestions:
 
 
 def answer_rounds(
-    pending: Sequence[Mapping[str, Any]],
+    ask: Callable[[Mapping[str, EngineResponse]], list[ResponseRow]],
     captioner: CaptionerConfig,
     validation: ValidationConfig,
-    prompts: Prompts,
-    model: ModelConfig,
-    store: Store,
     on_round: Callable[[int, int], None],
 ) -> dict[str, EngineResponse]:
-    """Answer the questions about pending SCENE_PARTs, and cache the answers.
+    """Call `ask` with the answers so far until it returns no more rows.
 
     Returns the response to each question, by key. CapacityError if the engine cannot run at all.
     """
     answers: dict[str, EngineResponse] = {}
-    process = make_processor(captioner)
     longest = (1 + validation.refinements) * (1 + VERDICT_ATTEMPTS * validation.verdict)
     for number in range(1, longest + 1):
-        questions = blocks_of(pending, SCENE_PART, num_actors=1).map_batches(
-            OpenQuestions,
-            fn_constructor_args=(captioner, validation, prompts, model, store, answers),
-            batch_size=1,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=1),
-        )
         try:
-            asked = questions.materialize()
-            if asked.count() == 0:
-                break
-            kept = process(asked).map(partial(keep_row, store=store)).take_all()
+            kept = ask(answers)
         except RayError as error:
             raise CapacityError(
                 f"The engine for {captioner.model!r} could not run: {_last_line(error)}; install "
                 "vLLM on the workers (pip install 'ray[llm]') or use kind: openai."
             ) from error
+        if not kept:
+            break
         answers |= {
             row["key"]: EngineResponse(row["error"], row["prompt_tokens"], row["output_tokens"])
             for row in kept

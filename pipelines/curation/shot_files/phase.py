@@ -1,4 +1,4 @@
-"""The cut phase of curation: kept shots to clips, on Ray Data, where `curation.cut` asks for it.
+"""The cut phase of curation: kept shots to clips, where `curation.cut` asks for it.
 
 Clips are content-addressed media, written first; a row of the ledger for each shot follows, those
 of a video together. Shots that have a row are not cut again, whatever became of their thresholds.
@@ -7,17 +7,14 @@ of a video together. Shots that have a row are not cut again, whatever became of
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import ray
-import ray.data
 
 from fw_model.errors import StorageError
 from fw_model.schemas.curated import SHOT_CLIPS
-from pipelines.curation.blocks import blocks_of
 from pipelines.curation.config import CurationConfig, DecodeConfig
 from pipelines.curation.ids import clip_uri
 from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
@@ -33,8 +30,6 @@ from pipelines.storage.tempdirs import temporary_folder
 CUT_VERSION = 2
 MAX_ATTEMPTS = 3  # at a clip that the child did not come to, or did not survive
 CLIP_COLUMNS = ("clip_uri", "clip_mode", "clip_detail")
-
-Progress = Callable[[str, int, int], None]
 
 PENDING_CUT = pa.schema(
     [
@@ -59,33 +54,21 @@ def cut_ledger(store: Store, config: CurationConfig, decoded: str) -> Ledger:
 
 
 class CutPhase:
-    """Cuts the kept shots of staged tables that have no clip yet."""
+    """Which kept shots of staged tables have no clip yet, and the tables with their clips."""
 
-    def __init__(
-        self,
-        config: CurationConfig,
-        store: Store,
-        ledger: Ledger,
-        provenance: Provenance,
-        on_progress: Progress,
-    ) -> None:
-        self.config, self.store, self.ledger = config, store, ledger
-        self.provenance, self.on_progress = provenance, on_progress
+    def __init__(self, store: Store, ledger: Ledger, provenance: Provenance) -> None:
+        self.store, self.ledger, self.provenance = store, ledger, provenance
 
-    def run(self, parts: Sequence[Part]) -> list[Part]:
-        """Cut what is pending, and return the parts with the clips in the rows of their shots."""
-        if self.config.cut == "none":
-            return list(parts)
-        pending = self._pending(parts)
-        if pending:
-            self._cut(pending)
+    def with_clips(self, parts: Sequence[Part]) -> list[Part]:
+        """Return the parts with the clips in the rows of their shots."""
         clips = self.ledger.entries(CLIP_COLUMNS)
         return [
             self._with_clips(part, place, clips) if part.table == "shots" else part
             for place, part in _placed(parts)
         ]
 
-    def _pending(self, parts: Sequence[Part]) -> list[dict[str, Any]]:
+    def pending(self, parts: Sequence[Part]) -> list[dict[str, Any]]:
+        """Return the videos with shots to cut, as rows of PENDING_CUT."""
         known = self.ledger.entries(["status"])
 
         def waits(entry: Entry | None) -> bool:
@@ -114,31 +97,6 @@ class CutPhase:
         columns = ["shot_id", "video_id", "content_start_frame", "content_end_frame", "drop_reason"]
         rows = self.store.read_table(part.key, columns).to_pylist()
         return [row for row in rows if row["drop_reason"] is None]
-
-    def _cut(self, pending: list[dict[str, Any]]) -> None:
-        share = self.config.resources
-        cpus = int(ray.cluster_resources().get("CPU", 1))
-        num_actors = max(1, min(share.analyze_actors or cpus, len(pending)))
-        rows = blocks_of(pending, PENDING_CUT, num_actors=num_actors)  # a row is a video
-        rows = rows.map_batches(  # 1:N, cuts in a child process, commits the clips of a video
-            CutShots,
-            fn_constructor_args=(
-                self.config.cut == "copy",
-                self.config.decode,
-                self.store,
-                self.ledger,
-                self.provenance,
-            ),
-            batch_size=1,
-            batch_format="pyarrow",
-            num_cpus=share.analyze_cpus,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=num_actors),
-        )
-        total, done = sum(len(row["shot_ids"]) for row in pending), 0
-        self.on_progress("cut", 0, total)
-        for receipts in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
-            done += receipts.num_rows
-            self.on_progress("cut", done, total)
 
     def _with_clips(self, part: Part, place: int, clips: Mapping[str, Entry]) -> Part:
         """Stage a part of the shots again, with what became of their clips."""

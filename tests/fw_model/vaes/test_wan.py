@@ -40,25 +40,25 @@ def latents_of(num_latents: int) -> torch.Tensor:
 
 @LAYOUTS
 def test_latents_are_the_normalised_mode_of_the_stock_encoder(layout: dict[str, Any]) -> None:
-    vae = random_vae(layout)
-    vae = WanVae(vae)
+    stock = random_vae(layout)
+    vae = WanVae(stock)
     frames = torch.rand(2, 3, 9, 16, 24) * 2 - 1
     latents = vae.encode(frames)
     assert latents.shape == (2, 4, 3, 2, 3)
-    mode = vae.encode(frames).latent_dist.mode()
+    mode = stock.encode(frames).latent_dist.mode()
     expected = (mode[:, 2] - 0.3) / 2.0
     torch.testing.assert_close(latents[:, 2], expected)
 
 
 @LAYOUTS
 def test_whole_decode_equals_the_stock_decoder(layout: dict[str, Any]) -> None:
-    vae = random_vae(layout)
-    vae = WanVae(vae)
+    stock = random_vae(layout)
+    vae = WanVae(stock)
     frames = vae.decode(latents_of(4))
     assert frames.shape == (1, 3, 13, 16, 24)
     with torch.no_grad():
-        stock = vae.decode(vae.denormalise(latents_of(4))).sample
-    torch.testing.assert_close(frames, stock, rtol=0, atol=1e-5)
+        expected = stock.decode(vae.denormalise(latents_of(4))).sample
+    torch.testing.assert_close(frames, expected, rtol=0, atol=1e-5)
 
 
 @LAYOUTS
@@ -140,7 +140,7 @@ def test_a_folder_that_is_no_vae_is_named(tmp_path: Any) -> None:
 
 
 def test_a_saved_vae_loads(tmp_path: Any) -> None:
-    vae = random_vae(WAN_22)
-    vae.save_pretrained(tmp_path)
-    vae = WanVae.load(tmp_path)
-    assert torch.equal(vae.decode(latents_of(2)), WanVae(vae).decode(latents_of(2)))
+    stock = random_vae(WAN_22)
+    stock.save_pretrained(tmp_path)
+    loaded = WanVae.load(tmp_path)
+    assert torch.equal(loaded.decode(latents_of(2)), WanVae(stock).decode(latents_of(2)))

@@ -228,11 +228,11 @@ def test_errors_of_a_disk_last():
     assert not retry.is_temporary(OSError(28, "No space left on device"))
 
 
-def test_only_a_video_that_was_away_and_is_there_is_tried_again_unasked():
+def test_only_a_video_that_is_back_and_is_there_is_tried_again_unasked():
     here, gone = Source("s3://films/a.mp4", 5, "1"), Source("s3://films/b.mp4", -1, "")
-    assert here.was_away("source_unavailable")
-    assert not here.was_away("unreadable")
-    assert not gone.was_away("source_unavailable")
+    assert here.is_back("source_unavailable")
+    assert not here.is_back("unreadable")
+    assert not gone.is_back("source_unavailable")
 
 
 @pytest.mark.slow
@@ -293,7 +293,7 @@ def test_a_video_that_cannot_be_fetched_is_away_and_not_unreadable(bucket, tmp_p
     away = analyzed(1)
     assert (away["status"], away["reason"]) == ("quarantined", "source_unavailable")
     assert "GetObject" in away["detail"]
-    assert source.was_away(away["reason"])
+    assert source.is_back(away["reason"])
     bucket.refused = lambda method, path: False
     back = analyzed(2)
     assert (back["status"], back["reason"], back["num_frames"]) == ("kept", None, 18)

@@ -51,17 +51,17 @@ def test_a_missing_or_broken_toy_judge_is_one_sentence(tmp_path: Path):
         ToyJudge.load(tmp_path / "none")
     ToyJudge(ToyJudgeNet(VOCABULARY, width=16)).save(tmp_path)
     (tmp_path / "toy_judge.safetensors").write_bytes(b"nothing")
-    with pytest.raises(CheckpointError, match="no usable toy_judge"):
+    with pytest.raises(CheckpointError, match="no usable toy judge"):
         ToyJudge.load(tmp_path)
 
 
-def test_an_toy_judge_gives_a_wider_one_the_weights_that_fit(tmp_path: Path):
+def test_a_toy_judge_gives_a_wider_one_the_weights_that_fit(tmp_path: Path):
     old = ToyJudgeNet(VOCABULARY, width=16)
     ToyJudge(old).save(tmp_path)
     fitting = fitting_weights(tmp_path, ToyJudgeNet(VOCABULARY, width=24))
     assert torch.equal(fitting["sharp.1.0.weight"], old.sharp[1][0].weight.half().float())
     assert "maps.weight" not in fitting  # its width is another
-    with pytest.raises(CheckpointError, match="There is no toy_judge"):
+    with pytest.raises(CheckpointError, match="There is no toy judge"):
         fitting_weights(tmp_path / "nothing", old)
 
 
@@ -99,7 +99,7 @@ def test_training_lowers_the_loss_and_a_stopped_one_goes_on(labelled, tmp_path: 
     assert ToyJudge.load(tmp_path / "whole" / "toy_judge").card["held_out"] == whole
 
 
-def test_an_toy_judge_that_was_stopped_goes_on_to_the_same_losses(
+def test_a_toy_judge_that_was_stopped_goes_on_to_the_same_losses(
     labelled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     settings = {"frames_per_step": 18, "clip_frames": (6,), "width": 16, "warmup_steps": 2}
@@ -128,7 +128,7 @@ def test_an_toy_judge_that_was_stopped_goes_on_to_the_same_losses(
     assert twice == whole
 
 
-def test_an_toy_judge_is_not_continued_on_other_shots(labelled, tmp_path: Path):
+def test_a_toy_judge_is_not_continued_on_other_shots(labelled, tmp_path: Path):
     library, labels = labelled
     settings = {"frames_per_step": 18, "clip_frames": (6,), "width": 16}
     config = ToyJudgePretrainConfig(steps=1, **settings)

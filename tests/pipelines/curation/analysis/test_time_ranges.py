@@ -5,14 +5,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from fw_model.loading.config import ModelConfig
-from pipelines import curate as curate_module
+from pipelines.curation import pools
 from pipelines.curation.analysis.analyze import LONG, analyze_file
 from pipelines.curation.analysis.decode_process import DecodeSandbox
 from pipelines.curation.analysis.parallel_decode import analyze_in_ranges
 from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
 from pipelines.curation.analysis.time_ranges import merged, split_video, watch_range
-from pipelines.curation.config import CurationConfig, DecodeConfig, DetectorConfig, KeyframeConfig
+from pipelines.curation.config import DecodeConfig, DetectorConfig, KeyframeConfig, ResourceConfig
 from tests.pipelines.curation.analysis.test_video_stream import write_with_edit_list
 from tests.pipelines.curation.footage import FPS, shot
 from tests.pipelines.curation.test_curate import curate
@@ -181,16 +180,15 @@ def test_curation_watches_long_videos_in_ranges(long_video, whole, tmp_path, ray
     ("nodes", "children"), [([1, 1, 1], 2), ([2, 2], 2), ([3, 1], 4), ([16, 4], 4), ([], 2)]
 )
 def test_the_actor_of_a_long_video_fits_on_one_node_beside_the_one_that_embeds(
-    nodes, children, tmp_path, monkeypatch
+    nodes, children, monkeypatch
 ):
     alive = [{"Alive": True, "Resources": {"CPU": float(cpus)}} for cpus in nodes]
     dead = {"Alive": False, "Resources": {"CPU": 64.0}}
-    monkeypatch.setattr(curate_module.ray, "is_initialized", lambda: True)
-    monkeypatch.setattr(curate_module.ray, "nodes", lambda: [*alive, dead])
-    config = CurationConfig(output=str(tmp_path / "out"))
-    run = curate_module._Curation(config, ModelConfig(device="cpu"), lambda *_: None)
-    assert run._children_of_long_videos() == children
-    assert run._cpus_of(children) + config.resources.embed_cpus <= max([1, *nodes])
+    monkeypatch.setattr(pools.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(pools.ray, "nodes", lambda: [*alive, dead])
+    share = ResourceConfig()
+    assert pools.children_per_long_video(share) == children
+    assert pools.decoding_cpus(share, children) + share.embed_cpus <= max([1, *nodes])
 
 
 @pytest.mark.parametrize("hidden", [5, 14, 40])

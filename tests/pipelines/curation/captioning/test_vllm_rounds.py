@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pyarrow as pa
 import pytest
+import ray.data
 from ray.data.llm import vLLMEngineProcessorConfig
 from ray.llm._internal.batch.processor.base import Processor
 from ray.llm._internal.batch.stages.base import StatefulStage, StatefulStageUDF
@@ -130,7 +131,7 @@ def test_rounds_of_rays_own_processor_answer_refine_and_reject(tmp_path, monkeyp
             break
         table = pa.Table.from_pylist([rounds._row(q) for q in questions], schema=rounds.QUESTION)
         kept = (
-            stub_processor(CONFIG)(rounds.ray.data.from_arrow(table))
+            stub_processor(CONFIG)(ray.data.from_arrow(table))
             .map(rounds.partial(rounds.keep_row, store=store))
             .take_all()
         )
