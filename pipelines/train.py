@@ -19,7 +19,7 @@ from fw_model.training.config import TrainingConfig
 from fw_model.training.data.dataset import EncodedDataset
 from fw_model.training.data.plan import TrainingPlan
 from fw_model.training.local import RunFolder, train_here
-from fw_model.training.run_identity import recipe
+from fw_model.training.run_identity import identify_run
 from pipelines.encoding.dataset_store import local_dataset
 from pipelines.training.job import TrainJob
 
@@ -53,8 +53,8 @@ def _train_on_ray(job: TrainJob) -> Path:
     config = job.config
     state = committed_state(job.output)
     run = RunFolder(job.output)
-    wanted = (plan.num_steps, plan.hash, recipe(config, job.model))
-    finished = state is not None and (state.step, state.plan_hash, state.recipe) == wanted
+    wanted = (plan.num_steps, plan.hash, identify_run(config, job.model))
+    finished = state is not None and (state.step, state.plan_hash, state.identity) == wanted
     if finished and run.model.is_dir():
         return run.model  # no need to start workers only to find that out
     trainer = TorchTrainer(

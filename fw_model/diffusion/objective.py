@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 Parameterization = Literal["velocity", "epsilon_equiv"]
@@ -54,17 +53,3 @@ def velocity_loss(
     if parameterization == "epsilon_equiv":
         loss = loss * (1 - sigma.to(loss)).square()
     return loss
-
-
-def sum_over_ranks_weight(local_count: int, global_count: int, world_size: int) -> float:
-    """Return the factor that makes averaged gradients weigh every target token alike.
-
-    Data parallelism averages the ranks' gradients; a rank that holds `local_count` of
-    `global_count` tokens must count for its share, not for 1 / world_size.
-    """
-    return world_size * local_count / global_count
-
-
-def cosine(left: Tensor, right: Tensor) -> Tensor:
-    """Return the cosine of `left` and `right` [B, ...] over everything but the batch: [B]."""
-    return torch.nn.functional.cosine_similarity(left.flatten(1), right.flatten(1), dim=1)

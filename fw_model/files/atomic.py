@@ -62,6 +62,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed writers left in `folder`; only for a folder that one process writes."""
+    for partial in folder.glob(".*.tmp"):
+        shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+
+
 def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 

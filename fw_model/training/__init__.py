@@ -1,1 +1,1 @@
-"""Teaching a backbone to read the caches: data, plan, step, loop and engines."""
+"""Training a backbone to use the caches: data, plan, step, loop and engines."""

@@ -1,4 +1,4 @@
-"""From settings to the module that is trained: pretrained or new, whole or by adapters."""
+"""Builds the module to train: a pretrained or new backbone, all weights or adapters only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PART_NAMES = {"vae": "VAE", "text_encoder": "text encoder"}
 def build_training_model(
     config: TrainingConfig, model: ModelConfig, meta: EncodedMeta
 ) -> TrainingModel:
-    """Return the float32 module to train, on the CPU, alike in every process."""
+    """Return the float32 module to train, on the CPU, the same in every process."""
     backbone = build_backbone(model, meta)
     if config.num_layers is not None:
         backbone.deepen(config.num_layers)
@@ -43,7 +43,8 @@ def build_backbone(model: ModelConfig, meta: EncodedMeta) -> WanBackbone:
     backbone = load_backbone(model.model_copy(update={"dtype": "float32", "device": "cpu"}))
     if not isinstance(backbone, WanBackbone):
         raise ConfigError(
-            f"Training knows Wan backbones; {model.backbone.kind!r} is a {type(backbone).__name__}."
+            f"Only Wan backbones can be trained; model.backbone.kind {model.backbone.kind!r} is a "
+            f"{type(backbone).__name__}."
         )
     _check_fits(backbone, meta)
     return backbone.train()
@@ -64,7 +65,7 @@ def add_lora(backbone: WanBackbone, settings: LoraSettings) -> None:
 
 
 def merge_lora(backbone: WanBackbone) -> None:
-    """Fold the adapters into the weights and take them out again."""
+    """Add the adapters to the weights they adapt, and remove them."""
     from diffusers.utils.peft_utils import recurse_remove_peft_layers
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -76,20 +77,20 @@ def merge_lora(backbone: WanBackbone) -> None:
 
 
 def check_encoded_with(model: ModelConfig, meta: EncodedMeta) -> None:
-    """Raise DataError if the dataset comes from another VAE or text encoder than `model` has."""
+    """Raise DataError unless the dataset was encoded with the VAE and text encoder of `model`."""
     if not meta.parts:
         _log.warning(
-            "the dataset does not say which VAE and text encoder it was encoded with (it is of an "
-            "older version), so that they are the model's own is not checked"
+            "the dataset comes from an older version and does not record its VAE and text encoder; "
+            "whether they are the model's own is not checked"
         )
         return
     own = encoding_parts(model)
     for part, name in _PART_NAMES.items():
         if meta.parts.get(part) != own[part]:
             raise DataError(
-                f"The dataset was encoded with another {name} ({meta.parts.get(part)}) than the "
-                f"model {model.checkpoint or model.path!r} has ({own[part]}); encode it with the "
-                "model that is trained."
+                f"The dataset was encoded with another {name} ({meta.parts.get(part)}) than that "
+                f"of model {model.checkpoint or model.path!r} ({own[part]}); encode it again with "
+                "the model to be trained."
             )
 
 
@@ -98,7 +99,7 @@ def _check_channel_weight(config: TrainingConfig, backbone: WanBackbone) -> None
     if weights is not None and len(weights) != backbone.latent_channels:
         raise ConfigError(
             f"training.objective.channel_weight has {len(weights)} weights but the model's latents "
-            f"have {backbone.latent_channels} channels; give one weight a channel."
+            f"have {backbone.latent_channels} channels; give one weight per channel."
         )
 
 
@@ -106,14 +107,14 @@ def _check_targets(backbone: WanBackbone, targets: Sequence[str]) -> None:
     modules = dict(backbone.transformer.named_modules())
     linear = {name for name, module in modules.items() if isinstance(module, nn.Linear)}
     for target in targets:
-        meant = {name for name in modules if name == target or name.endswith(f".{target}")}
-        if not meant or meant - linear:
+        matching = {name for name in modules if name == target or name.endswith(f".{target}")}
+        if not matching or matching - linear:
             known = sorted(
                 {name.split(".", 3)[-1] for name in linear if name.startswith("blocks.")}
             )
             raise ConfigError(
-                f"training.lora.targets names {target!r}, which is no linear layer of the "
-                f"transformer; those of its blocks are {', '.join(known)}."
+                f"training.lora.targets names {target!r}, which is not a linear layer "
+                f"of the transformer; its blocks have {', '.join(known)}."
             )
 
 
@@ -121,10 +122,10 @@ def _check_fits(backbone: WanBackbone, meta: EncodedMeta) -> None:
     if backbone.latent_channels != meta.latent_shape[0]:
         raise DataError(
             f"The dataset's latents have {meta.latent_shape[0]} channels but the transformer reads "
-            f"{backbone.latent_channels}; encode with the model that is trained."
+            f"{backbone.latent_channels}; encode with the model to be trained."
         )
     if backbone.text_width != meta.text_width:
         raise CheckpointError(
             f"The dataset's texts have width {meta.text_width} but the transformer reads "
-            f"{backbone.text_width}; encode with the model that is trained."
+            f"{backbone.text_width}; encode with the model to be trained."
         )

@@ -1,17 +1,16 @@
-"""Where a run's state lives on disk, and the record that says what it belongs to.
+"""Where a run's state lives on disk, and the record of which run it belongs to.
 
-A checkpoint is a folder: the engine's own files, the EMA, and state.json. It is complete or it is
-not there: written under another name, then renamed.
+A checkpoint is a folder with the engine's own files, the EMA and state.json. It appears whole or
+not at all.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,20 +18,20 @@ from typing import Protocol
 from safetensors import SafetensorError
 
 from fw_model.errors import CheckpointError, StorageError
-from fw_model.training.run_identity import FIXED, Recipe, differences
+from fw_model.files.atomic import atomic_folder, remove_leftovers
+from fw_model.training.run_identity import UNCHANGEABLE, RunIdentity, differences
 
 STATE_FILE = "state.json"
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Position of a run and what it is a run of. `step` is the next step to do."""
+    """How far a run is, and which run it is. `step` is the next step to do."""
 
     step: int
     plan_hash: str
     engine: str
-    world_size: int
-    recipe: Recipe
+    identity: RunIdentity
 
     def write(self, folder: Path) -> None:
         """Write state.json into `folder`."""
@@ -43,8 +42,10 @@ class TrainingState:
     def read(cls, folder: Path) -> TrainingState:
         """Read state.json of `folder`."""
         try:
-            return cls(**json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            saved = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+            identity = saved["recipe" if "recipe" in saved else "identity"]  # recipe: in 0.1
+            return cls(saved["step"], saved["plan_hash"], saved["engine"], identity)
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise CheckpointError(
                 f"{folder} holds no readable training state ({error}); delete that folder to go "
                 "back to the checkpoint before it."
@@ -54,7 +55,7 @@ class TrainingState:
 class CheckpointStore(Protocol):
     """Keeps the checkpoints of one run."""
 
-    def latest(self) -> contextlib.AbstractContextManager[Path | None]:
+    def latest(self) -> AbstractContextManager[Path | None]:
         """Give the newest complete checkpoint as a local folder, or None."""
 
     def save(self, step: int, write: Callable[[Path], None]) -> None:
@@ -68,28 +69,18 @@ class FolderStore:
         self._root = root
         self._keep = keep
 
-    @contextlib.contextmanager
+    @contextmanager
     def latest(self) -> Iterator[Path | None]:
         """Give the newest complete checkpoint, or None."""
         complete = self._complete()
         yield complete[-1] if complete else None
 
     def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """Write the checkpoint of `step` and drop the oldest beyond `keep`."""
-        target = self._root / f"step_{step:08d}"
-        partial = self._root / f".partial-{os.getpid()}-{step:08d}"
-        with writing(f"save a checkpoint in {self._root}"):
-            try:
-                for left_over in self._root.glob(".partial-*"):  # of a run that was killed
-                    shutil.rmtree(left_over, ignore_errors=True)
-                partial.mkdir(parents=True)
-                write(partial)
-                _sync(partial)
-                if target.exists():
-                    shutil.rmtree(target)
-                os.replace(partial, target)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+        """Write the checkpoint of `step` and delete the oldest beyond `keep`."""
+        with storage_errors(f"save a checkpoint in {self._root}"):
+            remove_leftovers(self._root)
+            with atomic_folder(self._root / f"step_{step:08d}") as folder:
+                write(folder)
         for old in self._complete()[: -self._keep]:
             shutil.rmtree(old)
 
@@ -97,20 +88,21 @@ class FolderStore:
         return sorted(p for p in self._root.glob("step_*") if (p / STATE_FILE).is_file())
 
 
-@contextlib.contextmanager
-def writing(what: str) -> Iterator[None]:
+@contextmanager
+def storage_errors(action: str) -> Iterator[None]:
     """Turn a failed write into one StorageError; torch and safetensors raise their own kinds."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
         raise StorageError(
-            f"Cannot {what}: {reason}. Is the disk full? Mend it and run the same command again."
+            f"Cannot {action}: {reason}. Is the disk full? Fix the cause and run the same command "
+            "again."
         ) from error
 
 
 class SaveClock:
-    """Says when a checkpoint is due: by steps or by minutes, whichever comes first."""
+    """Says when a checkpoint is due: after some steps or minutes, whichever comes first."""
 
     def __init__(self, every_steps: int, every_minutes: float) -> None:
         self._every_steps = every_steps
@@ -123,32 +115,24 @@ class SaveClock:
         return overdue or next_step % self._every_steps == 0
 
     def saved(self) -> None:
-        """Start counting anew."""
+        """Restart the minutes."""
         self._saved_at = time.monotonic()
 
 
 def check_resumable(state: TrainingState, now: TrainingState, *, allow_plan_change: bool) -> None:
-    """Raise CheckpointError if `state` is of another run than `now`."""
-    changed = differences(state.recipe, now.recipe)
-    fixed = [name for name in changed if name in FIXED]
+    """Raise CheckpointError if `state` belongs to another run than `now`."""
+    changed = differences(state.identity, now.identity)
+    fixed = [name for name in changed if name in UNCHANGEABLE]
     if state.engine != now.engine:
         fixed.append("training.engine")
     if fixed:
         raise CheckpointError(
-            f"The output holds a run of other {', '.join(fixed)}; give another output folder."
+            f"The output holds a run with other {', '.join(fixed)}; give another output folder."
         )
     if state.plan_hash != now.plan_hash:
         changed.append("data, stages or sampling")
     if changed and not allow_plan_change:
         raise CheckpointError(
-            f"The output holds a run of other settings: {', '.join(changed)}. Give another output "
-            "folder, or set training.allow_plan_change=true to go on with the new ones."
+            f"The output holds a run with other settings: {', '.join(changed)}. Give another "
+            "output folder, or set training.allow_plan_change=true to continue with the new ones."
         )
-
-
-def _sync(folder: Path) -> None:
-    """Flush the files of `folder` to disk, so that a rename never outlives its contents."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())

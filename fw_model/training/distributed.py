@@ -1,4 +1,4 @@
-"""The few exchanges between ranks that every engine needs; without a process group there is one."""
+"""The few exchanges between ranks that every engine needs; without a process group, one rank."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """Return this process' rank and how many there are."""
+    """Return this process's rank and the number of ranks."""
     if not dist.is_initialized():
         return 0, 1
     return dist.get_rank(), dist.get_world_size()

@@ -104,8 +104,8 @@ class Ema:
         if missing:
             raise CheckpointError(
                 f"{where} does not hold the average of {len(missing)} weights (first: "
-                f"{missing[0]}); it was saved while other parameters were trained, so give another "
-                "output folder."
+                f"{missing[0]}); it was saved with other trained parameters, so give "
+                "another output folder."
             )
 
 

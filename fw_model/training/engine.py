@@ -1,6 +1,6 @@
-"""What runs forward, backward and step; here in plain torch, weights whole on every rank.
+"""Engines run forward, backward and step; here in plain torch, with all weights on every rank.
 
-`pipelines.training.deepspeed_engine` has the other one. The loop knows only `TrainEngine`.
+The loop knows only the `TrainEngine` protocol; DeepSpeed's engine is in `pipelines.training`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fw_model.training.distributed import (
 from fw_model.training.optimizer import build_optimizers, set_learning_rate
 from fw_model.training.step import StepOutput, TrainingModel
 
-_KINDS_OF_CONTEXT = 64  # how many keyframes and tiers there are, with and without earlier tokens
+_MAX_COMPILED = 64  # one for each number of keyframes and tiers, with and without history
 STATE_FILE = "plain_engine.pt"
 
 
@@ -45,7 +45,7 @@ class TrainEngine(Protocol):
         """Average gradients over ranks, clip, update; return their norm before clipping (all)."""
 
     def parameter_names(self) -> list[str]:
-        """Return the names of all trained parameters, alike on every rank."""
+        """Return the names of all trained parameters, in the same order on every rank."""
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every trained parameter, whole (all)."""
@@ -57,14 +57,14 @@ class TrainEngine(Protocol):
         """Bring a float32 tensor from rank `owner` to rank 0; others get None (all)."""
 
     def save(self, folder: Path) -> None:
-        """Write weights and optimizer (all; ranks share the folder or merge theirs)."""
+        """Write weights and optimizer (all; ranks share the folder, or theirs are merged)."""
 
     def load(self, folder: Path) -> None:
         """Read what `save` wrote (all)."""
 
 
 class PlainEngine:
-    """Plain torch on one device a rank; ranks, if there are more, average their gradients."""
+    """Plain torch, one device per rank; several ranks average their gradients."""
 
     name = "plain"
 
@@ -100,7 +100,7 @@ class PlainEngine:
         return float(norm)
 
     def _average_gradients(self) -> None:
-        """Average all gradients over ranks in one exchange: many small ones would wait in turn."""
+        """Average all gradients over ranks in one exchange, because many small ones are slow."""
         gradients = [p.grad for p in self._parameters.values()]
         assert all(g is not None for g in gradients), "every parameter has a gradient at every step"
         flat = mean_over_ranks(torch.cat([g.flatten() for g in gradients if g is not None]))
@@ -138,10 +138,10 @@ class PlainEngine:
             state = torch.load(folder / STATE_FILE, map_location=self.device, weights_only=True)
         except (OSError, RuntimeError, EOFError) as error:
             raise CheckpointError(f"Cannot read {folder / STATE_FILE}: {error}") from error
-        alike = state["weights"].keys() == self._parameters.keys()
-        if not alike or len(state.get("optimizers", ())) != len(self._optimizers):
+        same_names = state["weights"].keys() == self._parameters.keys()
+        if not same_names or len(state.get("optimizers", ())) != len(self._optimizers):
             raise CheckpointError(
-                f"{folder} was saved by a training of other parameters or another optimizer; give "
+                f"{folder} was saved with other trained parameters or another optimizer; give "
                 "another output folder."
             )
         with torch.no_grad():
@@ -152,7 +152,7 @@ class PlainEngine:
 
 
 def _compile_blocks(model: TrainingModel) -> None:
-    """Compile the transformer's blocks, once for each kind of context rather than each length."""
-    torch._dynamo.config.recompile_limit = _KINDS_OF_CONTEXT
+    """Compile the transformer's blocks, once per kind of context instead of once per length."""
+    torch._dynamo.config.recompile_limit = _MAX_COMPILED
     for block in model.backbone.transformer.blocks:
         block.compile(dynamic=True)

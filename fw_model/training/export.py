@@ -1,13 +1,11 @@
-"""The trained model as an ordinary folder: diffusers' layout and filmweaver.json.
+"""Writes the trained model as an ordinary folder: diffusers' layout and filmweaver.json.
 
-What is written is read back and compared before the run counts as done.
+The folder is read back and compared before the run counts as done.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 from pathlib import Path
 
 import torch
@@ -15,12 +13,13 @@ from torch import Tensor
 
 from fw_model.backbones.wan import WanBackbone
 from fw_model.errors import CheckpointError
+from fw_model.files.atomic import atomic_folder
 from fw_model.loading.config import ModelConfig
 from fw_model.loading.folders import load_record
 from fw_model.loading.record import read_record, write_record
 from fw_model.schemas.encoded import EncodedMeta
 from fw_model.training.build import build_training_model, merge_lora
-from fw_model.training.checkpoint import writing
+from fw_model.training.checkpoint import storage_errors
 from fw_model.training.config import TrainingConfig
 from fw_model.training.ema import Ema
 from fw_model.training.engine import TrainEngine
@@ -30,7 +29,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 def collect_average(engine: TrainEngine, ema: Ema) -> dict[str, Tensor]:
-    """Return the averaged weights on rank 0, an empty dict elsewhere (all ranks call)."""
+    """Return the averaged weights on rank 0, an empty dict elsewhere (all ranks)."""
     state: dict[str, Tensor] = {}
     for name, weight in engine.weights():
         owner = ema.owner(name)
@@ -51,31 +50,20 @@ def export_checkpoint(
 ) -> None:
     """Write the model with trained weights `state` to `folder`, replacing what was there."""
     backbone = trained_backbone(state, config=config, model=model, meta=meta)
-    partial = folder.with_name(f".{folder.name}-{os.getpid()}")
-    with writing(f"write the trained model to {folder}"):
-        try:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            dtype = _DTYPES[config.export_dtype]
-            backbone.save(partial, dtype=dtype)
-            recorded = load_record(model)
-            write_record(
-                partial,
-                recorded.model_copy(
-                    update={
-                        "base": _base(model),
-                        "augment": config.augment,
-                        "width": meta.width,
-                        "height": meta.height,
-                        "fps": meta.fps,
-                    }
-                ),
-            )
-            _compare(partial, backbone, dtype)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    dtype = _DTYPES[config.export_dtype]
+    recorded = load_record(model).model_copy(
+        update={
+            "base": _base(model),
+            "augment": config.augment,
+            "width": meta.width,
+            "height": meta.height,
+            "fps": meta.fps,
+        }
+    )
+    with storage_errors(f"write the trained model to {folder}"), atomic_folder(folder) as partial:
+        backbone.save(partial, dtype=dtype)
+        write_record(partial, recorded)
+        _compare(partial, backbone, dtype)
     _log.info("trained model written to %s", folder)
 
 
@@ -109,12 +97,13 @@ def _compare(folder: Path, backbone: WanBackbone, dtype: torch.dtype) -> None:
     if differing or written.keys() != read.keys():
         raise CheckpointError(
             f"The exported model does not read back as it was trained ({len(differing)} weights "
-            f"differ, first: {differing[:1]}); the training state is kept, export again."
+            f"differ, first: {differing[:1]}); the training state is kept, so run the same "
+            "command to export again."
         )
 
 
 def _base(model: ModelConfig) -> str:
-    """Return the folder that supplies the parts which training does not change."""
+    """Return the folder of the parts that training does not change."""
     if model.checkpoint is not None and model.path == "tiny":
         return read_record(Path(model.checkpoint).expanduser()).base
     folder = Path(model.path).expanduser()

@@ -16,7 +16,7 @@ from fw_model.training.data.plan import TrainingPlan
 from fw_model.training.engine import PlainEngine
 from fw_model.training.export import collect_average, export_checkpoint
 from fw_model.training.loop import LocalFeed, train
-from fw_model.training.run_identity import recipe
+from fw_model.training.run_identity import identify_run
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class RunFolder:
 def train_here(config: TrainingConfig, model: ModelConfig, dataset: Path, output: Path) -> Path:
     """Train in one process with the plain engine and return the exported model folder.
 
-    The same call on the same output continues a run that was cut.
+    The same call on the same output continues an interrupted run.
     """
     with only_one("training", output):
         return _train(config, model, EncodedDataset(dataset), output)
@@ -64,7 +64,7 @@ def _train(config: TrainingConfig, model: ModelConfig, data: EncodedDataset, out
     feed = LocalFeed(data, plan, 0, 1, config.micro_batch, cache.history_latents)
     run = RunFolder(output)
     store = FolderStore(run.train_state, config.checkpoint.keep)
-    ema = train(engine, plan, feed, store, config, recipe(config, model), run.metrics)
+    ema = train(engine, plan, feed, store, config, identify_run(config, model), run.metrics)
     export_checkpoint(
         collect_average(engine, ema), run.model, config=config, model=model, meta=data.meta
     )

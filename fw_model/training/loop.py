@@ -1,4 +1,4 @@
-"""The training loop: batches in, metrics and checkpoints out, over any engine.
+"""The training loop: batches in, metrics and checkpoints out, with any engine.
 
 Knows nothing of Ray or DeepSpeed: they come as a `TrainEngine`, a `Feed` and a `CheckpointStore`.
 """
@@ -6,10 +6,11 @@ Knows nothing of Ray or DeepSpeed: they come as a `TrainEngine`, a `Feed` and a 
 from __future__ import annotations
 
 import logging
-import queue
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,19 +23,19 @@ from fw_model.training.checkpoint import CheckpointStore, SaveClock, TrainingSta
 from fw_model.training.config import TrainingConfig
 from fw_model.training.data.batch import Batch, micro_batches
 from fw_model.training.data.dataset import EncodedDataset
-from fw_model.training.data.plan import TrainingPlan
+from fw_model.training.data.plan import PlanGroup, TrainingPlan
 from fw_model.training.ema import Ema
 from fw_model.training.engine import TrainEngine
 from fw_model.training.lr_schedule import learning_rate
 from fw_model.training.metrics import MetricsLog
-from fw_model.training.run_identity import Recipe
+from fw_model.training.run_identity import RunIdentity
 from fw_model.training.step_meter import StepMeter
 
 _log = logging.getLogger(__name__)
 
 
 class TrainingStopped(FilmWeaverError):
-    """Training was asked to stop (SIGTERM); its state is saved and the same command continues."""
+    """Training was stopped by SIGTERM; its state is saved and the same command continues."""
 
 
 class Feed(Protocol):
@@ -46,7 +47,7 @@ class Feed(Protocol):
 
 @dataclass(frozen=True)
 class LocalFeed:
-    """Reads the rank's own batches from the dataset, a few steps ahead, in a thread."""
+    """Reads the rank's own batches from the dataset in a thread, a few steps ahead."""
 
     dataset: EncodedDataset
     plan: TrainingPlan
@@ -58,36 +59,16 @@ class LocalFeed:
 
     def steps(self, start: int) -> Iterator[list[list[Batch]]]:
         """Yield, from step `start` on, the micro-batches of each group of the step."""
-        ready: queue.Queue[list[list[Batch]] | BaseException] = queue.Queue(self.ahead)
-        stop = threading.Event()
-
-        def put(item: list[list[Batch]] | BaseException) -> None:
-            while not stop.is_set():
-                try:
-                    return ready.put(item, timeout=0.2)
-                except queue.Full:
-                    continue
-
-        def read() -> None:
-            try:
-                for step in range(start, self.plan.num_steps):
-                    if stop.is_set():
-                        return
-                    put(self.read(step))
-            except BaseException as error:  # noqa: BLE001  the loop raises it
-                put(error)
-
-        thread = threading.Thread(target=read, name="training-feed", daemon=True)
-        thread.start()
+        reader = ThreadPoolExecutor(1, "training-feed")
+        steps = range(start, self.plan.num_steps)
         try:
-            for _ in range(start, self.plan.num_steps):
-                item = ready.get()
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
+            pending = deque(reader.submit(self.read, step) for step in steps[: self.ahead])
+            for step in steps:
+                if step + self.ahead < self.plan.num_steps:
+                    pending.append(reader.submit(self.read, step + self.ahead))
+                yield pending.popleft().result()
         finally:
-            stop.set()
-            thread.join()
+            reader.shutdown(cancel_futures=True)
 
     def read(self, step: int) -> list[list[Batch]]:
         """Return the micro-batches of each group of `step`."""
@@ -110,13 +91,13 @@ def train(
     feed: Feed,
     store: CheckpointStore,
     config: TrainingConfig,
-    recipe: Recipe,
+    identity: RunIdentity,
     metrics_path: Path | None,
 ) -> Ema:
-    """Train to the end of the plan, continuing where the newest checkpoint of `store` stands.
+    """Train to the end of the plan from the newest checkpoint of `store`; return the EMA.
 
-    `recipe` says what else the weights follow from; a run of another one is not continued. Rank 0
-    writes `metrics_path`. Raises TrainingStopped after SIGTERM, with the state saved.
+    Raises CheckpointError if that checkpoint is of a run with another plan or `identity`, and
+    TrainingStopped after SIGTERM, with the state saved. Only rank 0 writes `metrics_path`.
     """
     ema = Ema(
         engine.parameter_names(),
@@ -124,63 +105,62 @@ def train(
         rank=engine.rank,
         world_size=engine.world_size,
     )
-    now = TrainingState(0, plan.hash, engine.name, engine.world_size, recipe)
+    now = TrainingState(0, plan.hash, engine.name, identity)
     start = _resume(engine, ema, store, now, allow_plan_change=config.allow_plan_change)
     if start == 0:
         ema.update(engine.weights(), step=0)
     log = MetricsLog(metrics_path if engine.rank == 0 else None, start)
     clock = SaveClock(config.checkpoint.every_steps, config.checkpoint.every_minutes)
     meter = StepMeter(engine.device, samples_per_step=config.group_size * config.groups_per_step)
-
-    def save(next_step: int) -> None:
-        state = replace(now, step=next_step)
-        log.flush()
-        store.save(next_step, lambda folder: _write(folder, engine, ema, state))
-        clock.saved()
-
     with _stop_signal() as stopping:
         meter.wait_begins()
         for step, groups in enumerate(feed.steps(start), start):
             meter.wait_ends()
             rate = learning_rate(config.optimizer, step, plan.num_steps)
-            _run_step(engine, plan, step, groups, rate, meter)
+            _run_step(engine, plan.groups(step), groups, rate, meter)
             done = step + 1
+            is_last = done == plan.num_steps
             if done % config.ema.every == 0:
                 ema.update(engine.weights(), step=step, steps=config.ema.every)
             stage = config.stage_at(step).name
             line = meter.finish(engine, step=step, stage=stage, learning_rate=rate)
-            log.add(line, report=done % config.log_every == 0 or done == plan.num_steps)
-            # Ranks agree on stopping and saving, because every rank takes part in a save.
-            wish = torch.tensor([float(stopping.is_set()), float(clock.is_due(done))])
-            stop, due = (engine.mean(wish.to(engine.device)) > 0).tolist()
-            if stop or due or done == plan.num_steps:
-                save(done)
-            if stop and done < plan.num_steps:
+            log.add(line, report=is_last or done % config.log_every == 0)
+            stop, due = _on_any_rank(engine, stopping.is_set(), clock.is_due(done))
+            if stop or due or is_last:
+                log.flush()
+                _save(store, engine, ema, replace(now, step=done))
+                clock.saved()
+            if stop and not is_last:
                 raise TrainingStopped(
                     f"Training was stopped after step {done} of {plan.num_steps}; run the same "
                     "command to continue."
                 )
             meter.wait_begins()
-    log.flush()
     return ema
 
 
 def _run_step(
     engine: TrainEngine,
-    plan: TrainingPlan,
-    step: int,
-    groups: Sequence[Sequence[Batch]],
+    groups: Sequence[PlanGroup],
+    batches_of_groups: Sequence[Sequence[Batch]],
     rate: float,
     meter: StepMeter,
 ) -> None:
-    for group, batches in zip(plan.groups(step), groups, strict=True):
+    weight = 1.0 / len(groups)
+    for group, batches in zip(groups, batches_of_groups, strict=True):
         count = sum(batch.num_samples for batch in batches)
         for batch in batches:
             output = engine.forward(batch)
-            share = group.weight * batch.num_samples / count
+            share = weight * batch.num_samples / count
             engine.backward(output.loss * share)
             meter.add(group.mode, output, share)
     meter.gradient_norm = engine.step(rate)
+
+
+def _on_any_rank(engine: TrainEngine, *claims: bool) -> list[bool]:
+    """Return which claims hold on at least one rank: ranks must agree because all save together."""
+    shares = engine.mean(torch.tensor(claims, dtype=torch.float32, device=engine.device))
+    return [share > 0 for share in shares.tolist()]
 
 
 def _resume(
@@ -191,7 +171,7 @@ def _resume(
     *,
     allow_plan_change: bool,
 ) -> int:
-    """Load the newest checkpoint, if any, and return the step to go on with."""
+    """Load the newest checkpoint, if there is one, and return the next step."""
     with store.latest() as folder:
         if folder is None:
             return 0
@@ -204,19 +184,22 @@ def _resume(
     return state.step
 
 
-def _write(folder: Path, engine: TrainEngine, ema: Ema, state: TrainingState) -> None:
-    engine.save(folder)
-    ema.save(folder)
-    if engine.rank == 0:
-        state.write(folder)
+def _save(store: CheckpointStore, engine: TrainEngine, ema: Ema, state: TrainingState) -> None:
+    def write(folder: Path) -> None:
+        engine.save(folder)
+        ema.save(folder)
+        if engine.rank == 0:
+            state.write(folder)
+
+    store.save(state.step, write)
 
 
 @contextmanager
 def _stop_signal() -> Iterator[threading.Event]:
-    """Give an event that SIGTERM sets, so that the running step ends before the state is saved."""
+    """Give an event that SIGTERM sets, so that the running step is finished and saved."""
     stopping = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield stopping  # a worker thread cannot take signals; its launcher stops it
+        yield stopping  # only the main thread gets signals; a launcher stops its own workers
         return
     before = signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     try:

@@ -1,4 +1,4 @@
-"""What changes over a run: the learning rate of each step."""
+"""The learning rate of each step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:
 
 
 def warm_cosine(step: int, num_steps: int, *, warmup_steps: int, final_fraction: float) -> float:
-    """Return the fraction of the peak learning rate: linear warm-up, and a cosine over all."""
+    """Return the fraction of the peak: linear warm-up, times a cosine over all steps."""
     warm = min(1.0, (step + 1) / max(1, warmup_steps))
     cosine = 0.5 * (1 + math.cos(math.pi * step / max(1, num_steps)))
     return warm * (final_fraction + (1 - final_fraction) * cosine)

@@ -1,6 +1,6 @@
-"""The optimizers of a training: AdamW for all, or Muon for the matrices of the blocks.
+"""The optimizers: AdamW for all weights, or Muon for the matrices of the blocks.
 
-Knows nothing of schedules: a step gives the learning rate of AdamW, and Muon follows it.
+Knows nothing of schedules: each step gives AdamW's learning rate, and Muon's is a multiple of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fw_model.training.step import TrainingModel
 
 
 def build_optimizers(model: TrainingModel, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """Return optimizers that share out every trained parameter of `model`."""
+    """Return optimizers that together hold every trained parameter of `model`."""
     matrices = _block_matrices(model) if config.kind == "muon" else []
     chosen = {id(matrix) for matrix in matrices}
     others = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
@@ -40,7 +40,7 @@ def set_learning_rate(
 
 
 def _block_matrices(model: TrainingModel) -> list[Tensor]:
-    """Return the trained linear weights inside the blocks: what Muon is made for.
+    """Return the trained linear weights inside the blocks, which are what Muon is made for.
 
     Embeddings, the output projection, norms and biases are not maps from hidden to hidden.
     """

@@ -1,4 +1,4 @@
-"""What a run's weights follow from besides its plan, by name, so that a resume sees changes.
+"""What a run's weights depend on besides its plan, by name, so that a resumed run notices changes.
 
 Knows nothing of checkpoints.
 """
@@ -7,26 +7,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
 
 from fw_model.loading.config import ModelConfig
 from fw_model.loading.fingerprints import part_fingerprint
 from fw_model.loading.folders import load_record
 from fw_model.training.config import TrainingConfig
 
-Recipe = dict[str, str]
+RunIdentity = dict[str, str]
 
-# An export made with another of these would not be the model that was trained.
-FIXED = ("model weights", "training.lora", "training.num_layers")
+# The export starts from these, so with other ones it would not be the model that was trained.
+UNCHANGEABLE = ("model weights", "training.lora", "training.num_layers")
 
 
-def recipe(config: TrainingConfig, model: ModelConfig) -> Recipe:
-    """Return a hash of every setting that decides the weights, by the name a user knows it by."""
-    scratch = model.backbone.scratch if model.checkpoint is None else None
-    start: Any = part_fingerprint(model, ("transformer",))
-    if scratch is not None:
-        start = (scratch, model.backbone.scratch_seed)
-    named: dict[str, Any] = {
+def identify_run(config: TrainingConfig, model: ModelConfig) -> RunIdentity:
+    """Return a hash of each setting that decides the weights, under the name users know it by."""
+    start: object
+    if model.checkpoint is None and model.backbone.scratch is not None:
+        start = (model.backbone.scratch, model.backbone.scratch_seed)
+    else:
+        start = part_fingerprint(model, ("transformer",))
+    named: dict[str, object] = {
         "model weights": start,
         "model.cache": load_record(model).cache.model_dump(mode="json"),
         "training.noises_per_context": config.noises_per_context,
@@ -40,10 +40,10 @@ def recipe(config: TrainingConfig, model: ModelConfig) -> Recipe:
     return {name: _hash(value) for name, value in named.items()}
 
 
-def differences(before: Recipe, now: Recipe) -> list[str]:
+def differences(before: RunIdentity, now: RunIdentity) -> list[str]:
     """Return the names of what differs, in order."""
     return [name for name in {**before, **now} if before.get(name) != now.get(name)]
 
 
-def _hash(value: Any) -> str:
+def _hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
 """One forward of training: batch -> segments -> predicted velocity -> loss.
 
-Every random draw is keyed by (seed, purpose, sample number), so a sample meets the same noise on
-any worker and after any restart. B samples, R noise draws a sample, K keyframes.
+Every random number is keyed by (seed, purpose, sample index), so a sample gets the same noise on
+any worker and after any restart. B samples, R noises per sample, K keyframes.
 """
 
 from __future__ import annotations
@@ -27,21 +27,16 @@ from fw_model.training.data.batch import Batch, Float16s, pad_text
 
 
 class StepOutput(NamedTuple):
-    """What one forward gives. All but `loss` are detached.
+    """The result of one forward. All but `loss` are detached."""
 
-    loss: scalar, the mean over samples and noise draws; sample_loss, sigma [B * R]; copy_leak: mean
-    over samples of how much more the prediction is like a keyframe than like the truth, NaN where
-    the shot cache is empty.
-    """
-
-    loss: Tensor
-    sample_loss: Tensor
-    sigma: Tensor
-    copy_leak: Tensor
+    loss: Tensor  # scalar, the mean over samples and noises
+    sample_loss: Tensor  # [B R]
+    sigma: Tensor  # [B R]
+    copy_leak: Tensor  # scalar, see `copy_leak`
 
 
 class TrainingModel(nn.Module):
-    """The backbone with its objective around it: what an engine runs forward and backward."""
+    """The backbone and its objective in one module, which an engine runs forward and backward."""
 
     def __init__(
         self, backbone: WanBackbone, config: TrainingConfig, *, max_text_tokens: int
@@ -52,22 +47,24 @@ class TrainingModel(nn.Module):
         self._max_text_tokens = max_text_tokens
 
     def forward(self, batch: Batch) -> StepOutput:
-        """Return the loss of `batch`; noise and levels follow from its sample numbers."""
+        """Return the loss of `batch`; noise and noise levels follow from its sample indices."""
         device = next(self.backbone.parameters()).device
         bfloat16 = self._config.precision == "bfloat16"
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             return self._forward(batch, device)
 
     def _forward(self, batch: Batch, device: torch.device) -> StepOutput:
-        draws = self._config.noises_per_context
-        numbers = [int(g) for g in batch.g]
-        context = self._context(batch, numbers, device)
-        clean = _latents(batch.target, device).repeat_interleave(draws, dim=0)  # [B R, C, F, h, w]
-        noise = self._noise("noise", [(g, r) for g in numbers for r in range(draws)], clean)
-        sigma = self._target_sigma(numbers, draws).to(device)  # [B R]
+        repeats = self._config.noises_per_context
+        samples = batch.sample_indices.tolist()
+        keys = [(sample, repeat) for sample in samples for repeat in range(repeats)]  # B R
+        context = self._context(batch, samples, device)
+        clean = _latents(batch.target, device)  # [B, C, F, h, w]
+        clean = clean.repeat_interleave(repeats, dim=0)  # [B R, C, F, h, w]
+        noise = self._noise("noise", keys, clean)
+        sigma = self._target_sigma(keys).to(device)  # [B R]
         noisy = add_noise(clean, noise, sigma)
-        text = self._text(batch.text, device).repeat_interleave(draws, dim=0)
-        velocity = self._velocity(context, target_segment(noisy, sigma, text), draws)
+        text = self._text(batch.text, device).repeat_interleave(repeats, dim=0)
+        velocity = self._velocity(context, target_segment(noisy, sigma, text), repeats)
         channel_weight = self._config.objective.channel_weight
         per_sample = velocity_loss(
             velocity,
@@ -79,41 +76,55 @@ class TrainingModel(nn.Module):
         with torch.no_grad():
             predicted = predicted_latents(noisy, velocity.detach().float(), sigma)
             keyframes = _latents(batch.keyframes, device)
-            leak = copy_leak(predicted[::draws], clean[::draws], keyframes)
+            leak = copy_leak(predicted[::repeats], clean[::repeats], keyframes)
         loss = per_sample.mean() + self._touch_unused(context)
         return StepOutput(loss, per_sample.detach(), sigma, leak)
 
-    def _velocity(self, context: list[Segment], target: Segment, draws: int) -> Tensor:
-        """Predict the target's velocity, passing its context once for all its noise draws."""
-        if draws == 1 or self.backbone.cache.visibility == "full":
-            velocity: Tensor = self.backbone([*(_repeat(s, draws) for s in context), target])
+    def _velocity(self, context: list[Segment], target: Segment, repeats: int) -> Tensor:
+        """Predict the target's velocity; the context is encoded once for all its noises."""
+        if repeats == 1 or self.backbone.cache.visibility == "full":
+            velocity: Tensor = self.backbone([*(_repeat(s, repeats) for s in context), target])
             return velocity
-        encoded = self.backbone.encode_context(context).repeat(draws) if context else None
+        encoded = self.backbone.encode_context(context).repeat(repeats) if context else None
         return self.backbone.predict(target, encoded)
 
-    def _context(self, batch: Batch, numbers: list[int], device: torch.device) -> list[Segment]:
-        keyframes = []
-        for slot in range(batch.keyframes.shape[1]):
-            keys = [(g, slot) for g in numbers]
-            clean = _latents(batch.keyframes[:, slot], device)  # [B, C, 1, h, w]
-            sigma = self._context_sigma("keyframe", keys).to(device)
-            noisy = add_noise(clean, self._noise("keyframe_noise", keys, clean), sigma)
-            text = self._text(batch.keyframe_text[:, slot], device)
-            keyframes.append(ContextLatents(noisy, sigma, text))
+    def _context(self, batch: Batch, samples: list[int], device: torch.device) -> list[Segment]:
+        keyframes = [
+            self._noised(
+                "keyframe",
+                batch.keyframes[:, slot],  # [B, C, 1, h, w]
+                batch.keyframe_text[:, slot],
+                [(sample, slot) for sample in samples],
+                device,
+            )
+            for slot in range(batch.keyframes.shape[1])
+        ]
         history = None
         if batch.history.shape[2]:
-            keys = [(g, 0) for g in numbers]
-            clean = _latents(batch.history, device)  # [B, C, H, h, w]
-            sigma = self._context_sigma("temporal", keys).to(device)
-            noisy = add_noise(clean, self._noise("temporal_noise", keys, clean), sigma)
-            history = ContextLatents(noisy, sigma, self._text(batch.history_text, device))
+            keys = [(sample, 0) for sample in samples]
+            history = self._noised("temporal", batch.history, batch.history_text, keys, device)
         return context_segments(self.backbone.cache, keyframes=keyframes, history=history)
 
-    def _touch_unused(self, context: list[Segment]) -> Tensor:
-        """Return zero, by way of the tier embeddings that this batch does not use.
+    def _noised(
+        self,
+        role: Literal["keyframe", "temporal"],
+        latents: Float16s,
+        text: Float16s,
+        keys: list[tuple[int, int]],
+        device: torch.device,
+    ) -> ContextLatents:
+        """Return context latents [B, C, F, h, w] with the noise of `role`'s augmentation."""
+        clean = _latents(latents, device)
+        generators = self._generators(f"{role}_sigma", keys)
+        sigma = draw_context_sigma(self._config.augment, role, generators).to(device)
+        noisy = add_noise(clean, self._noise(f"{role}_noise", keys, clean), sigma)
+        return ContextLatents(noisy, sigma, self._text(text, device))
 
-        Every parameter then has a gradient at every step, which makes the optimizer do the same
-        under every engine and every rank call the same modules.
+    def _touch_unused(self, context: list[Segment]) -> Tensor:
+        """Return zero, computed with the tier embeddings that this batch does not use.
+
+        So every parameter has a gradient at every step: optimizers of all engines then do the same,
+        and every rank calls the same modules.
         """
         used = {"x".join(map(str, s.kernel)) for s in context if s.kernel is not None}
         zero = torch.zeros((), device=next(self.backbone.parameters()).device)
@@ -124,41 +135,33 @@ class TrainingModel(nn.Module):
                 zero = zero + 0.0 * embed(torch.zeros(cell, device=zero.device)).sum()
         return zero
 
-    def _target_sigma(self, numbers: list[int], draws: int) -> Tensor:
+    def _target_sigma(self, keys: list[tuple[int, int]]) -> Tensor:
         objective = self._config.objective
-        seed = self._config.seed
         return sample_sigma(
-            [keyed_generator(seed, "sigma", g, r) for g in numbers for r in range(draws)],
+            self._generators("sigma", keys),
             mean=objective.sigma_mean,
             std=objective.sigma_std,
             shift=objective.sigma_shift,
         )
 
-    def _context_sigma(
-        self, role: Literal["keyframe", "temporal"], keys: list[tuple[int, int]]
-    ) -> Tensor:
-        generators = [keyed_generator(self._config.seed, f"{role}_sigma", *key) for key in keys]
-        return draw_context_sigma(self._config.augment, role, generators)
-
     def _noise(self, purpose: str, keys: list[tuple[int, int]], like: Tensor) -> Tensor:
-        """Draw one normal tensor per key, each of the shape of a sample of `like`."""
-        shape = like.shape[1:]
-        drawn = [
-            torch.randn(shape, generator=keyed_generator(self._config.seed, purpose, *key))
-            for key in keys
-        ]
-        return torch.stack(drawn).to(like.device)
+        """Return one normal tensor per key, each with the shape of a sample of `like`."""
+        noises = [torch.randn(like.shape[1:], generator=g) for g in self._generators(purpose, keys)]
+        return torch.stack(noises).to(like.device)
+
+    def _generators(self, purpose: str, keys: list[tuple[int, int]]) -> list[torch.Generator]:
+        return [keyed_generator(self._config.seed, purpose, *key) for key in keys]
 
     def _text(self, text: Float16s, device: torch.device) -> Tensor:
         return pad_text(text, self._max_text_tokens, device)
 
 
 def copy_leak(predicted: Tensor, truth: Tensor, keyframes: Tensor) -> Tensor:
-    """Return how much more `predicted` [B, C, F, h, w] is like a keyframe than like `truth`.
+    """Return how much closer `predicted` [B, C, F, h, w] is to a keyframe than to `truth`.
 
-    `keyframes` [B, K, C, 1, h, w] before noise. Cosine of each predicted latent with the most alike
-    keyframe, less its cosine with the truth, averaged; NaN without keyframes. Near or above zero
-    means that the model copies.
+    `keyframes` [B, K, C, 1, h, w] are without noise. For each predicted latent: its cosine with the
+    closest keyframe minus its cosine with the truth; then the mean, NaN without keyframes. A value
+    near or above zero means that the model copies.
     """
     if keyframes.shape[1] == 0:
         return torch.full((), float("nan"), device=predicted.device)

@@ -12,14 +12,14 @@ from ray.train import Checkpoint, CheckpointConsistencyMode
 
 from fw_model.loading.folders import load_record
 from fw_model.training.build import build_training_model
-from fw_model.training.checkpoint import writing
+from fw_model.training.checkpoint import storage_errors
 from fw_model.training.data.dataset import EncodedDataset
 from fw_model.training.data.plan import TrainingPlan
 from fw_model.training.engine import PlainEngine, TrainEngine
 from fw_model.training.export import collect_average, export_checkpoint
 from fw_model.training.local import RunFolder
 from fw_model.training.loop import Feed, LocalFeed, train
-from fw_model.training.run_identity import recipe
+from fw_model.training.run_identity import identify_run
 from pipelines.encoding.dataset_store import local_dataset
 from pipelines.storage.tempdirs import temporary_folder
 from pipelines.training.deepspeed_engine import DeepSpeedEngine
@@ -47,9 +47,9 @@ def train_worker(told: dict[str, Any]) -> None:
         feed = LocalFeed(
             data, plan, engine.rank, engine.world_size, config.micro_batch, cache.history_latents
         )
-    settings = recipe(config, job.model)
+    identity = identify_run(config, job.model)
     run = RunFolder(job.output)
-    ema = train(engine, plan, feed, RayStore(), config, settings, run.metrics)
+    ema = train(engine, plan, feed, RayStore(), config, identity, run.metrics)
     state = collect_average(engine, ema)
     if engine.rank == 0:
         export_checkpoint(state, run.model, config=config, model=job.model, meta=data.meta)
@@ -74,7 +74,7 @@ class RayStore:
         A crash right after a report that is not committed would lose the checkpoint.
         """
         with temporary_folder() as folder:
-            with writing(f"save a checkpoint by way of {folder}"):
+            with storage_errors(f"save a checkpoint by way of {folder}"):
                 write(folder)
             ray.train.report({"step": step}, checkpoint=Checkpoint.from_directory(folder))
         ray.train.get_all_reported_checkpoints(CheckpointConsistencyMode.COMMITTED)

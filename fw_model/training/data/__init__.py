@@ -1,1 +1,1 @@
-"""What a training step reads: the encoded dataset, the plan, batches."""
+"""The data of a training step: the encoded dataset, the plan, batches."""

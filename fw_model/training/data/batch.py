@@ -1,4 +1,4 @@
-"""From plan rows to the tensors of one micro-batch, and to bytes for the way between machines.
+"""From plan rows to the arrays of one micro-batch, and to bytes for sending between machines.
 
 B samples, K keyframes, C channels, F latents, h x w latent cells, T text tokens, D text width.
 """
@@ -22,26 +22,20 @@ Float16s = NDArray[np.float16]
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of one group, as stored: latents float16, texts trimmed to the longest of each kind.
+    """Samples of one group, as stored; texts are trimmed to the longest of each kind."""
 
-    target [B, C, F, h, w]; history [B, C, H, h, w], H 0 where the temporal cache is empty;
-    keyframes [B, K, C, 1, h, w], K 0 where the shot cache is; texts [B, T, D] and [B, K, T, D];
-    g [B]; negatives [B, K].
-    """
-
-    g: NDArray[np.int64]
-    target: Float16s
-    history: Float16s
-    keyframes: Float16s
-    negatives: NDArray[np.bool_]
-    text: Float16s
-    history_text: Float16s
-    keyframe_text: Float16s
+    sample_indices: NDArray[np.int64]  # [B] counted over the whole run
+    target: Float16s  # [B, C, F, h, w]
+    history: Float16s  # [B, C, H, h, w]; H is 0 if the temporal cache is empty
+    keyframes: Float16s  # [B, K, C, 1, h, w]; K is 0 if the shot cache is empty
+    text: Float16s  # [B, T, D]
+    history_text: Float16s  # [B, T, D]
+    keyframe_text: Float16s  # [B, K, T, D]
 
     @property
     def num_samples(self) -> int:
-        """How many samples are in it."""
-        return len(self.g)
+        """How many samples it holds."""
+        return len(self.sample_indices)
 
     def to_bytes(self) -> bytes:
         """Return the batch as safetensors."""
@@ -51,15 +45,16 @@ class Batch:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Batch:
-        """Undo `to_bytes`."""
+        """Read what `to_bytes` returned."""
         return cls(**load(data))
 
 
 def assemble(dataset: EncodedDataset, rows: Sequence[PlanRow], history_latents: int) -> Batch:
-    """Read the samples of `rows`, which share mode and shape; history is the newest latents."""
-    starts = {row.start for row in rows}
-    assert len(starts) == 1, "rows of a batch must share their start"
-    start = starts.pop()
+    """Read the samples of `rows`, which share mode, start and length.
+
+    History is at most `history_latents` latents before the start.
+    """
+    (start,) = {row.start for row in rows}
     oldest = max(0, start - history_latents)
     own_text = [dataset.text_tokens(int(dataset.shot_texts[row.shot])) for row in rows]
     empty = dataset.text_tokens(int(dataset.empty_text))
@@ -67,11 +62,10 @@ def assemble(dataset: EncodedDataset, rows: Sequence[PlanRow], history_latents: 
     keyframes = np.array([row.keyframes for row in rows], dtype=np.int64)  # [B, K]
     shape = dataset.meta.latent_shape
     return Batch(
-        g=np.array([row.g for row in rows], dtype=np.int64),
+        sample_indices=np.array([row.sample_index for row in rows], dtype=np.int64),
         target=np.stack([dataset.latents(r.shot, r.start, r.stop) for r in rows]),
         history=np.stack([dataset.latents(r.shot, oldest, start) for r in rows]),
         keyframes=_stack_keyframes(dataset, keyframes, (shape[0], 1, *shape[1:])),
-        negatives=np.array([row.negatives for row in rows], dtype=np.bool_),
         text=_pad(prompts, dataset.meta.text_width),
         history_text=_pad(own_text, dataset.meta.text_width),
         keyframe_text=_keyframe_texts(dataset, keyframes),
@@ -95,7 +89,7 @@ def micro_batches(
 
 
 def pad_text(text: Float16s, num_tokens: int, device: torch.device) -> Tensor:
-    """Return `text` [..., T, D] as float32, padded by zeros to `num_tokens` as the encoder pads."""
+    """Return `text` [..., T, D] as float32, padded with zeros to `num_tokens` tokens."""
     tokens = torch.from_numpy(text).to(device, torch.float32)
     return torch.nn.functional.pad(tokens, (0, 0, 0, num_tokens - tokens.shape[-2]))
 
@@ -104,13 +98,13 @@ def _stack_keyframes(
     dataset: EncodedDataset, keyframes: NDArray[np.int64], shape: tuple[int, ...]
 ) -> Float16s:
     stacked = np.zeros((*keyframes.shape, *shape), dtype=np.float16)
-    for at in np.ndindex(*keyframes.shape):
-        stacked[at] = dataset.keyframe_latents(int(keyframes[at]))
+    for position in np.ndindex(*keyframes.shape):
+        stacked[position] = dataset.keyframe_latents(int(keyframes[position]))
     return stacked
 
 
 def _keyframe_texts(dataset: EncodedDataset, keyframes: NDArray[np.int64]) -> Float16s:
-    """Return the caption that each keyframe's shot has: [B, K, T, D]."""
+    """Return the caption of each keyframe's shot: [B, K, T, D]."""
     shots = dataset.keyframe_shots[keyframes]  # [B, K]
     texts = [dataset.text_tokens(int(dataset.shot_texts[shot])) for shot in shots.reshape(-1)]
     padded = _pad(texts, dataset.meta.text_width)

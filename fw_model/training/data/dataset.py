@@ -8,13 +8,10 @@ embedding width.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fw_model.errors import DataError
+from fw_model.files.atomic import atomic_file
 from fw_model.schemas.encoded import SCHEMAS, read_meta, text_id
 
 Float16s = NDArray[np.float16]
@@ -68,7 +66,7 @@ class EncodedDataset:
 
     @property
     def num_shots(self) -> int:
-        """How many shots there are."""
+        """Number of shots."""
         return len(self.shot_ids)
 
     def latents(self, shot: int, start: int, stop: int) -> Float16s:
@@ -103,7 +101,7 @@ class _MappedTable:
         index_table = self._table.select(list(order))
         positions = pc.sort_indices(index_table, sort_keys=keys).to_numpy()
         self._rows: Ints = positions.astype(np.int64)
-        self._blobs: dict[str, list[Any]] = {}
+        self._blobs: dict[str, list[pa.Array]] = {}
 
     @property
     def num_rows(self) -> int:
@@ -146,11 +144,11 @@ class _MappedTable:
 
 
 def _map_table(folder: Path, name: str, names: Sequence[str]) -> pa.Table:
-    """Map the unpacked form of a table, unpacking its Parquet files first if need be."""
+    """Map the unpacked form of a table; unpack its Parquet files first if they changed."""
     files = [folder / name / file for file in sorted(names)]
     missing = [file for file in files if not file.is_file()]
     if missing:
-        raise DataError(f"{missing[0]} is not there; run `filmweaver encode` again.")
+        raise DataError(f"{missing[0]} is missing; run `filmweaver encode` again.")
     stamp = hashlib.sha256()
     for file in files:
         stat = file.stat()
@@ -160,36 +158,29 @@ def _map_table(folder: Path, name: str, names: Sequence[str]) -> pa.Table:
         unpacked = cache / unpacked_name
         if not unpacked.is_file():
             try:
-                cache.mkdir(parents=True, exist_ok=True)
                 _unpack(files, unpacked, SCHEMAS[name])
             except PermissionError:
                 continue  # a dataset on read-only storage: use the machine's own disk
             except (pa.ArrowException, OSError, ValueError) as error:
                 if getattr(error, "errno", None) is not None:
-                    raise  # the disk's fault, not the file's
+                    raise  # the disk failed; the file may be good
                 raise DataError(
                     f"{folder / name} cannot be read ({error}); encode the dataset again."
                 ) from error
         return pa.ipc.open_file(pa.memory_map(str(unpacked))).read_all()
-    raise DataError(f"Neither {folder} nor the temporary folder can be written; free one of them.")
+    raise DataError(
+        f"Cannot write to {folder} or to {tempfile.gettempdir()}; make one of them writable."
+    )
 
 
 def _unpack(files: Sequence[Path], target: Path, schema: pa.Schema) -> None:
-    """Write all rows of `files` to one uncompressed Arrow file, atomically."""
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name)
-    os.close(handle)
-    try:
-        with pa.ipc.new_file(temporary, schema) as writer:
-            for file in files:
-                source = pq.ParquetFile(file)
-                _check_columns(file, source.schema_arrow.names, schema)
-                for batch in source.iter_batches(batch_size=64, columns=schema.names):
-                    writer.write_batch(batch.select(schema.names).cast(schema))
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    """Write all rows of `files` to one uncompressed Arrow file."""
+    with atomic_file(target) as unpacked, pa.ipc.new_file(unpacked, schema) as writer:
+        for file in files:
+            source = pq.ParquetFile(file)
+            _check_columns(file, source.schema_arrow.names, schema)
+            for batch in source.iter_batches(batch_size=64, columns=schema.names):
+                writer.write_batch(batch.select(schema.names).cast(schema))
 
 
 def _check_columns(file: Path, names: Sequence[str], schema: pa.Schema) -> None:
@@ -206,7 +197,7 @@ def _lookup(rows: dict[str, int], keys: Sequence[str], what: str) -> Ints:
     missing = [key for key in keys if key not in rows]
     if missing:
         raise DataError(
-            f"The encoded dataset lacks {len(missing)} {what} rows (first: {missing[0]}); "
+            f"{len(missing)} {what} rows are missing in the encoded dataset (first: {missing[0]}); "
             "run `filmweaver encode` again to complete it."
         )
     return np.array([rows[key] for key in keys], dtype=np.int64)

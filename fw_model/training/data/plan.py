@@ -1,9 +1,9 @@
 """The plan: which samples every optimizer step trains on, as a pure function of seed and data.
 
-A step has groups; all samples of a group share mode, history length and number of keyframes, so
-they make one batch and every rank does the same work. Sample g (counted over the whole run) is
-keyed by (seed, purpose, g), so the plan does not depend on workers, engines or restarts: the
-position in a run is one number, the step. Knows nothing of torch or Ray.
+A step has groups. All samples of a group share their mode, history length and number of keyframes,
+so they make one batch and every rank does the same work. Every random choice is keyed by (seed,
+purpose, index of the sample in the whole run), so the plan does not depend on workers, engines or
+restarts: the position in a run is one number, the step. Knows nothing of torch or Ray.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from fw_model.cache.config import CacheConfig
@@ -30,32 +29,16 @@ Ints = NDArray[np.int64]
 _HARD_NEGATIVE_POOL = 32
 _log = logging.getLogger(__name__)
 
-PLAN_SCHEMA = pa.schema(
-    [
-        ("step", pa.int64()),
-        ("group", pa.int32()),
-        ("g", pa.int64()),
-        ("stage", pa.string()),
-        ("mode", pa.string()),
-        ("shot_id", pa.string()),
-        ("start", pa.int32()),
-        ("stop", pa.int32()),
-        ("keyframe_ids", pa.list_(pa.string())),
-        ("negatives", pa.list_(pa.bool_())),
-        ("drop_text", pa.bool_()),
-    ]
-)
-
 
 @dataclass(frozen=True)
 class PlanRow:
     """One sample: latents [start, stop) of a shot, and the keyframes that are shown with it.
 
-    `shot` and `keyframes` are rows of the encoded dataset; `negatives` says which keyframes were
-    swapped for a stranger's.
+    `sample_index` counts over the whole run. `shot` and `keyframes` are rows of the encoded
+    dataset; `negatives` says which keyframes were replaced by one of another video.
     """
 
-    g: int
+    sample_index: int
     shot: int
     start: int
     stop: int
@@ -66,16 +49,10 @@ class PlanRow:
 
 @dataclass(frozen=True)
 class PlanGroup:
-    """Samples of one mode and context shape. `weight` is its share of the step's loss."""
+    """Samples that share their mode, start, length and number of keyframes."""
 
-    step: int
-    group: int
-    stage: str
     mode: Mode
-    start: int
-    num_keyframes: int
     rows: tuple[PlanRow, ...]
-    weight: float
 
     def share(self, rank: int, world_size: int) -> tuple[PlanRow, ...]:
         """Return the rows of `rank`: an equal, contiguous slice."""
@@ -93,6 +70,7 @@ class TrainingPlan:
 
     def __init__(self, config: TrainingConfig, cache: CacheConfig, dataset: EncodedDataset) -> None:
         self._config = config
+        self._sampling = config.sampling
         self._cache = cache
         self._dataset = dataset
         self._pools = _KeyframePools(dataset, config.sampling.keyframe_scope)
@@ -109,11 +87,11 @@ class TrainingPlan:
 
     @cached_property
     def hash(self) -> str:
-        """Identity of the plan: everything that decides which samples come when."""
+        """A hash of everything that decides which samples come when."""
         settings = {
             "seed": self._config.seed,
             "stages": [stage.model_dump() for stage in self._config.stages],
-            "sampling": self._config.sampling.model_dump(),
+            "sampling": self._sampling.model_dump(),
             "group_size": self._config.group_size,
             "groups_per_step": self._config.groups_per_step,
             "cache": self._cache.model_dump(include={"chunk_latents", "levels", "top_k"}),
@@ -123,116 +101,97 @@ class TrainingPlan:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def groups(self, step: int) -> list[PlanGroup]:
-        """Return the groups of `step` (from 0)."""
+        """Return the groups of `step` (from 0), which count equally in its loss."""
         count = self._config.groups_per_step
-        return [self._group(step, group, weight=1.0 / count) for group in range(count)]
-
-    def table(self, start: int, stop: int) -> pa.Table:
-        """Return steps [start, stop) as a table for people to read."""
-        rows = [
-            {
-                "step": group.step,
-                "group": group.group,
-                "g": row.g,
-                "stage": group.stage,
-                "mode": group.mode,
-                "shot_id": self._dataset.shot_ids[row.shot],
-                "start": row.start,
-                "stop": row.stop,
-                "keyframe_ids": [self._dataset.keyframe_ids[k] for k in row.keyframes],
-                "negatives": list(row.negatives),
-                "drop_text": row.drop_text,
-            }
-            for step in range(start, stop)
-            for group in self.groups(step)
-            for row in group.rows
-        ]
-        return pa.Table.from_pylist(rows, schema=PLAN_SCHEMA)
-
-    def _group(self, step: int, group: int, weight: float) -> PlanGroup:
         stage = self._config.stage_at(step)
-        number = step * self._config.groups_per_step + group
+        return [self._group(step * count + group, stage) for group in range(count)]
+
+    def _group(self, number: int, stage: StageConfig) -> PlanGroup:
+        """Return group `number`, counted over the whole run."""
         modes, weights = self._stage_modes[stage.name]
         mode = modes[_weighted(self._uniform("mode", number), weights)]
-        history, keyframes = _needs(mode)
+        has_history, has_keyframes = _needs(mode)
         chunk = self._chunk(stage)
-        shortest = int(history) + chunk
-        num_keyframes = self._draw_num_keyframes(number, shortest) if keyframes else 0
-        start = self._draw_start(number, num_keyframes, chunk) if history else 0
+        shortest = int(has_history) + chunk
+        num_keyframes = self._num_keyframes(number, shortest) if has_keyframes else 0
+        start = self._start(number, num_keyframes, chunk) if has_history else 0
         eligible = self._eligible_shots(num_keyframes, start + chunk)
         first = number * self._config.group_size
         rows = tuple(
-            self._row(g, eligible, start, start + chunk, num_keyframes)
-            for g in range(first, first + self._config.group_size)
+            self._row(index, eligible, start, start + chunk, num_keyframes)
+            for index in range(first, first + self._config.group_size)
         )
-        return PlanGroup(step, group, stage.name, mode, start, num_keyframes, rows, weight)
+        return PlanGroup(mode, rows)
 
     def _chunk(self, stage: StageConfig) -> int:
         return stage.chunk_latents or self._cache.chunk_latents
 
-    def _row(self, g: int, eligible: Ints, start: int, stop: int, num_keyframes: int) -> PlanRow:
-        shot = int(eligible[self._integer("shot", g, len(eligible))])
-        keyframes = self._draw_keyframes(g, shot, num_keyframes)
-        negatives = [False] * num_keyframes
-        sampling = self._config.sampling
-        for slot in range(num_keyframes):
-            swap = self._uniform("negative", g, slot) < sampling.negative_fraction
-            stranger = self._draw_negative(g, slot, shot) if swap else None
-            if stranger is not None:
-                keyframes[slot], negatives[slot] = stranger, True
+    def _row(self, index: int, eligible: Ints, start: int, stop: int, count: int) -> PlanRow:
+        """Return sample `index`, of one of the `eligible` shots and with `count` keyframes."""
+        shot = int(eligible[self._integer("shot", index, below=len(eligible))])
+        keyframes = self._keyframes(index, shot, count)
+        negatives = [False] * count
+        for slot in range(count):
+            swap = self._uniform("negative", index, slot) < self._sampling.negative_fraction
+            negative = self._negative(index, slot, shot) if swap else None
+            if negative is not None:
+                keyframes[slot], negatives[slot] = negative, True
         return PlanRow(
-            g=g,
+            sample_index=index,
             shot=shot,
             start=start,
             stop=stop,
             keyframes=tuple(keyframes),
             negatives=tuple(negatives),
-            drop_text=self._uniform("drop_text", g) < sampling.text_dropout,
+            drop_text=self._uniform("drop_text", index) < self._sampling.text_dropout,
         )
 
-    def _draw_num_keyframes(self, number: int, shortest: int) -> int:
-        """Draw how many keyframes a group reads, of shots of at least `shortest` latents."""
+    def _num_keyframes(self, number: int, shortest: int) -> int:
+        """Choose how many keyframes a group has; its shots have at least `shortest` latents."""
         most = min(self._cache.top_k, self._pools.most)
         while not len(self._eligible_shots(most, shortest)):
             most -= 1
-        full = self._uniform("full_bank", number) < self._config.sampling.full_bank_fraction
-        return most if full or most == 1 else 1 + self._integer("num_keyframes", number, most - 1)
+        full = self._uniform("full_bank", number) < self._sampling.full_bank_fraction
+        if full or most == 1:
+            return most
+        return 1 + self._integer("num_keyframes", number, below=most - 1)
 
-    def _draw_start(self, number: int, num_keyframes: int, chunk: int) -> int:
-        """Draw where an extension begins: a random place in a random shot long enough."""
+    def _start(self, number: int, num_keyframes: int, chunk: int) -> int:
+        """Choose where an extension begins: a random place in a random shot long enough."""
         shots = self._eligible_shots(num_keyframes, 1 + chunk)
-        shot = shots[self._integer("start_shot", number, len(shots))]
+        shot = shots[self._integer("start_shot", number, below=len(shots))]
         last = int(self._dataset.num_latents[shot]) - chunk
-        aligned = self._uniform("aligned", number) < self._config.sampling.aligned_fraction
+        aligned = self._uniform("aligned", number) < self._sampling.aligned_fraction
         if aligned and last >= chunk:
-            return chunk * (1 + self._integer("start", number, last // chunk))
-        return 1 + self._integer("start", number, last)
+            return chunk * (1 + self._integer("start", number, below=last // chunk))
+        return 1 + self._integer("start", number, below=last)
 
-    def _draw_keyframes(self, g: int, shot: int, count: int) -> list[int]:
+    def _keyframes(self, index: int, shot: int, count: int) -> list[int]:
+        """Choose keyframes of other shots, those before `shot` if there are enough."""
         if count == 0:
             return []
-        sampling = self._config.sampling
         pool = self._pools.earlier(shot)
-        if len(pool) < count or self._uniform("earlier", g) >= sampling.earlier_fraction:
+        if len(pool) < count or self._uniform("earlier", index) >= self._sampling.earlier_fraction:
             pool = self._pools.others(shot)
-        if self._uniform("retrieved", g) < sampling.retrieved_fraction:
+        if self._uniform("retrieved", index) < self._sampling.retrieved_fraction:
             return self._most_like_the_prompt(shot, pool, count)
-        order = sorted(pool.tolist(), key=lambda k: self._uniform("keyframe", g, k))
+        order = sorted(pool.tolist(), key=lambda k: self._uniform("keyframe", index, k))
         return order[:count]
 
-    def _draw_negative(self, g: int, slot: int, shot: int) -> int | None:
-        """Draw a keyframe of another video; None if there is no other video."""
-        hard = self._config.sampling.hard_negative_fraction
-        count = _HARD_NEGATIVE_POOL if self._uniform("hard_negative", g, slot) < hard else 1
-        drawn = (
-            self._integer("stranger", g, len(self._keyframe_videos), slot, attempt)
+    def _negative(self, index: int, slot: int, shot: int) -> int | None:
+        """Choose a keyframe of another video; None if no other video was hit."""
+        hard = self._uniform("hard_negative", index, slot) < self._sampling.hard_negative_fraction
+        candidates = (
+            # Seeds derive from "stranger": another word would change every plan.
+            self._integer("stranger", index, slot, attempt, below=len(self._keyframe_videos))
             for attempt in range(_HARD_NEGATIVE_POOL)
         )
         own = self._dataset.videos[shot]
-        strangers = [k for k in drawn if self._keyframe_videos[k] != own][:count]
-        if not strangers:
+        negatives = [k for k in candidates if self._keyframe_videos[k] != own]
+        if not negatives:
             return None
-        return self._most_like_the_prompt(shot, np.array(sorted(set(strangers))), 1)[0]
+        pool = np.array(sorted(set(negatives[: None if hard else 1])))
+        return self._most_like_the_prompt(shot, pool, 1)[0]
 
     def _most_like_the_prompt(self, shot: int, pool: Ints, count: int) -> list[int]:
         query = self._dataset.text_embeddings[self._dataset.shot_texts[shot]]  # [E]
@@ -249,39 +208,33 @@ class TrainingPlan:
         return self._eligible[key]
 
     def _possible_modes(self, stage: StageConfig) -> tuple[list[Mode], list[float]]:
-        """Return the stage's modes that the data can serve; say which it cannot."""
-        wanted = [
-            (mode, weight)
-            for mode, weight in zip(MODES, stage.mode_weights.as_tuple(), strict=True)
-            if weight > 0
-        ]
+        """Return the stage's modes that the data has samples of, and their weights; sum 1."""
+        weights = zip(MODES, stage.mode_weights.as_tuple(), strict=True)
+        wanted = {mode: weight for mode, weight in weights if weight > 0}
         chunk = self._chunk(stage)
-        possible = [(mode, weight) for mode, weight in wanted if self._has_samples(mode, chunk)]
+        possible = {m: weight for m, weight in wanted.items() if self._has_samples(m, chunk)}
         if not possible:
-            names = ", ".join(mode for mode, _ in wanted)
             raise DataError(
-                f"Stage {stage.name!r} trains {names}, but {self._dataset.folder} has no sample "
-                f"of these: shots need at least {chunk} latents "
-                f"(more to be extended), and new shots need another shot in the same "
-                f"{self._config.sampling.keyframe_scope}."
+                f"Stage {stage.name!r} trains {', '.join(wanted)}, but {self._dataset.folder} has "
+                f"no sample of these: a shot needs at least {chunk} latents (more to be extended), "
+                f"and a new shot needs another shot in the same {self._sampling.keyframe_scope}."
             )
-        for mode, _ in wanted:
-            if mode not in {m for m, _ in possible}:
-                _log.warning("stage %s: the data has no sample of mode %s", stage.name, mode)
-        total = sum(weight for _, weight in possible)
-        return [mode for mode, _ in possible], [weight / total for _, weight in possible]
+        for mode in [mode for mode in wanted if mode not in possible]:
+            _log.warning("stage %s: the data has no sample of mode %s", stage.name, mode)
+        total = sum(possible.values())
+        return list(possible), [weight / total for weight in possible.values()]
 
     def _has_samples(self, mode: Mode, chunk: int) -> bool:
-        history, keyframes = _needs(mode)
-        if keyframes and self._cache.top_k == 0:
+        has_history, has_keyframes = _needs(mode)
+        if has_keyframes and self._cache.top_k == 0:
             return False
-        return len(self._eligible_shots(int(keyframes), int(history) + chunk)) > 0
+        return len(self._eligible_shots(int(has_keyframes), int(has_history) + chunk)) > 0
 
     def _uniform(self, purpose: str, *index: int) -> float:
         return derive_seed(self._config.seed, f"plan/{purpose}", *index) / 2.0**63
 
-    def _integer(self, purpose: str, index: int, below: int, *more: int) -> int:
-        return derive_seed(self._config.seed, f"plan/{purpose}", index, *more) % below
+    def _integer(self, purpose: str, *index: int, below: int) -> int:
+        return derive_seed(self._config.seed, f"plan/{purpose}", *index) % below
 
 
 class _KeyframePools:

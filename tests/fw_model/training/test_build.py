@@ -83,7 +83,7 @@ def test_a_dataset_that_does_not_say_what_encoded_it_is_taken_with_a_warning(
     ("config", "says"),
     [
         (small_training(lora=LoraSettings(rank=2, targets=("to_q", "foo"))), r"'foo'.*to_q"),
-        (small_training(lora=LoraSettings(rank=2, targets=("attn1",))), "no linear layer"),
+        (small_training(lora=LoraSettings(rank=2, targets=("attn1",))), "not a linear layer"),
         (
             small_training(objective=ObjectiveConfig(channel_weight=(1.0, 2.0))),
             f"2 weights.*{CHANNELS} channels",

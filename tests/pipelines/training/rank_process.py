@@ -19,7 +19,7 @@ from fw_model.training.data.dataset import EncodedDataset
 from fw_model.training.data.plan import TrainingPlan
 from fw_model.training.export import collect_average, export_checkpoint
 from fw_model.training.loop import LocalFeed, train
-from fw_model.training.run_identity import recipe
+from fw_model.training.run_identity import identify_run
 from pipelines.training.deepspeed_engine import DeepSpeedEngine
 
 
@@ -56,8 +56,8 @@ def run(
     if until:  # stop as a crash would: no state beyond the last checkpoint
         feed = Cut(feed, until)
     try:
-        settings = recipe(config, model)
-        ema = train(engine, plan, feed, store, config, settings, output / "metrics.jsonl")
+        identity = identify_run(config, model)
+        ema = train(engine, plan, feed, store, config, identity, output / "metrics.jsonl")
     except Crash:
         return
     state = collect_average(engine, ema)

@@ -21,9 +21,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> EncodedDataset:
 
 def test_the_same_seed_gives_the_same_plan_and_another_seed_another(data: EncodedDataset) -> None:
     plans = [TrainingPlan(small_training(seed=seed), CACHE, data) for seed in (5, 5, 6)]
-    tables = [plan.table(0, 12) for plan in plans]
-    assert tables[0].equals(tables[1])
-    assert not tables[0].equals(tables[2])
+    groups = [[plan.groups(step) for step in range(12)] for plan in plans]
+    assert groups[0] == groups[1] != groups[2]
     assert plans[0].hash == plans[1].hash != plans[2].hash
 
 
@@ -38,8 +37,9 @@ def test_any_number_of_workers_shares_out_the_same_samples(data: EncodedDataset)
 
 
 def test_sample_numbers_run_through_without_gaps(data: EncodedDataset) -> None:
-    table = TrainingPlan(small_training(), CACHE, data).table(0, 12)
-    assert table["g"].to_pylist() == list(range(12 * 2 * 4))
+    plan = TrainingPlan(small_training(), CACHE, data)
+    rows = [row for step in range(12) for group in plan.groups(step) for row in group.rows]
+    assert [row.sample_index for row in rows] == list(range(12 * 2 * 4))
 
 
 def test_rows_of_a_group_share_mode_and_shape_and_lie_inside_their_shots(
@@ -48,10 +48,9 @@ def test_rows_of_a_group_share_mode_and_shape_and_lie_inside_their_shots(
     plan = TrainingPlan(small_training(), CACHE, data)
     for step in range(plan.num_steps):
         for group in plan.groups(step):
-            has_history, has_keyframes = group.start > 0, group.num_keyframes > 0
-            assert group.mode == MODES[2 * has_keyframes + has_history]
+            ((start, num_keyframes),) = {(row.start, len(row.keyframes)) for row in group.rows}
+            assert group.mode == MODES[2 * (num_keyframes > 0) + (start > 0)]
             for row in group.rows:
-                assert (row.start, len(row.keyframes)) == (group.start, group.num_keyframes)
                 assert row.stop == row.start + CACHE.chunk_latents
                 assert row.stop <= data.num_latents[row.shot]
 
@@ -73,7 +72,8 @@ def test_keyframes_come_from_other_shots_of_the_scene_and_negatives_from_other_v
                     assert shot != row.shot
                     assert (data.videos[shot] == data.videos[row.shot]) != negative
                     negatives += negative
-    slots = sum(group.num_keyframes * 4 for s in range(40) for group in plan.groups(s))
+    rows = [row for step in range(40) for group in plan.groups(step) for row in group.rows]
+    slots = sum(len(row.keyframes) for row in rows)
     assert 0.4 < negatives / slots < 0.6
 
 
@@ -100,7 +100,7 @@ def test_stage_one_has_no_shot_cache_and_modes_come_as_often_as_weighted(
 def test_the_number_of_keyframes_varies_and_is_most_often_full(data: EncodedDataset) -> None:
     config = small_training(stages=(StageConfig(steps=60, mode_weights=ModeWeights(new_shot=1)),))
     plan = TrainingPlan(config, CACHE, data)
-    counts = [group.num_keyframes for step in range(60) for group in plan.groups(step)]
+    counts = [len(group.rows[0].keyframes) for step in range(60) for group in plan.groups(step)]
     assert set(counts) == {1, 2}
     assert counts.count(2) > counts.count(1)
 
