@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from fw_model.schemas.curated_rows import ProvenanceRow
 from pipelines.curation.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Provenance:
     code_version: str
     run_id: str
 
-    def stamp(self) -> dict[str, str]:
+    def stamp(self) -> ProvenanceRow:
         """Return the provenance columns of a row made now."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         return {
