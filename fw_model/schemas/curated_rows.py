@@ -60,21 +60,27 @@ class MeasuredShotRow(TypedDict):
     motion: float
     luma: float
     contrast: float
-    text_area: float
+    text_area: float | None
     fingerprint: list[bytes]
-    colours: Vector
+    colours: Vector | None
     keyframes: list[KeyframeRow]
     embedding: Vector | None
 
 
-class VideoColumns(TypedDict):
-    """What is known of a video, kept or quarantined."""
+class SourceColumns(TypedDict):
+    """What is known of a video before it is opened."""
 
-    video_id: str
     source_id: str
-    uri: str
     bytes: int
     modified: str
+    attempts: int
+
+
+class DecodedColumns(TypedDict):
+    """What decoding a video gives, whether it is kept or quarantined."""
+
+    video_id: str
+    uri: str
     content_sha256: str | None
     container: str | None
     codec: str | None
@@ -92,20 +98,24 @@ class VideoColumns(TypedDict):
     status: str
     reason: str | None
     detail: str | None
-    attempts: int
     analyze_s: float | None
     num_shots: int
 
 
-class VideoRow(VideoColumns, ProvenanceRow):
+class DecodedVideoRow(DecodedColumns):
+    """A video with all of its shots, before its source and its provenance are added."""
+
+    shots: list[MeasuredShotRow]
+
+
+class VideoRow(SourceColumns, DecodedColumns, ProvenanceRow):
     """A row of the videos table."""
 
 
-class AnalyzedVideoRow(VideoColumns, ProvenanceRow):
-    """A row of the analyze ledgers: a video with all of its shots."""
+class AnalyzedVideoRow(SourceColumns, DecodedVideoRow, ProvenanceRow):
+    """A row of the analyze ledgers."""
 
     detector: str
-    shots: list[MeasuredShotRow]
 
 
 class ShotFileColumns(TypedDict):

@@ -21,6 +21,6 @@ def keyframe_uri(sha256: str) -> str:
     return f"media/{sha256[:2]}/{sha256}.jpg"
 
 
-def clip_uri(sha256: str) -> str:
-    """Return where a clip lies, relative to the output folder."""
+def shot_file_uri(sha256: str) -> str:
+    """Return where a shot file is, relative to the output folder."""
     return f"media/{sha256[:2]}/{sha256}.mp4"

@@ -1,7 +1,7 @@
-"""One video, decoded once: its shots, what was measured of them, and their keyframes.
+"""Decodes one video once and returns its shots, their measurements and their keyframes.
 
-Runs inside the decoding child (see sandbox.py). Knows nothing of Ray, CLIP or storage.
-Nothing here raises for a fault of the data; the returned row carries a reason instead.
+Runs inside the decoding child (see decode_process.py). Knows nothing about Ray, CLIP or storage.
+Nothing here raises because of bad data; the returned row carries a reason instead.
 """
 
 from __future__ import annotations
@@ -11,41 +11,44 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import av
 import av.error
+from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from fw_model.schemas.curated import VideoReason
+from fw_model.schemas.curated_rows import DecodedVideoRow
 from pipelines.curation.analysis.shot_tracker import (
     DEFAULT_FPS,
+    WHOLE_VIDEO,
     AnalyzeSettings,
+    OnKeyframe,
     ShotTracker,
-    Watched,
+    VideoMeasurements,
     end_s,
-    shots_of,
+    shot_rows,
 )
 from pipelines.curation.analysis.video_stream import (
     Rejected,
     StreamSeen,
     check_decoded,
     check_stream,
-    describe,
     first_video,
     is_variable,
     iter_frames,
+    record_header,
 )
 from pipelines.curation.ids import video_id
 
-# Raise this when the same settings begin to give other rows: finished rows are then made again.
+# Raise this when the same settings start to give different rows: finished videos are then redone.
 ANALYZE_VERSION = 9
 FRAMES_PER_HEARTBEAT = 48
 READ_BYTES = 64 * 1024 * 1024
 LONG = "long"
-"""Status of a video that is to be analyzed in ranges of time; it is never committed."""
+"""Status of a video that must be analyzed in time ranges; it is never committed."""
 
-OnKeyframe = Callable[[str, bytes], None]
-OnProgress = Callable[[int], None]
+OnProgress = Callable[[], None]
 
 
 def analyze_file(
@@ -54,22 +57,19 @@ def analyze_file(
     uri: str,
     settings: AnalyzeSettings,
     on_keyframe: OnKeyframe,
-    on_progress: OnProgress = lambda frames: None,
+    on_progress: OnProgress = lambda: None,
     longest_s: float | None = None,
-) -> dict[str, Any]:
-    """Return the row of a video, `shots` within, without embeddings.
+) -> DecodedVideoRow:
+    """Return the row of a video with its shots, without embeddings.
 
     `on_keyframe(sha256, jpeg)` is called for each keyframe before the row is returned. A video
-    that says it is longer than `longest_s` is not decoded: its row has the status LONG.
+    whose header says that it is longer than `longest_s` is not decoded: its row has status LONG.
     """
-    row: dict[str, Any] = {"uri": uri}
+    row = quarantined_row(uri)
     with (
-        whatever_happens(row),
-        identified(row, path, on_progress),
-        opened(path) as (container, stream),
+        failures_recorded(row),
+        opened_source(row, path, settings, on_progress) as (container, stream),
     ):
-        row |= describe(container, stream)
-        check_stream(stream, settings.decode)
         if longest_s is not None and (container.duration or 0) / av.time_base > longest_s:
             row["status"] = LONG
             return row
@@ -78,47 +78,86 @@ def analyze_file(
         for frame in iter_frames(container, stream, seen):
             tracker.take(frame)
             if tracker.next_frame % FRAMES_PER_HEARTBEAT == 0:
-                on_progress(tracker.next_frame)
-        row |= {"num_frames": tracker.next_frame, "decode_errors": seen.decode_errors}
+                on_progress()
+        row.update({"num_frames": tracker.next_frame, "decode_errors": seen.decode_errors})
         check_decoded(container, stream, seen, tracker.next_frame, settings.decode)
-        row |= summed_up(tracker.finish(), row, settings)
-        row["status"] = "kept"
+        complete_row(row, tracker.finish(), settings)
     return row
 
 
+def quarantined_row(
+    uri: str, reason: VideoReason | None = None, detail: str | None = None
+) -> DecodedVideoRow:
+    """Return the row of a video of which nothing else is known."""
+    return {
+        "video_id": video_id(uri, ""),
+        "uri": uri,
+        "content_sha256": None,
+        "container": None,
+        "codec": None,
+        "pixel_format": None,
+        "width": None,
+        "height": None,
+        "rotation": None,
+        "sample_aspect_ratio": None,
+        "fps": None,
+        "variable_fps": None,
+        "duration_s": None,
+        "num_frames": None,
+        "num_video_streams": None,
+        "decode_errors": None,
+        "status": "quarantined",
+        "reason": reason and str(reason),
+        "detail": detail,
+        "analyze_s": None,
+        "num_shots": 0,
+        "shots": [],
+    }
+
+
 @contextmanager
-def whatever_happens(row: dict[str, Any]) -> Iterator[None]:
-    """Give the row its time and, if the video is not to be kept, the reason."""
+def failures_recorded(row: DecodedVideoRow) -> Iterator[None]:
+    """Time the block and, if it fails, record in the row why the video is quarantined."""
     started = time.perf_counter()
-    row |= {"status": "quarantined", "shots": [], "num_shots": 0}
     try:
         yield
     except Rejected as fault:
-        row |= _rejected(fault.reason, fault.detail)
+        _quarantine(row, fault.reason, fault.detail)
     except MemoryError as fault:
-        row |= _rejected(VideoReason.OUT_OF_MEMORY, str(fault) or "out of memory")
+        _quarantine(row, VideoReason.OUT_OF_MEMORY, str(fault) or "out of memory")
     except OSError as fault:
-        row |= _rejected(VideoReason.SOURCE_UNAVAILABLE, str(fault))
-    row.setdefault("video_id", video_id(row["uri"], ""))
+        _quarantine(row, VideoReason.SOURCE_UNAVAILABLE, str(fault))
     row["analyze_s"] = time.perf_counter() - started
 
 
+def _quarantine(row: DecodedVideoRow, reason: VideoReason, detail: str) -> None:
+    row.update({"status": "quarantined", "reason": str(reason), "detail": detail})
+
+
 @contextmanager
-def identified(row: dict[str, Any], path: str | Path, on_progress: OnProgress) -> Iterator[None]:
-    """Give the row its ids, from what the file holds; a slow disk is no standstill."""
+def opened_source(
+    row: DecodedVideoRow, path: str | Path, settings: AnalyzeSettings, on_progress: OnProgress
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a video that can be decoded; fill the row's ids and what the header says.
+
+    Raises Rejected or OSError if it cannot be.
+    """
     digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:
         while block := file.read(READ_BYTES):
             digest.update(block)
-            on_progress(0)
+            on_progress()  # a slow disk is not a stall
     row["content_sha256"] = digest.hexdigest()
-    row["video_id"] = video_id(row["uri"], row["content_sha256"])
-    yield
+    row["video_id"] = video_id(row["uri"], digest.hexdigest())
+    with opened(path) as (container, stream):
+        record_header(row, container, stream)
+        check_stream(stream, settings.decode)
+        yield container, stream
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
-    """Open a video and find its stream; Rejected if there is none to be had."""
+def opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a file and find its video stream; Rejected if it has none."""
     try:
         container = av.open(str(path), metadata_errors="replace")
     except av.error.MemoryError as fault:
@@ -133,41 +172,47 @@ def opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
 
 
 def new_tracker(
-    row: dict[str, Any], settings: AnalyzeSettings, on_keyframe: OnKeyframe, **where: Any
+    row: DecodedVideoRow,
+    settings: AnalyzeSettings,
+    on_keyframe: OnKeyframe,
+    *,
+    first: int = 0,
+    own: range = WHOLE_VIDEO,
 ) -> ShotTracker:
     """Return a tracker for the video that `row` describes."""
     return ShotTracker(
         settings,
         fps=usable_fps(row),
         pixel_format=row["pixel_format"],
-        sample_aspect_ratio=row["sample_aspect_ratio"],
+        sample_aspect_ratio=row["sample_aspect_ratio"] or 1.0,
         on_keyframe=on_keyframe,
-        **where,
+        first=first,
+        own=own,
     )
 
 
-def usable_fps(row: dict[str, Any]) -> float:
-    """Return the rate that the file claims, or a usual one if that is absurd."""
-    return float(row["fps"]) if 0 < row["fps"] <= 1000 else DEFAULT_FPS
+def usable_fps(row: DecodedVideoRow) -> float:
+    """Return the rate that the file claims, or a common one if the claim is absurd."""
+    return row["fps"] if row["fps"] and 0 < row["fps"] <= 1000 else DEFAULT_FPS
 
 
-def summed_up(watched: Watched, row: dict[str, Any], settings: AnalyzeSettings) -> dict[str, Any]:
-    """Return what a row says of a video that was watched whole."""
+def complete_row(
+    row: DecodedVideoRow, measured: VideoMeasurements, settings: AnalyzeSettings
+) -> None:
+    """Fill the row of a kept video, all of whose frames were measured."""
     fps = usable_fps(row)
-    shots = shots_of(watched, settings, video=row["video_id"], fps=fps)
-    return {
-        "shots": shots,
-        "num_shots": len(shots),
-        "rotation": watched.rotation,
-        "pixel_format": watched.pixel_format,
-        "fps": fps,
-        "variable_fps": is_variable(watched.times),
-        "duration_s": end_s(watched, fps) - watched.times[0] if watched.num_frames else 0.0,
-    }
-
-
-def _rejected(reason: VideoReason, detail: str) -> dict[str, Any]:
-    return {
-        "status": "quarantined", "reason": str(reason), "detail": detail,
-        "shots": [], "num_shots": 0,
-    }  # fmt: skip
+    shots = shot_rows(measured, settings, video=row["video_id"], fps=fps)
+    row.update(
+        {
+            "shots": shots,
+            "num_shots": len(shots),
+            "rotation": measured.rotation,
+            "pixel_format": measured.pixel_format,
+            "fps": fps,
+            "variable_fps": is_variable(measured.times),
+            "duration_s": (
+                end_s(measured, fps) - measured.times[0] if measured.num_frames else 0.0
+            ),
+            "status": "kept",
+        }
+    )

@@ -1,8 +1,7 @@
-"""From frames to what is known of them: drives the detector, harvests keyframes and measures, in
-one pass.
+"""Turns decoded frames into shots: runs the detector, selects keyframes and measures, in one pass.
 
-Knows nothing of files or decoding; keyframes leave through a callback as they are found, so memory
-hardly grows with the video: some twenty bytes a frame.
+Knows nothing about files or decoding. Keyframes leave through a callback as they are found, so
+memory hardly grows with the video: about twenty bytes per frame.
 """
 
 from __future__ import annotations
@@ -13,16 +12,17 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import cv2
 import numpy as np
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from fw_model.schemas.curated_rows import MeasuredShotRow
 from pipelines.curation.analysis.frame_sampling import BATCH_FRAMES, GridSampler, Thumbnailer
 from pipelines.curation.analysis.keyframes import (
     Candidate,
-    KeyframeHarvest,
+    KeyframeSelector,
     colour_histogram,
     encode_jpeg,
     fingerprint,
@@ -30,7 +30,7 @@ from pipelines.curation.analysis.keyframes import (
     spread_evenly,
     text_area,
 )
-from pipelines.curation.analysis.shot_spans import ShotSpan, ShotSpans
+from pipelines.curation.analysis.shot_spans import DetectedShot, ShotSplitter
 from pipelines.curation.config import DecodeConfig, DetectorConfig, KeyframeConfig
 from pipelines.curation.detectors.base import (
     GRID_HEIGHT,
@@ -42,12 +42,15 @@ from pipelines.curation.detectors.base import (
 from pipelines.curation.ids import keyframe_uri, shot_id
 
 DEFAULT_FPS = 25.0
-_WHOLE = range(sys.maxsize)
+WHOLE_VIDEO = range(sys.maxsize)
+
+OnKeyframe = Callable[[str, bytes], None]
+"""Called with the SHA-256 and the JPEG of a keyframe."""
 
 
 @dataclass(frozen=True)
 class AnalyzeSettings:
-    """What decides the content of a row."""
+    """The settings that decide what a row contains."""
 
     decode: DecodeConfig
     detector: DetectorConfig
@@ -56,8 +59,8 @@ class AnalyzeSettings:
 
 
 @dataclass(frozen=True)
-class KeptPicture:
-    """A keyframe that was stored, and what was measured of it."""
+class StoredKeyframe:
+    """A keyframe that was stored, and what was measured of its picture."""
 
     frame: int
     time_s: float
@@ -67,12 +70,12 @@ class KeptPicture:
     fingerprint: bytes
     colours: NDArray[np.float32]
     text_area: float | None
-    """None where only another picture of the shot is asked for it."""
+    """None if another keyframe of the shot is the one searched for text."""
 
 
 @dataclass
-class Watched:
-    """What is known of the frames `[first, first + num_frames)` of a video."""
+class VideoMeasurements:
+    """Everything measured of the frames `[first, first + num_frames)` of a video."""
 
     first: int
     rotation: int = 0
@@ -82,17 +85,17 @@ class Watched:
     luma: array[float] = field(default_factory=lambda: array("f"))
     contrast: array[float] = field(default_factory=lambda: array("f"))
     transitions: list[Transition] = field(default_factory=list)
-    pictures: list[KeptPicture] = field(default_factory=list)
+    keyframes: list[StoredKeyframe] = field(default_factory=list)
 
     @property
     def num_frames(self) -> int:
-        """How many frames were seen."""
+        """The number of frames measured."""
         return len(self.times)
 
-    def only(self, own: range) -> Watched:
-        """Return what is known of the frames `own`; a transition belongs to where it starts."""
+    def only(self, own: range) -> VideoMeasurements:
+        """Return the measurements of the frames `own`; a transition belongs to its start frame."""
         kept = slice(own.start - self.first, own.stop - self.first)
-        return Watched(
+        return VideoMeasurements(
             first=own.start,
             rotation=self.rotation,
             pixel_format=self.pixel_format,
@@ -101,21 +104,21 @@ class Watched:
             luma=self.luma[kept],
             contrast=self.contrast[kept],
             transitions=[t for t in self.transitions if t.start_frame in own],
-            pictures=[p for p in self.pictures if p.frame in own],
+            keyframes=[k for k in self.keyframes if k.frame in own],
         )
 
-    def extend(self, later: Watched) -> None:
-        """Add what is known of the frames that follow; ValueError if they do not."""
+    def extend(self, later: VideoMeasurements) -> None:
+        """Add the measurements of the frames that follow; ValueError if they do not follow."""
         if later.first != self.first + self.num_frames:
             raise ValueError(
                 f"frame {later.first} does not follow frame {self.first + self.num_frames - 1}"
             )
-        for name in ("times", "motion", "luma", "contrast", "transitions", "pictures"):
+        for name in ("times", "motion", "luma", "contrast", "transitions", "keyframes"):
             getattr(self, name).extend(getattr(later, name))
 
 
 class ShotTracker:
-    """Takes frames in order, from index `first` on; of those not in `own` no picture is kept."""
+    """Takes frames in order from index `first` on; stores the keyframes among `own` only."""
 
     def __init__(
         self,
@@ -124,11 +127,11 @@ class ShotTracker:
         fps: float,
         pixel_format: str | None,
         sample_aspect_ratio: float,
-        on_keyframe: Callable[[str, bytes], None],
+        on_keyframe: OnKeyframe,
         first: int = 0,
-        own: range = _WHOLE,
+        own: range = WHOLE_VIDEO,
     ) -> None:
-        self.watched = Watched(first, pixel_format=pixel_format)
+        self.measured = VideoMeasurements(first, pixel_format=pixel_format)
         self._own = own
         self._settings = settings
         self._fps = fps
@@ -137,8 +140,8 @@ class ShotTracker:
         self._sampler = GridSampler()
         self._thumbnailer = Thumbnailer(settings.keyframes.max_side_px)
         self._detector = make_detector(settings.detector.kind, settings.detector.options, fps=fps)
-        self._spans = ShotSpans(settings.detector.min_shot_frames, first=first)
-        self._harvest = KeyframeHarvest(
+        self._splitter = ShotSplitter(settings.detector.min_shot_frames, first=first)
+        self._selector = KeyframeSelector(
             per_shot=settings.keyframes.per_shot,
             every_frames=round(fps * settings.keyframes.every_s),
             max_delay=self._detector.max_delay + BATCH_FRAMES,
@@ -150,42 +153,41 @@ class ShotTracker:
     @property
     def next_frame(self) -> int:
         """The index of the frame that comes next."""
-        return self.watched.first + self.watched.num_frames
+        return self.measured.first + self.measured.num_frames
 
-    def take(self, frame: Any) -> None:
-        """Feed one decoded frame to the detector, the harvest and the measurements."""
+    def take(self, frame: VideoFrame) -> None:
+        """Sample one decoded frame; full batches go to the detector and the measurements."""
         index = self.next_frame
         time_s = float(frame.time) if frame.time is not None else index / self._fps
-        if not self.watched.num_frames:
-            self.watched.rotation = frame.rotation
-            self.watched.pixel_format = frame.format.name
-        self.watched.times.append(time_s)
+        if not self.measured.num_frames:
+            self.measured.rotation = frame.rotation
+            self.measured.pixel_format = frame.format.name
+        self.measured.times.append(time_s)
         self._sampler.add(frame)
-        if self._harvest.wants(index):
+        if self._selector.wants(index):
             small = self._thumbnailer.scaled(frame, sample_aspect_ratio=self._sample_aspect_ratio)
-            draw = partial(self._thumbnailer.upright, small, rotation=frame.rotation)
-            self._harvest.offer(Candidate(index, time_s, draw))
+            render = partial(self._thumbnailer.upright, small, rotation=frame.rotation)
+            self._selector.offer(Candidate(index, time_s, render))
         if self._sampler.num_frames == BATCH_FRAMES:
-            self._judge()
+            self._process_batch()
 
-    def finish(self, *, is_end: bool = True) -> Watched:
-        """Close the last shot and return all that is known; `is_end`: the video ends here."""
+    def finish(self, *, is_end: bool = True) -> VideoMeasurements:
+        """Close the last shot and return all measurements; `is_end`: the video ends here."""
         if self._sampler.num_frames:
-            self._judge()
+            self._process_batch()
         if is_end:
-            self._note(self._detector.finish())
-        if last := self._spans.finish(self.next_frame):
-            self._keep(last)
-        return self.watched
+            self._close_shots(self._detector.finish())
+        if last := self._splitter.finish(self.next_frame):
+            self._store_keyframes(last)
+        return self.measured
 
-    def _judge(self) -> None:
-        """Measure the frames sampled since the last time and show them to the detector."""
+    def _process_batch(self) -> None:
+        """Measure the frames sampled since the last batch and run the detector on them."""
         planes = self._sampler.take()
         self._measure(planes[:, 0])
         first = self.next_frame - len(planes)
-        self._note(
-            self._detector.update(SmallFrames(first, self.watched.times[-len(planes) :], planes))
-        )
+        batch = SmallFrames(first, self.measured.times[-len(planes) :], planes)
+        self._close_shots(self._detector.update(batch))
 
     def _measure(self, luma: NDArray[np.uint8]) -> None:
         frames = np.ascontiguousarray(luma).reshape(len(luma), -1)  # [B, cells]
@@ -194,102 +196,109 @@ class ShotTracker:
         steps = cv2.absdiff(frames, np.concatenate([before, frames[:-1]]))
         levels = frames.astype(np.float32)
         means = levels @ self._mean
-        self.watched.motion.extend((steps.astype(np.float32) @ self._mean).tolist())
+        self.measured.motion.extend((steps.astype(np.float32) @ self._mean).tolist())
         levels -= means[:, None]
         deviations = np.sqrt(np.einsum("bn,bn->b", levels, levels) / levels.shape[1])
-        self.watched.luma.extend(means.tolist())
-        self.watched.contrast.extend(deviations.tolist())
+        self.measured.luma.extend(means.tolist())
+        self.measured.contrast.extend(deviations.tolist())
 
-    def _note(self, transitions: Sequence[Transition]) -> None:
-        self.watched.transitions += transitions
+    def _close_shots(self, transitions: Sequence[Transition]) -> None:
+        self.measured.transitions += transitions
         for transition in transitions:
-            if span := self._spans.take(transition, self.next_frame):
-                self._keep(span)
+            if shot := self._splitter.take(transition, self.next_frame):
+                self._store_keyframes(shot)
 
-    def _keep(self, span: ShotSpan) -> None:
-        chosen = self._harvest.close(
-            start_frame=span.content_start, end_frame=span.content_end, next_frame=span.next_start
+    def _store_keyframes(self, shot: DetectedShot) -> None:
+        chosen = self._selector.select(
+            start_frame=shot.content_start, end_frame=shot.content_end, next_frame=shot.next_start
         )
         for place, candidate in enumerate(chosen):
-            if candidate.frame not in self._own:
-                continue
-            picture = candidate.picture()
-            jpeg = encode_jpeg(picture, self._settings.keyframes.jpeg_quality)
-            sha256 = hashlib.sha256(jpeg).hexdigest()
-            self._on_keyframe(sha256, jpeg)
-            height, width = picture.shape[:2]
-            mini = miniature(picture)
-            # Text is read in a shot's middle picture; in a part of a video any may become that.
-            asked = place == len(chosen) // 2 or self._own != _WHOLE
-            self.watched.pictures.append(
-                KeptPicture(
-                    candidate.frame, candidate.time_s, sha256, width, height,
-                    fingerprint(mini), colour_histogram(mini),
-                    text_area(picture) if asked else None,
-                )
-            )  # fmt: skip
+            if candidate.frame in self._own:
+                # Only a shot's middle keyframe is searched for text. In a part of a video any
+                # keyframe may become the middle one.
+                is_searched = place == len(chosen) // 2 or self._own != WHOLE_VIDEO
+                self._store(candidate, search_text=is_searched)
+
+    def _store(self, candidate: Candidate, *, search_text: bool) -> None:
+        picture = candidate.picture()
+        jpeg = encode_jpeg(picture, self._settings.keyframes.jpeg_quality)
+        sha256 = hashlib.sha256(jpeg).hexdigest()
+        self._on_keyframe(sha256, jpeg)
+        height, width = picture.shape[:2]
+        mini = miniature(picture)
+        self.measured.keyframes.append(
+            StoredKeyframe(
+                candidate.frame, candidate.time_s, sha256, width, height,
+                fingerprint(mini), colour_histogram(mini),
+                text_area(picture) if search_text else None,
+            )
+        )  # fmt: skip
 
 
-def shots_of(
-    watched: Watched, settings: AnalyzeSettings, *, video: str, fps: float
-) -> list[dict[str, Any]]:
-    """Return the shots of a whole video, as fields of its row, in order."""
-    spans = ShotSpans(settings.detector.min_shot_frames)
-    found = [spans.take(transition, watched.num_frames) for transition in watched.transitions]
-    found.append(spans.finish(watched.num_frames))
+def shot_rows(
+    measured: VideoMeasurements, settings: AnalyzeSettings, *, video: str, fps: float
+) -> list[MeasuredShotRow]:
+    """Return the shots of a whole video, in order."""
+    splitter = ShotSplitter(settings.detector.min_shot_frames)
+    found = [splitter.take(transition, measured.num_frames) for transition in measured.transitions]
+    found.append(splitter.finish(measured.num_frames))
     return [
-        _shot(span, index, watched, settings, video, fps)
-        for index, span in enumerate(span for span in found if span is not None)
+        _shot_row(shot, index, measured, settings, video, fps)
+        for index, shot in enumerate(shot for shot in found if shot is not None)
     ]
 
 
-def end_s(watched: Watched, fps: float) -> float:
+def end_s(measured: VideoMeasurements, fps: float) -> float:
     """Return the time at which the last frame ends."""
-    return float(watched.times[-1]) + 1.0 / fps if watched.num_frames else 0.0
+    return measured.times[-1] + 1.0 / fps if measured.num_frames else 0.0
 
 
-def _shot(
-    span: ShotSpan, index: int, watched: Watched, settings: AnalyzeSettings, video: str, fps: float
-) -> dict[str, Any]:
-    content = slice(span.content_start, span.content_end)
-    inside = [p for p in watched.pictures if span.content_start <= p.frame < span.content_end]
-    pictures = spread_evenly(
-        inside, settings.keyframes.per_shot, start=span.content_start, end=span.content_end
+def _shot_row(
+    shot: DetectedShot,
+    index: int,
+    measured: VideoMeasurements,
+    settings: AnalyzeSettings,
+    video: str,
+    fps: float,
+) -> MeasuredShotRow:
+    content = slice(shot.content_start, shot.content_end)
+    inside = [k for k in measured.keyframes if shot.content_start <= k.frame < shot.content_end]
+    keyframes = spread_evenly(
+        inside, settings.keyframes.per_shot, start=shot.content_start, end=shot.content_end
     )
-    middle = pictures[len(pictures) // 2] if pictures else None
-    has_next = span.end < watched.num_frames
+    has_next = shot.end < measured.num_frames
     return {
-        "shot_id": shot_id(video, span.start, span.end, settings.detector_hash),
+        "shot_id": shot_id(video, shot.start, shot.end, settings.detector_hash),
         "index": index,
-        "start_frame": span.start,
-        "end_frame": span.end,
-        "content_start_frame": span.content_start,
-        "content_end_frame": span.content_end,
-        "start_s": watched.times[span.start],
-        "end_s": watched.times[span.end] if has_next else end_s(watched, fps),
+        "start_frame": shot.start,
+        "end_frame": shot.end,
+        "content_start_frame": shot.content_start,
+        "content_end_frame": shot.content_end,
+        "start_s": measured.times[shot.start],
+        "end_s": measured.times[shot.end] if has_next else end_s(measured, fps),
         "transition_in": {
-            "kind": "start" if span.is_first else span.opening.kind,
-            "start_frame": span.opening.start_frame,
-            "end_frame": span.opening.end_frame,
-            "score": span.opening.score,
+            "kind": "start" if shot.is_first else shot.opening.kind,
+            "start_frame": shot.opening.start_frame,
+            "end_frame": shot.opening.end_frame,
+            "score": shot.opening.score,
         },
-        # The step into the shot's first frame belongs to the cut, not to the shot.
-        "motion": _mean(watched.motion[span.content_start + 1 : span.content_end]),
-        "luma": _mean(watched.luma[content]),
-        "contrast": _mean(watched.contrast[content]),
-        "text_area": middle.text_area if middle is not None else 0.0,
-        "fingerprint": [picture.fingerprint for picture in pictures],
-        "colours": _unit_mean([picture.colours for picture in pictures]),
+        # The change into the shot's first frame belongs to the cut, not to the shot.
+        "motion": _mean(measured.motion[shot.content_start + 1 : shot.content_end]),
+        "luma": _mean(measured.luma[content]),
+        "contrast": _mean(measured.contrast[content]),
+        "text_area": keyframes[len(keyframes) // 2].text_area if keyframes else 0.0,
+        "fingerprint": [k.fingerprint for k in keyframes],
+        "colours": _unit_mean([k.colours for k in keyframes]),
         "keyframes": [
             {
-                "frame": picture.frame,
-                "time_s": picture.time_s,
-                "uri": keyframe_uri(picture.sha256),
-                "sha256": picture.sha256,
-                "width": picture.width,
-                "height": picture.height,
+                "frame": k.frame,
+                "time_s": k.time_s,
+                "uri": keyframe_uri(k.sha256),
+                "sha256": k.sha256,
+                "width": k.width,
+                "height": k.height,
             }
-            for picture in pictures
+            for k in keyframes
         ],
         "embedding": None,
     }

@@ -1,52 +1,60 @@
-"""A long video in ranges of time, each watched by itself, and all merged into one row.
+"""Analyzes a long video in time ranges, each by itself, and merges the results into one row.
 
-A first look reads packets and decodes nothing: it tells every frame's time, and where decoding can
-begin. A range is watched from some way before its first frame to some way after its last, so that
-the detector is in the state that it would have been in. A file whose frames do not come out as its
-packets promise (a frame missing, a time twice) cannot be counted so and is watched whole instead.
+A first pass reads packets and decodes nothing: it finds every frame's time, and where decoding can
+start. A range is decoded from well before its first frame to well after its last, so that the
+detector is in the state that a pass over the whole video would give it. A file whose decoded frames
+do not match its packets (a frame missing, a time twice) must be analyzed whole instead.
 
-Runs inside decoding children, but for `merged`. Knows nothing of processes.
+Runs inside decoding children, except for `merge_ranges`. Knows nothing about processes.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import av.error
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from fw_model.schemas.curated import VideoReason
+from fw_model.schemas.curated_rows import DecodedVideoRow
 from pipelines.curation.analysis.analyze import (
     FRAMES_PER_HEARTBEAT,
-    OnKeyframe,
     OnProgress,
-    identified,
+    complete_row,
+    failures_recorded,
     new_tracker,
     opened,
-    summed_up,
+    opened_source,
+    quarantined_row,
     usable_fps,
-    whatever_happens,
 )
-from pipelines.curation.analysis.shot_tracker import AnalyzeSettings, Watched
+from pipelines.curation.analysis.shot_tracker import (
+    AnalyzeSettings,
+    OnKeyframe,
+    VideoMeasurements,
+)
 from pipelines.curation.analysis.video_stream import (
     Rejected,
     StreamSeen,
     check_faults,
     check_promised,
     check_stream,
-    describe,
     note_time,
 )
 
 LEAD_S = 30.0  # more than any detector looks back or ahead
+SPLIT = "split"
+"""Status of a video that was split into ranges; it is never committed."""
 
 
-class Uncountable(Exception):
-    """Frames cannot be told by their times: the video must be watched whole."""
+class UnreliableTimes(Exception):
+    """Frames cannot be counted by their times: the video must be analyzed whole."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +69,30 @@ class TimeRange:
     times: array[int]
     is_last: bool
 
+    @property
+    def own_times(self) -> tuple[int, int]:
+        """The times of the first and of the last own frame."""
+        first = self.own.start - self.decoded.start
+        return self.times[first], self.times[first + len(self.own) - 1]
+
+
+@dataclass
+class SplitVideo:
+    """The row of a video as far as its packets fill it, and its ranges.
+
+    There are no ranges if the row is quarantined, or if frames cannot be counted by their times.
+    """
+
+    row: DecodedVideoRow
+    num_packets: int = 0
+    ranges: list[TimeRange] = field(default_factory=list)
+
 
 @dataclass(frozen=True)
-class RangeWatched:
-    """What came of a range: its own frames, and faults in its own packets."""
+class MeasuredRange:
+    """The measurements of a range's own frames, and the number of faults in its own packets."""
 
-    watched: Watched
+    measured: VideoMeasurements
     num_faults: int
 
 
@@ -75,93 +101,107 @@ def split_video(
     *,
     uri: str,
     settings: AnalyzeSettings,
-    on_progress: OnProgress = lambda frames: None,
-) -> tuple[dict[str, Any], list[TimeRange]]:
-    """Return the row as far as packets tell it, and the ranges; none if frames are uncountable."""
-    row: dict[str, Any] = {"uri": uri}
-    ranges: list[TimeRange] = []
+    on_progress: OnProgress = lambda: None,
+) -> SplitVideo:
+    """Read a video's packets and split it into ranges; the row's status is SPLIT if that worked."""
+    split = SplitVideo(quarantined_row(uri))
     with (
-        whatever_happens(row),
-        identified(row, path, on_progress),
-        opened(path) as (container, stream),
+        failures_recorded(split.row),
+        opened_source(split.row, path, settings, on_progress) as (container, stream),
     ):
-        row |= describe(container, stream)
-        check_stream(stream, settings.decode)
         seen = StreamSeen()
         times, starts = _packet_times(container, stream, seen, on_progress)
         check_promised(container, stream, seen, settings.decode)
-        row |= {"num_packets": seen.num_packets, "status": "split"}
+        split.num_packets = seen.num_packets
+        split.row["status"] = SPLIT
         if len(times) == seen.num_packets - seen.num_hidden == len(set(times)) and starts:
-            assert settings.decode.range_s is not None  # else no video is split
-            ranges = _ranges(times, starts, usable_fps(row), settings.decode.range_s)
-    return row, ranges
+            assert settings.decode.range_s is not None  # otherwise no video is split
+            fps = usable_fps(split.row)
+            split.ranges = _ranges(times, starts, fps, settings.decode.range_s)
+    return split
 
 
-def watch_range(
+def analyze_range(
     path: str | Path,
     *,
-    row: dict[str, Any],
+    row: DecodedVideoRow,
     part: TimeRange,
     settings: AnalyzeSettings,
     on_keyframe: OnKeyframe,
-    on_progress: OnProgress = lambda frames: None,
-) -> RangeWatched:
-    """Watch one range; Uncountable if other frames come than its times say."""
+    on_progress: OnProgress = lambda: None,
+) -> MeasuredRange:
+    """Measure one range; UnreliableTimes if other frames arrive than its times say."""
     tracker = new_tracker(row, settings, on_keyframe, first=part.decoded.start, own=part.own)
-    faults = passed = 0
+    seen = StreamSeen()
     with opened(path) as (container, stream):
         check_stream(stream, settings.decode)
         container.seek(part.times[0], stream=stream, backward=True)
-        own_times = (part.times[part.own.start - part.decoded.start], _last_own_time(part))
-        for packet in container.demux(stream):
-            try:
-                frames = packet.decode()
-            except av.error.MemoryError as fault:
-                raise Rejected(VideoReason.OUT_OF_MEMORY, str(fault)) from fault
-            except av.error.FFmpegError:
-                faults += packet.pts is not None and own_times[0] <= packet.pts <= own_times[1]
-                continue
-            for frame in frames:
-                if frame.pts is None:
-                    raise Uncountable("a frame has no time")
-                if frame.pts < part.times[0]:
-                    passed += 1  # between the place that decoding can begin at and the range
-                    if passed % FRAMES_PER_HEARTBEAT == 0:
-                        on_progress(0)
-                    continue
-                if tracker.next_frame == part.decoded.stop:
-                    break
-                _check_turn(frame.pts, tracker.next_frame, part)
-                faults += bool(frame.is_corrupt) and own_times[0] <= frame.pts <= own_times[1]
-                tracker.take(frame)
-                if tracker.next_frame % FRAMES_PER_HEARTBEAT == 0:
-                    on_progress(tracker.next_frame)
+        for frame in _range_frames(container, stream, part, seen, on_progress):
+            if part.times[tracker.next_frame - part.decoded.start] != frame.pts:
+                raise UnreliableTimes(
+                    f"frame {tracker.next_frame} arrived with the time {frame.pts}"
+                )
+            tracker.take(frame)
+            if tracker.next_frame % FRAMES_PER_HEARTBEAT == 0:
+                on_progress()
             if tracker.next_frame == part.decoded.stop:
                 break
     if tracker.next_frame != part.decoded.stop:
-        raise Uncountable(f"frame {tracker.next_frame} did not come")
-    return RangeWatched(tracker.finish(is_end=part.is_last).only(part.own), faults)
+        raise UnreliableTimes(f"frame {tracker.next_frame} did not arrive")
+    measured = tracker.finish(is_end=part.is_last).only(part.own)
+    return MeasuredRange(measured, seen.decode_errors)
 
 
-def merged(
-    row: dict[str, Any], parts: Sequence[RangeWatched], settings: AnalyzeSettings
-) -> dict[str, Any]:
-    """Return the whole row from what packets told and what was seen of all ranges.
+def _range_frames(
+    container: InputContainer,
+    stream: VideoStream,
+    part: TimeRange,
+    seen: StreamSeen,
+    on_progress: OnProgress,
+) -> Iterator[VideoFrame]:
+    """Yield the frames from the range's first decoded one on; faults of its own are counted."""
+    first_own, last_own = part.own_times
+    num_skipped = 0  # between the place where decoding can start and the range
+    for packet in container.demux(stream):
+        try:
+            frames = stream.decode(packet)
+        except av.error.MemoryError as fault:
+            raise Rejected(VideoReason.OUT_OF_MEMORY, str(fault)) from fault
+        except av.error.FFmpegError:
+            seen.decode_errors += packet.pts is not None and first_own <= packet.pts <= last_own
+            continue
+        for frame in frames:
+            if frame.pts is None:
+                raise UnreliableTimes("a frame has no time")
+            if frame.pts >= part.times[0]:
+                seen.decode_errors += frame.is_corrupt and first_own <= frame.pts <= last_own
+                yield frame
+                continue
+            num_skipped += 1
+            if num_skipped % FRAMES_PER_HEARTBEAT == 0:
+                on_progress()
+
+
+def merge_ranges(
+    split: SplitVideo, parts: Sequence[MeasuredRange], settings: AnalyzeSettings
+) -> DecodedVideoRow:
+    """Return the row of the whole video from the measurements of all its ranges.
 
     Rejected if too many packets of all ranges together were damaged.
     """
-    whole = parts[0].watched
+    whole = parts[0].measured
     for part in parts[1:]:
-        whole.extend(part.watched)
+        whole.extend(part.measured)
     faults = sum(part.num_faults for part in parts)
-    check_faults(faults, row["num_packets"], settings.decode)
-    row = {name: value for name, value in row.items() if name != "num_packets"}
-    row |= {"num_frames": whole.num_frames, "decode_errors": faults}
-    return row | summed_up(whole, row, settings) | {"status": "kept"}
+    check_faults(faults, split.num_packets, settings.decode)
+    row = split.row
+    row.update({"num_frames": whole.num_frames, "decode_errors": faults})
+    complete_row(row, whole, settings)
+    return row
 
 
 def _packet_times(
-    container: Any, stream: Any, seen: StreamSeen, on_progress: OnProgress
+    container: InputContainer, stream: VideoStream, seen: StreamSeen, on_progress: OnProgress
 ) -> tuple[array[int], list[int]]:
     """Return the times of all frames that are shown, in order, and those of key frames."""
     times, starts = array("q"), []
@@ -177,14 +217,14 @@ def _packet_times(
                 if packet.is_keyframe:
                     starts.append(packet.pts)
             if seen.num_packets % 2000 == 0:
-                on_progress(seen.num_packets)
+                on_progress()
     except av.error.FFmpegError as fault:
         seen.demux_error = str(fault)
     return array("q", sorted(times)), sorted(starts)
 
 
 def _ranges(times: array[int], starts: list[int], fps: float, range_s: float) -> list[TimeRange]:
-    """Cut at frames where decoding can begin, about `range_s` apart."""
+    """Cut at frames where decoding can start, about `range_s` apart."""
     lead, step = round(LEAD_S * fps), max(1, round(range_s * fps))
     borders = [0]
     for wanted in range(step, len(times) - step // 2, step):
@@ -196,19 +236,6 @@ def _ranges(times: array[int], starts: list[int], fps: float, range_s: float) ->
     found = []
     for begin, end in zip(borders, ends, strict=True):
         decoded = range(max(0, begin - lead), min(len(times), end + lead))
-        found.append(
-            TimeRange(
-                range(begin, end), decoded, times[decoded.start : decoded.stop], end == len(times)
-            )
-        )
+        decoded_times = times[decoded.start : decoded.stop]
+        found.append(TimeRange(range(begin, end), decoded, decoded_times, end == len(times)))
     return found
-
-
-def _last_own_time(part: TimeRange) -> int:
-    return part.times[part.own.stop - 1 - part.decoded.start]
-
-
-def _check_turn(time: int, index: int, part: TimeRange) -> None:
-    """Raise Uncountable unless the frame of this time is the one whose turn it is."""
-    if part.times[index - part.decoded.start] != time:
-        raise Uncountable(f"frame {index} came with the time {time}")

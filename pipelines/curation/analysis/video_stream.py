@@ -1,7 +1,7 @@
-"""Reading the video stream of a file: what it says of itself, its frames, and whether all came.
+"""Reads the video stream of a file: its header, its frames, and whether all of them arrived.
 
-A fault that makes the file useless is raised as `Rejected` with a reason; lesser ones are counted.
-Knows nothing of shots.
+A fault that makes the file useless is raised as `Rejected` with a reason; other faults are counted.
+Knows nothing about shots.
 """
 
 from __future__ import annotations
@@ -9,64 +9,74 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import av
 import av.error
 import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from fw_model.schemas.curated import VideoReason
+from fw_model.schemas.curated_rows import DecodedVideoRow
 from pipelines.curation.config import DecodeConfig
 
 
 class Rejected(Exception):
-    """This video is not to be kept."""
+    """The video must be quarantined."""
 
     def __init__(self, reason: VideoReason, detail: str) -> None:
-        super().__init__(detail)
+        super().__init__(reason, detail)  # both, so that it can be pickled
         self.reason = reason
         self.detail = detail
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 @dataclass
 class StreamSeen:
-    """What was seen of the video stream while it was read."""
+    """Counts and times collected while a file is read."""
 
     num_packets: int = 0
-    num_hidden: int = 0  # of them, decoded but left out by an edit list
+    num_hidden: int = 0  # packets that an edit list hides
     decode_errors: int = 0
     first_s: float | None = None
-    ends_s: dict[int, float] = field(default_factory=dict)  # of each stream, of its packets so far
+    ends_s: dict[int, float] = field(default_factory=dict)  # per stream: end of the packets so far
     demux_error: str | None = None
-    ticks_s: dict[int, float] = field(default_factory=dict)  # of each stream: its unit of time
+    ticks_s: dict[int, float] = field(default_factory=dict)  # per stream: its time unit
 
 
-def first_video(container: Any) -> Any:
-    """Return the first real video stream: cover art of a song is not one."""
+def first_video(container: InputContainer) -> VideoStream:
+    """Return the first real video stream; the cover art of a song is not one."""
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
             return stream
     kinds = ", ".join(sorted({s.type for s in container.streams})) or "no streams"
-    raise Rejected(VideoReason.NO_VIDEO_STREAM, f"the file holds {kinds}")
+    raise Rejected(VideoReason.NO_VIDEO_STREAM, f"the file contains only: {kinds}")
 
 
-def describe(container: Any, stream: Any) -> dict[str, Any]:
-    """Return what the container and the stream say of themselves, as fields of a video row."""
+def record_header(row: DecodedVideoRow, container: InputContainer, stream: VideoStream) -> None:
+    """Fill the row's columns with what the headers of the container and the stream say."""
     context = stream.codec_context
-    return {
-        "container": container.format.name,
-        "codec": context.name if context is not None else None,
-        "pixel_format": stream.pix_fmt if context is not None else None,
-        "width": context.width if context is not None else None,
-        "height": context.height if context is not None else None,
-        "sample_aspect_ratio": float(stream.sample_aspect_ratio or 1) or 1.0,
-        "fps": float(stream.average_rate or stream.guessed_rate or 0),
-        "num_video_streams": len(container.streams.video),
-    }
+    row.update(
+        {
+            "container": container.format.name,
+            "codec": context.name if context is not None else None,
+            "pixel_format": stream.pix_fmt if context is not None else None,
+            "width": context.width if context is not None else None,
+            "height": context.height if context is not None else None,
+            "sample_aspect_ratio": float(stream.sample_aspect_ratio or 1) or 1.0,
+            "fps": float(stream.average_rate or stream.guessed_rate or 0),
+            "num_video_streams": len(container.streams.video),
+        }
+    )
 
 
-def check_stream(stream: Any, limits: DecodeConfig) -> None:
-    """Raise Rejected if the stream cannot be decoded within `limits`; else prepare its decoder."""
+def check_stream(stream: VideoStream, limits: DecodeConfig) -> None:
+    """Raise Rejected if the stream cannot be decoded within `limits`; else set up its decoder."""
     context = stream.codec_context
     if context is None:
         raise Rejected(VideoReason.UNSUPPORTED_CODEC, "there is no decoder for this codec")
@@ -77,22 +87,24 @@ def check_stream(stream: Any, limits: DecodeConfig) -> None:
         )
     context.thread_type = "NONE"
     context.thread_count = 1
-    # Frames that others are predicted from stay exact. The rest keep the edges of their blocks,
-    # which nobody sees at a keyframe's size, and cost a sixth less.
+    # Reference frames stay exact. The others keep visible block edges, which do not show at a
+    # keyframe's size, and decoding costs a sixth less.
     context.options = {"skip_loop_filter": "noref"}
 
 
-def iter_frames(container: Any, stream: Any, seen: StreamSeen) -> Iterator[Any]:
+def iter_frames(
+    container: InputContainer, stream: VideoStream, seen: StreamSeen
+) -> Iterator[VideoFrame]:
     """Yield the stream's frames in presentation order; faults are counted, not raised."""
     try:
         own = stream.index
         for packet in container.demux():
             note_time(packet, seen)
-            if packet.stream.index != own:  # packet.stream_index is wrong of those that flush
+            if packet.stream.index != own:  # flushing packets have a wrong `stream_index`
                 continue
             seen.num_packets += packet.size > 0
             try:
-                frames = packet.decode()
+                frames = stream.decode(packet)
             except av.error.MemoryError as fault:
                 raise Rejected(VideoReason.OUT_OF_MEMORY, str(fault)) from fault
             except av.error.FFmpegError:
@@ -106,11 +118,11 @@ def iter_frames(container: Any, stream: Any, seen: StreamSeen) -> Iterator[Any]:
         seen.demux_error = str(fault)
 
 
-def note_time(packet: Any, seen: StreamSeen) -> None:
-    """Widen the span of time that the packets cover."""
+def note_time(packet: Packet[Stream], seen: StreamSeen) -> None:
+    """Extend the time span that the packets cover."""
     index = packet.stream.index
     tick_s = seen.ticks_s.get(index)
-    if tick_s is None:  # a fraction is slow to make, and a stream has but one
+    if tick_s is None:  # reading the fraction is slow, and a stream has only one
         tick_s = seen.ticks_s[index] = float(packet.time_base or 0)
     dts = packet.dts
     if dts is None or not tick_s:
@@ -122,22 +134,31 @@ def note_time(packet: Any, seen: StreamSeen) -> None:
 
 
 def check_decoded(
-    container: Any, stream: Any, seen: StreamSeen, num_frames: int, limits: DecodeConfig
+    container: InputContainer,
+    stream: VideoStream,
+    seen: StreamSeen,
+    num_frames: int,
+    limits: DecodeConfig,
 ) -> None:
-    """Raise Rejected if too much of what the header promised did not come out of the decoder."""
-    if num_frames == 0:
-        _name_what_is_missing(container, stream, seen, limits)
-    check_faults(seen.decode_errors, seen.num_packets, limits)
+    """Raise Rejected if too many of the promised frames did not come out of the decoder."""
+    if num_frames:
+        check_faults(seen.decode_errors, seen.num_packets, limits)
     check_promised(container, stream, seen, limits)
+    if num_frames == 0 and seen.decode_errors:
+        raise Rejected(
+            VideoReason.DECODE_ERRORS, f"none of {seen.num_packets} packets could be decoded"
+        )
+    if num_frames == 0:
+        raise Rejected(VideoReason.NO_FRAMES, "the video stream has no packets")
     promised, _ = _promise(container, stream, seen)
     if seen.demux_error and (num_frames < 2 or not promised):
-        # Where nothing says how long the file should be, nothing says how little is missing.
+        # A file that does not state its length cannot show that little is missing.
         raise Rejected(VideoReason.TRUNCATED, seen.demux_error)
 
 
 def check_faults(num_faults: int, num_packets: int, limits: DecodeConfig) -> None:
     """Raise Rejected if too many packets were damaged."""
-    # More faults than packets can be counted (a frame marked corrupt after its packet failed).
+    # There can be more faults than packets: a packet fails, then its frame is marked corrupt.
     ratio = min(1.0, num_faults / max(1, num_packets))
     if ratio > limits.max_error_ratio:
         raise Rejected(
@@ -145,40 +166,34 @@ def check_faults(num_faults: int, num_packets: int, limits: DecodeConfig) -> Non
         )
 
 
-def check_promised(container: Any, stream: Any, seen: StreamSeen, limits: DecodeConfig) -> None:
-    """Raise Rejected if the file holds too little of what its header promises."""
+def check_promised(
+    container: InputContainer, stream: VideoStream, seen: StreamSeen, limits: DecodeConfig
+) -> None:
+    """Raise Rejected if the file holds much less than its header promises."""
     promised, found = _promise(container, stream, seen)
     if promised and 1.0 - found / promised > limits.max_missing_ratio:
-        raise Rejected(VideoReason.TRUNCATED, _promise_text(stream, promised, found))
-
-
-def _name_what_is_missing(
-    container: Any, stream: Any, seen: StreamSeen, limits: DecodeConfig
-) -> None:
-    """Raise Rejected: no frame came."""
-    check_promised(container, stream, seen, limits)
-    if seen.decode_errors:
+        unit = "frames" if stream.frames else "seconds"
         raise Rejected(
-            VideoReason.DECODE_ERRORS,
-            f"no frame could be decoded from {seen.num_packets} packets",
+            VideoReason.TRUNCATED,
+            f"the header promises {promised:g} {unit}, the file holds {found:.4g}",
         )
-    raise Rejected(VideoReason.NO_FRAMES, "the video stream holds no packets")
 
 
-def _promise(container: Any, stream: Any, seen: StreamSeen) -> tuple[float, float]:
-    """Return what the header promises and what was found: frames where it counts them, else
-    seconds of all streams together (sound may outlast the picture).
+def _promise(
+    container: InputContainer, stream: VideoStream, seen: StreamSeen
+) -> tuple[float, float]:
+    """Return what the header promises and what was found: in frames if the header counts them,
+    else in seconds of all streams together (sound may outlast the picture).
 
-    Frames that an edit list leaves out are counted but never come, so what is missing of them must
-    be missing of the stream's time too.
+    The header also counts frames that an edit list hides. They never arrive, so missing frames only
+    count if the stream's time is missing too.
     """
     if stream.frames:
         found = float(seen.num_packets)
-        if stream.duration:
-            start_s = (stream.start_time or 0) * float(stream.time_base)
-            share = (seen.ends_s.get(stream.index, 0.0) - start_s) / (
-                stream.duration * float(stream.time_base)
-            )
+        if stream.duration and stream.time_base:
+            tick_s = float(stream.time_base)
+            start_s = (stream.start_time or 0) * tick_s
+            share = (seen.ends_s.get(stream.index, 0.0) - start_s) / (stream.duration * tick_s)
             found = max(found, stream.frames * min(1.0, share))
         return float(stream.frames), found
     if container.duration:
@@ -187,13 +202,8 @@ def _promise(container: Any, stream: Any, seen: StreamSeen) -> tuple[float, floa
     return 0.0, 0.0
 
 
-def _promise_text(stream: Any, promised: float, found: float) -> str:
-    unit = "frames" if stream.frames else "seconds"
-    return f"the header promises {promised:g} {unit}, the file holds {found:.4g}"
-
-
 def is_variable(times: array[float]) -> bool:
-    """Tell whether the distance between frames varies by more than rounding does."""
+    """Return whether the distance between frames varies by more than rounding explains."""
     if len(times) < 3:
         return False
     gaps = np.diff(np.frombuffer(times, np.float64))

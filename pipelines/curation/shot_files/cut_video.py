@@ -1,11 +1,11 @@
-"""Clips of shots, cut from a video file in one pass: packets as they stand where that is exact,
-else pictures encoded again.
+"""Cuts shots out of a video file in one pass: packets are copied where that is exact, otherwise
+frames are encoded again.
 
-A clip holds the frames of its span, no more and no fewer, at their own times, from 0 on. Encoded
-clips are H.264, yuv420p, upright, in MP4; odd sizes are padded by repeating the last column or row.
-Sound is left out of every clip. Knows nothing of storage, Ray or tables.
+A shot file holds exactly the frames of its span at their own times, starting at 0. Encoded files
+are H.264, yuv420p, upright, in MP4; odd sizes are padded by repeating the last column or row. No
+file has sound. Knows nothing about storage, Ray or tables.
 
-Frame numbers count decoded frames in presentation order, as analysis counted them.
+Frame numbers count decoded frames in presentation order, as in analysis.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import av
 import av.error
 import numpy as np
-from av.video.frame import PictureType
+from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange
+from av.video.stream import VideoStream
 
 from pipelines.curation.analysis.video_stream import Rejected, StreamSeen, first_video, iter_frames
 
 COPYABLE = ("h264", "hevc", "av1", "vp9", "mpeg4")
-"""Codecs that an MP4 file holds as they stand."""
+"""Codecs whose packets an MP4 file can hold unchanged."""
 ENCODER_OPTIONS = {"crf": "18", "preset": "veryfast"}
 
 
 @dataclass(frozen=True)
-class Span:
-    """A shot to cut out: frames [start_frame, end_frame)."""
+class CutSpan:
+    """The frames [start_frame, end_frame) of a shot to cut out."""
 
     shot_id: str
     start_frame: int
@@ -40,18 +41,20 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Clip:
-    """What became of a span. `mode` is copy, transcode, failed or, where whoever cut was stopped
-    before it came to this span, unfinished; `detail` says why it is not a
-    copy where one was asked for, or what failed."""
+class ShotFile:
+    """What became of a shot; `file` is a name in the output folder.
+
+    `detail` says why the file is not the copy that was asked for, or why there is no file. A shot
+    is unfinished if cutting stopped before its turn.
+    """
 
     shot_id: str
-    mode: str
+    mode: Literal["copy", "transcode", "failed", "unfinished"]
     file: str | None = None
     detail: str | None = None
 
 
-OnClip = Callable[[Clip], None]
+OnFile = Callable[[ShotFile], None]
 
 
 class NotCopyable(Exception):
@@ -60,33 +63,33 @@ class NotCopyable(Exception):
 
 def cut_video(
     path: str | Path,
-    spans: Sequence[Span],
+    spans: Sequence[CutSpan],
     *,
     copy: bool,
     num_frames: int,
     folder: Path,
-    on_clip: OnClip = lambda clip: None,
-) -> list[Clip]:
-    """Write a clip `folder/SHOT_ID.mp4` of each span and return them in order.
+    on_file: OnFile = lambda file: None,
+) -> list[ShotFile]:
+    """Write a file `folder/SHOT_ID.mp4` for each span and return them in order.
 
-    `num_frames` is how many frames the analysis found; `on_clip` is told of each clip as soon as
-    it is settled. A span that cannot be cut is a clip with
-    mode "failed"; nothing is raised for a fault of the video.
+    `num_frames` is how many frames the analysis found; `on_file` is called with each result as soon
+    as it is final. A span that cannot be cut gets the mode "failed"; nothing is raised because of a
+    bad video.
     """
     reasons: dict[str, str] = {}
-    clips: dict[str, Clip] = {}
+    files: dict[str, ShotFile] = {}
     if copy:
-        clips, reasons = _copied(path, spans, num_frames, folder, on_clip)
-    left = [span for span in spans if span.shot_id not in clips]
+        files, reasons = _copied(path, spans, num_frames, folder, on_file)
+    left = [span for span in spans if span.shot_id not in files]
     if left:
-        clips |= _encoded(path, left, reasons, folder, on_clip)
-    return [clips[span.shot_id] for span in spans]
+        files |= _encoded(path, left, reasons, folder, on_file)
+    return [files[span.shot_id] for span in spans]
 
 
 def _copied(
-    path: str | Path, spans: Sequence[Span], num_frames: int, folder: Path, on_clip: OnClip
-) -> tuple[dict[str, Clip], dict[str, str]]:
-    """Return the clips that could be copied, and why the others could not."""
+    path: str | Path, spans: Sequence[CutSpan], num_frames: int, folder: Path, on_file: OnFile
+) -> tuple[dict[str, ShotFile], dict[str, str]]:
+    """Return the files that could be copied, and why the other shots could not be."""
     try:
         packets = _index(path, num_frames)
     except (NotCopyable, Rejected, av.error.FFmpegError) as fault:
@@ -97,16 +100,16 @@ def _copied(
             runs[span] = _run(packets, span)
         except NotCopyable as fault:
             reasons[span.shot_id] = str(fault)
-    clips = {}
+    files = {}
     for span, file in _copy_runs(path, runs, packets, folder):
-        fault = _copy_fault(file, span.end_frame - span.start_frame)
-        if fault is None:
-            clips[span.shot_id] = Clip(span.shot_id, "copy", file.name)
-            on_clip(clips[span.shot_id])
+        problem = _copy_problem(file, span.end_frame - span.start_frame)
+        if problem is None:
+            files[span.shot_id] = ShotFile(span.shot_id, "copy", file.name)
+            on_file(files[span.shot_id])
         else:
             file.unlink(missing_ok=True)
-            reasons[span.shot_id] = fault
-    return clips, reasons
+            reasons[span.shot_id] = problem
+    return files, reasons
 
 
 @dataclass(frozen=True)
@@ -119,40 +122,43 @@ class _Packet:
 
 
 def _index(path: str | Path, num_frames: int) -> list[_Packet]:
-    """Return the stream's packets in decoding order; NotCopyable if they do not tell its frames."""
+    """Return the packets in decoding order; NotCopyable if they do not match the frames."""
     with av.open(str(path), metadata_errors="replace") as container:
         stream = first_video(container)
         if stream.codec_context is None or stream.codec_context.name not in COPYABLE:
-            raise NotCopyable("an MP4 file does not hold this codec")
+            raise NotCopyable("an MP4 file cannot hold this codec")
         seen = [
             (packet.pts, packet.dts, packet.is_keyframe, packet.is_discard or packet.is_corrupt)
             for packet in container.demux(stream)
             if packet.size
         ]
     if any(pts is None or dts is None or is_odd for pts, dts, _, is_odd in seen):
-        raise NotCopyable("some packets have no time or are not to be shown")
+        raise NotCopyable("some packets have no time or are hidden")
     numbers = {pts: number for number, pts in enumerate(sorted(pts for pts, _, _, _ in seen))}
     if len(numbers) != len(seen) or len(seen) != num_frames:
         raise NotCopyable(f"{len(seen)} packets gave {num_frames} frames")
     return [_Packet(numbers[pts], pts, is_keyframe) for pts, _, is_keyframe, _ in seen]
 
 
-def _run(packets: Sequence[_Packet], span: Span) -> range:
-    """Return the places of the packets that are exactly the frames of `span`; else NotCopyable."""
+def _run(packets: Sequence[_Packet], span: CutSpan) -> range:
+    """Return the indices of the packets that are exactly the frames of `span`.
+
+    Raises NotCopyable if there are none.
+    """
     first = next((i for i, p in enumerate(packets) if p.frame == span.start_frame), None)
     if first is None or not packets[first].is_keyframe:
-        raise NotCopyable(f"frame {span.start_frame} is no keyframe")
+        raise NotCopyable(f"frame {span.start_frame} is not a keyframe")
     run = range(first, first + span.end_frame - span.start_frame)
     held = {packet.frame for packet in packets[run.start : run.stop]}
     if held != set(range(span.start_frame, span.end_frame)):
-        raise NotCopyable(f"frames before {span.end_frame} need some that follow")
+        raise NotCopyable(f"frames before {span.end_frame} depend on later ones")
     return run
 
 
 def _copy_runs(
-    path: str | Path, runs: Mapping[Span, range], packets: Sequence[_Packet], folder: Path
-) -> Iterator[tuple[Span, Path]]:
-    """Write the packets of each run to a file of its own, in one pass; runs do not overlap."""
+    path: str | Path, runs: Mapping[CutSpan, range], packets: Sequence[_Packet], folder: Path
+) -> Iterator[tuple[CutSpan, Path]]:
+    """Write the packets of each run to its own file, in one pass; runs do not overlap."""
     waiting = sorted(runs, key=lambda span: runs[span].start)
     if not waiting:
         return
@@ -160,8 +166,7 @@ def _copy_runs(
         stream = first_video(container)
         numbered = enumerate(packet for packet in container.demux(stream) if packet.size)
         for span in waiting:
-            file = folder / f"{span.shot_id}.mp4"
-            run = runs[span]
+            file, run = folder / f"{span.shot_id}.mp4", runs[span]
             start_pts = packets[run.start].pts
             with av.open(str(file), "w") as target:
                 copy = target.add_stream_from_template(stream)
@@ -175,8 +180,8 @@ def _copy_runs(
             yield span, file
 
 
-def _copy_fault(file: Path, num_frames: int) -> str | None:
-    """Return what is wrong with a copied clip, None if it decodes to `num_frames` whole frames."""
+def _copy_problem(file: Path, num_frames: int) -> str | None:
+    """Return what is wrong with a copied file, None if it decodes to `num_frames` whole frames."""
     seen = StreamSeen()
     try:
         with av.open(str(file)) as container:
@@ -184,19 +189,24 @@ def _copy_fault(file: Path, num_frames: int) -> str | None:
     except (Rejected, av.error.FFmpegError) as fault:
         return f"the copy cannot be read ({fault})"
     if found != num_frames or seen.decode_errors or seen.demux_error:
-        return f"the copy gave {found} of {num_frames} frames, {seen.decode_errors} faults"
+        return f"the copy has {found} of {num_frames} frames and {seen.decode_errors} faults"
     return None
 
 
 def _encoded(
     path: str | Path,
-    spans: Sequence[Span],
+    spans: Sequence[CutSpan],
     reasons: Mapping[str, str],
     folder: Path,
-    on_clip: OnClip,
-) -> dict[str, Clip]:
+    on_file: OnFile,
+) -> dict[str, ShotFile]:
     """Decode once and encode the frames of each span, in the order of the video."""
-    clips = {}
+    files: dict[str, ShotFile] = {}
+
+    def settle(file: ShotFile) -> None:
+        files[file.shot_id] = file
+        on_file(file)
+
     try:
         with av.open(str(path), metadata_errors="replace") as container:
             stream = first_video(container)
@@ -204,27 +214,25 @@ def _encoded(
             frames = enumerate(iter_frames(container, stream, StreamSeen()))
             for span in sorted(spans, key=lambda span: span.start_frame):
                 file = folder / f"{span.shot_id}.mp4"
-                fault = _encode_span(frames, span, stream, file)
-                clips[span.shot_id] = (
-                    Clip(span.shot_id, "transcode", file.name, reasons.get(span.shot_id))
-                    if fault is None
-                    else Clip(span.shot_id, "failed", None, fault)
-                )
-                on_clip(clips[span.shot_id])
+                problem = _encode_span(frames, span, stream, file)
+                if problem is None:
+                    reason = reasons.get(span.shot_id)
+                    settle(ShotFile(span.shot_id, "transcode", file.name, reason))
+                else:
+                    settle(ShotFile(span.shot_id, "failed", None, problem))
     except (Rejected, av.error.FFmpegError) as fault:
-        lost = {s.shot_id: Clip(s.shot_id, "failed", None, str(fault)) for s in spans}
-        for shot_id in lost.keys() - clips.keys():
-            on_clip(lost[shot_id])
-        return lost | clips
-    return clips
+        for span in spans:
+            if span.shot_id not in files:
+                settle(ShotFile(span.shot_id, "failed", None, str(fault)))
+    return files
 
 
 def _encode_span(
-    frames: Iterator[tuple[int, Any]], span: Span, stream: Any, file: Path
+    frames: Iterator[tuple[int, VideoFrame]], span: CutSpan, stream: VideoStream, file: Path
 ) -> str | None:
-    """Encode frames [start, end) of `frames`; return what was wrong, None if all is there."""
+    """Encode the frames of `span`; return what was wrong, None if all arrived."""
     wanted = span.end_frame - span.start_frame
-    with contextlib.closing(_ClipWriter(file, stream)) as writer:
+    with contextlib.closing(_ShotFileWriter(file, stream)) as writer:
         for number, frame in frames:
             if number >= span.start_frame:
                 writer.write(frame)
@@ -234,42 +242,40 @@ def _encode_span(
     if found == wanted:
         return None
     file.unlink(missing_ok=True)
-    return (
-        f"the video gave {found} of the {wanted} frames of [{span.start_frame}, {span.end_frame})"
-    )
+    return f"the video has {found} of the {wanted} frames of [{span.start_frame}, {span.end_frame})"
 
 
-class _ClipWriter:
+class _ShotFileWriter:
     """Writes decoded frames as H.264, keeping the distances between their times."""
 
-    def __init__(self, file: Path, source: Any) -> None:
+    def __init__(self, file: Path, source: VideoStream) -> None:
         self._source = source
         self._target = av.open(str(file), "w", options={"movflags": "+faststart"})
-        self._stream: Any = None
+        self._stream: VideoStream | None = None
         self._first_pts = 0
         self._last_pts = -1
         self.num_frames = 0
 
-    def write(self, frame: Any) -> None:
+    def write(self, frame: VideoFrame) -> None:
+        """Append a frame; the first one sets the size."""
         picture = _upright_even(frame)
-        if self._stream is None:
-            self._open(picture, frame)
-        if (picture.width, picture.height) != (self._stream.width, self._stream.height):
-            picture = picture.reformat(width=self._stream.width, height=self._stream.height)
+        stream = self._stream or self._open(picture, frame)
+        if (picture.width, picture.height) != (stream.width, stream.height):
+            picture = picture.reformat(width=stream.width, height=stream.height)
         pts = self._last_pts + 1 if frame.pts is None else frame.pts - self._first_pts
         self._last_pts = picture.pts = max(pts, self._last_pts + 1)
-        picture.time_base = self._stream.codec_context.time_base
-        picture.pict_type = PictureType.NONE  # the encoder's to choose
-        self._target.mux(self._stream.encode(picture))
+        picture.time_base = stream.codec_context.time_base
+        picture.pict_type = PictureType.NONE  # the encoder chooses
+        self._target.mux(stream.encode(picture))
         self.num_frames += 1
 
-    def _open(self, picture: Any, frame: Any) -> None:
+    def _open(self, picture: VideoFrame, frame: VideoFrame) -> VideoStream:
         rate = Fraction(self._source.average_rate or self._source.guessed_rate or 24)
-        self._stream = self._target.add_stream("libx264", rate=rate, options=ENCODER_OPTIONS)
-        self._stream.width, self._stream.height = picture.width, picture.height
-        self._stream.pix_fmt = "yuv420p"
+        stream: VideoStream = self._target.add_stream("libx264", rate=rate, options=ENCODER_OPTIONS)
+        stream.width, stream.height = picture.width, picture.height
+        stream.pix_fmt = "yuv420p"
         self._first_pts = frame.pts or 0
-        context = self._stream.codec_context
+        context = stream.codec_context
         context.thread_count = 1
         context.time_base = frame.time_base or self._source.time_base
         context.color_range = ColorRange.MPEG
@@ -277,6 +283,8 @@ class _ClipWriter:
         context.color_primaries, context.color_trc = picture.color_primaries, picture.color_trc
         ratio = Fraction(self._source.sample_aspect_ratio or 1) or Fraction(1)
         context.sample_aspect_ratio = 1 / ratio if round(frame.rotation / 90) % 2 else ratio
+        self._stream = stream
+        return stream
 
     def close(self) -> None:
         """Finish the file."""
@@ -285,17 +293,19 @@ class _ClipWriter:
         self._target.close()
 
 
-def _upright_even(frame: Any) -> Any:
+def _upright_even(frame: VideoFrame) -> VideoFrame:
     """Return a frame as yuv420p, upright, with even sides."""
     quarter_turns = round(frame.rotation / 90) % 4
     if not quarter_turns and not frame.width % 2 and not frame.height % 2:
-        return frame.reformat(format="yuv420p", dst_color_range=ColorRange.MPEG)
+        return _yuv420p(frame)
     pixels = np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns)  # [H, W, 3]
     padding = ((0, pixels.shape[0] % 2), (0, pixels.shape[1] % 2), (0, 0))
     even = np.ascontiguousarray(np.pad(pixels, padding, mode="edge"))
-    return av.VideoFrame.from_ndarray(even, format="rgb24").reformat(
-        format="yuv420p", dst_color_range=ColorRange.MPEG
-    )
+    return _yuv420p(VideoFrame.from_ndarray(even, format="rgb24"))
+
+
+def _yuv420p(frame: VideoFrame) -> VideoFrame:
+    return frame.reformat(format="yuv420p", dst_color_range=ColorRange.MPEG)
 
 
 def _num_packets(file: Path) -> int:

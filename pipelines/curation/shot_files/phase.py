@@ -9,19 +9,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pyarrow as pa
 
 from fw_model.errors import StorageError
 from fw_model.schemas.curated import SHOT_CLIPS
+from fw_model.schemas.curated_rows import ShotFileRow
 from pipelines.curation.config import CurationConfig, DecodeConfig
-from pipelines.curation.ids import clip_uri
+from pipelines.curation.ids import shot_file_uri
 from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
 from pipelines.curation.ledger.receipts import Provenance, commit
 from pipelines.curation.ledger.tables import Part, write_part
-from pipelines.curation.shot_files.cut_process import cut_apart
-from pipelines.curation.shot_files.cut_video import Clip, Span
+from pipelines.curation.shot_files.cut_process import cut_in_child
+from pipelines.curation.shot_files.cut_video import CutSpan, ShotFile
 from pipelines.storage.arrow_rows import iter_rows
 from pipelines.storage.store import Store, local_copy
 from pipelines.storage.tempdirs import temporary_folder
@@ -43,6 +44,18 @@ PENDING_CUT = pa.schema(
     ]
 )
 """A video, and those of its shots that wait to be cut."""
+
+
+class PendingCutRow(TypedDict):
+    """A row of PENDING_CUT; the lists have one entry per shot."""
+
+    uri: str
+    num_frames: int
+    rotation: int
+    shot_ids: list[str]
+    starts: list[int]
+    ends: list[int]
+    attempts: list[int]
 
 
 def cut_ledger(store: Store, config: CurationConfig, decoded: str) -> Ledger:
@@ -132,7 +145,7 @@ def _work(video: Mapping[str, Any], shots: Sequence[Mapping[str, Any]]) -> dict[
 
 
 class CutShots:
-    """PENDING_CUT -> RECEIPT, 1:N, the shots of a video committed together."""
+    """PENDING_CUT -> RECEIPT, 1:N; the shots of a video are committed together."""
 
     def __init__(
         self,
@@ -150,32 +163,34 @@ class CutShots:
             [commit(self._ledger, self.cut(row)) for row in pending.to_pylist()]
         )
 
-    def cut(self, video: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Cut the shots of a video; return their rows when their clips are safe."""
+    def cut(self, video: PendingCutRow) -> list[ShotFileRow]:
+        """Cut the shots of a video; return their rows once their files are stored."""
         spans = [
-            Span(*values)
+            CutSpan(*values)
             for values in zip(video["shot_ids"], video["starts"], video["ends"], strict=True)
         ]
         with temporary_folder() as folder:
             try:
                 with local_copy(video["uri"]) as path:
-                    clips = self._clips(path, video, spans, folder)
+                    files = self._cut(path, video, spans, folder)
                 status = None
             except StorageError as error:
-                clips = [Clip(span.shot_id, "failed", None, str(error)) for span in spans]
+                files = [ShotFile(span.shot_id, "failed", None, str(error)) for span in spans]
                 status = "away"
-            rows = [self._row(clip, status, folder) for clip in clips]
-        return [row | {"attempts": n} for row, n in zip(rows, video["attempts"], strict=True)]
+            return [
+                self._row(file, status, attempts, folder)
+                for file, attempts in zip(files, video["attempts"], strict=True)
+            ]
 
-    def _clips(
-        self, path: str, video: Mapping[str, Any], spans: Sequence[Span], folder: Path
-    ) -> list[Clip]:
+    def _cut(
+        self, path: str, video: PendingCutRow, spans: Sequence[CutSpan], folder: Path
+    ) -> list[ShotFile]:
         if not Path(path).is_file():
             raise StorageError(f"There is no file at {video['uri']} any more.")
-        return cut_apart(
+        return cut_in_child(
             path,
             spans,
-            # What turns a picture is read differently by different players: encode it upright.
+            # Players disagree on how to show rotated video: such frames are encoded upright.
             copy=self._copy and not video["rotation"],
             num_frames=video["num_frames"],
             folder=folder,
@@ -183,21 +198,22 @@ class CutShots:
             deadline_s=self._limits.deadline_s,
         )
 
-    def _row(self, clip: Clip, status: str | None, folder: Path) -> dict[str, Any]:
-        uri = self._keep(folder / clip.file) if clip.file else None
+    def _row(self, file: ShotFile, status: str | None, attempts: int, folder: Path) -> ShotFileRow:
+        uri = self._stored(folder / file.file) if file.file else None
         return {
-            "shot_id": clip.shot_id,
-            "status": status or ("cut" if uri else clip.mode),
+            "shot_id": file.shot_id,
+            "status": status or ("cut" if uri else file.mode),
             "clip_uri": uri,
-            "clip_mode": clip.mode if uri else "failed",
-            "clip_detail": clip.detail,
+            "clip_mode": file.mode if uri else "failed",
+            "clip_detail": file.detail,
+            "attempts": attempts,
             **self._provenance.stamp(),
         }
 
-    def _keep(self, file: Path) -> str:
+    def _stored(self, file: Path) -> str:
         with open(file, "rb") as content:
             sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-        uri = clip_uri(sha256)
+        uri = shot_file_uri(sha256)
         if not self._store.exists(uri):
             self._store.write_file(uri, file)
         return uri

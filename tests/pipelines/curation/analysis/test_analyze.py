@@ -15,14 +15,14 @@ from fw_model.media.video import read_frames, write_video
 from fw_model.schemas.curated import VideoReason
 from pipelines.curation.analysis.analyze import analyze_file
 from pipelines.curation.analysis.decode_process import DecodeSandbox
-from pipelines.curation.analysis.keyframes import Candidate, KeyframeHarvest
+from pipelines.curation.analysis.keyframes import Candidate, KeyframeSelector
 from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
 from pipelines.curation.config import DecodeConfig, DetectorConfig, KeyframeConfig
 from tests.pipelines.curation.footage import FPS, shot, write_film
 
 
 class HangingDetector:
-    """Sleeps at its first frame, as a decoder may."""
+    """Hangs at its first frame, as a decoder may."""
 
     max_delay = 0
 
@@ -44,7 +44,7 @@ class CrashingDetector(HangingDetector):
 
 
 class KilledDetector(HangingDetector):
-    """Is killed at its first frame while a file beside the folder of tests says how often yet."""
+    """Is killed at its first frame as often as the number in a file says."""
 
     def __init__(self, *, fps, tally):
         super().__init__(fps=fps)
@@ -196,7 +196,7 @@ def test_a_child_that_fails_costs_one_video(tmp_path, detector, decode, reason):
 
 
 @pytest.mark.parametrize(("kills", "status"), [(1, "kept"), (2, "quarantined")])
-def test_a_child_that_somebody_killed_is_given_another_try(tmp_path, kills, status):
+def test_a_child_that_was_killed_gets_a_second_attempt(tmp_path, kills, status):
     path = write_film(tmp_path / "film.mp4", [1, 2])
     tally = tmp_path / "tally"
     tally.write_text(str(kills))
@@ -211,7 +211,7 @@ def test_a_child_that_somebody_killed_is_given_another_try(tmp_path, kills, stat
     assert row.get("reason") == (None if status == "kept" else str(VideoReason.OUT_OF_MEMORY))
 
 
-def test_what_a_child_has_yet_to_say_of_a_video_is_not_heard_as_the_next_ones(tmp_path):
+def test_the_rest_of_one_videos_messages_is_not_taken_for_the_next_ones(tmp_path):
     paths = [write_film(tmp_path / f"film_{i}.mp4", [i, i + 1]) for i in range(2)]
     sandbox = DecodeSandbox(settings())
 
@@ -228,9 +228,9 @@ def test_what_a_child_has_yet_to_say_of_a_video_is_not_heard_as_the_next_ones(tm
 
 
 def test_a_child_that_does_not_come_up_is_no_fault_of_a_video(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.curation.analysis.decode_process.sys.executable", "/bin/false")
+    monkeypatch.setattr("sys.executable", "/bin/false")
     sandbox = DecodeSandbox(settings())
-    with pytest.raises(CapacityError, match="3 tries"):
+    with pytest.raises(CapacityError, match="3 attempts"):
         sandbox.analyze(str(tmp_path / "film.mp4"), uri="u", on_keyframe=lambda sha256, jpeg: None)
 
 
@@ -257,13 +257,13 @@ def test_a_child_serves_one_video_after_another(tmp_path):
 
 
 def test_a_long_shot_keeps_few_candidates_and_spreads_its_keyframes():
-    harvest = KeyframeHarvest(per_shot=3, every_frames=1, max_delay=10)
+    selector = KeyframeSelector(per_shot=3, every_frames=1, max_delay=10)
     picture = shot(1, 1)[0]
     for frame in range(5000):
-        if harvest.wants(frame):
-            harvest.offer(Candidate(frame, frame / FPS, lambda: picture))
-    assert len(harvest._candidates) < 50
-    chosen = harvest.close(start_frame=0, end_frame=5000, next_frame=5000)
+        if selector.wants(frame):
+            selector.offer(Candidate(frame, frame / FPS, lambda: picture))
+    assert len(selector._candidates) < 50
+    chosen = selector.select(start_frame=0, end_frame=5000, next_frame=5000)
     assert [round(c.frame / 5000, 1) for c in chosen] == [0.2, 0.5, 0.8]
 
 
@@ -306,7 +306,7 @@ def test_rotated_video_gives_upright_keyframes(tmp_path, degrees):
 @pytest.mark.parametrize(
     "pixels", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p10le", "rgb24", "pal8", "gray", "nv12"]
 )
-def test_keyframes_of_any_pixel_format_look_as_if_drawn_at_once(pixels):
+def test_keyframes_of_any_pixel_format_look_as_if_rendered_at_once(pixels):
     from pipelines.curation.analysis.frame_sampling import Thumbnailer
 
     colours = np.zeros((90, 160, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Long videos in ranges of time: the same row as if they were watched whole."""
+"""Long videos in time ranges: the same row as if they were analyzed whole."""
 
 import av
 import numpy as np
@@ -10,7 +10,7 @@ from pipelines.curation.analysis.analyze import LONG, analyze_file
 from pipelines.curation.analysis.decode_process import DecodeSandbox
 from pipelines.curation.analysis.parallel_decode import analyze_in_ranges
 from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
-from pipelines.curation.analysis.time_ranges import merged, split_video, watch_range
+from pipelines.curation.analysis.time_ranges import analyze_range, merge_ranges, split_video
 from pipelines.curation.config import DecodeConfig, DetectorConfig, KeyframeConfig, ResourceConfig
 from tests.pipelines.curation.analysis.test_video_stream import write_with_edit_list
 from tests.pipelines.curation.footage import FPS, shot
@@ -77,8 +77,9 @@ def in_ranges(path, **kind):
 
 
 def test_ranges_cover_every_frame_once_and_begin_where_decoding_can(long_video, whole):
-    row, ranges = split_video(long_video, uri="u", settings=settings())
-    assert row["status"] == "split" and len(ranges) >= 4
+    split = split_video(long_video, uri="u", settings=settings())
+    ranges = split.ranges
+    assert split.row["status"] == "split" and len(ranges) >= 4
     assert [i for part in ranges for i in part.own] == list(range(whole["num_frames"]))
     assert all(set(part.own) <= set(part.decoded) for part in ranges)
     assert [part.is_last for part in ranges] == [False] * (len(ranges) - 1) + [True]
@@ -89,7 +90,7 @@ def test_ranges_merge_into_the_row_of_the_whole_video(long_video, whole):
     assert row["status"] == "kept"
     for name in set(whole) - {"shots", "analyze_s"}:
         assert row[name] == whole[name], name
-    _, ranges = split_video(long_video, uri="u", settings=settings())
+    ranges = split_video(long_video, uri="u", settings=settings()).ranges
     assert len(row["shots"]) == len(whole["shots"])
     num_within = 0
     for found, expected in zip(row["shots"], whole["shots"], strict=True):
@@ -116,7 +117,7 @@ def test_a_range_that_fails_quarantines_the_video_and_says_where(long_video):
     assert row["detail"].startswith("frames ") and "no frame is like this" in row["detail"]
 
 
-def test_a_file_whose_frames_are_not_as_its_packets_say_is_watched_whole(long_video, tmp_path):
+def test_a_file_whose_frames_do_not_match_its_packets_is_analyzed_whole(long_video, tmp_path):
     """Packets of one group are gone: their frames never come."""
     data = bytearray(long_video.read_bytes())
     middle = len(data) // 2
@@ -149,19 +150,19 @@ def test_a_long_video_is_not_decoded_by_one_child(long_video):
 
 
 def test_frames_of_a_range_that_does_not_follow_are_refused(long_video):
-    row, ranges = split_video(long_video, uri="u", settings=settings())
+    split = split_video(long_video, uri="u", settings=settings())
     parts = [
-        watch_range(
-            long_video, row=row, part=part, settings=settings(), on_keyframe=lambda *_: None
+        analyze_range(
+            long_video, row=split.row, part=part, settings=settings(), on_keyframe=lambda *_: None
         )
-        for part in (ranges[0], ranges[2])
+        for part in (split.ranges[0], split.ranges[2])
     ]
     with pytest.raises(ValueError, match="does not follow"):
-        merged(row, parts, settings())
+        merge_ranges(split, parts, settings())
 
 
 @pytest.mark.slow
-def test_curation_watches_long_videos_in_ranges(long_video, whole, tmp_path, ray_cluster):
+def test_curation_analyzes_long_videos_in_ranges(long_video, whole, tmp_path, ray_cluster):
     source = tmp_path / "films"
     source.mkdir()
     (source / "long.mp4").symlink_to(long_video)
@@ -196,8 +197,7 @@ def test_ranges_of_a_trimmed_copy_hold_the_frames_that_are_shown(tmp_path, hidde
     path = tmp_path / "trimmed.mp4"
     write_with_edit_list(path, long_film(), hidden)
     whole = analyze_file(path, uri="u", settings=settings(), on_keyframe=lambda sha, jpeg: None)
-    _, ranges = split_video(path, uri="u", settings=settings())
-    assert len(ranges) >= 4
+    assert len(split_video(path, uri="u", settings=settings()).ranges) >= 4
     row, _ = in_ranges(path)
     assert (row["status"], row["num_frames"]) == ("kept", len(long_film()) - hidden)
     spans = [[(s["start_frame"], s["start_s"]) for s in r["shots"]] for r in (row, whole)]
