@@ -1,11 +1,14 @@
 """Rendering a page: a template of the caller's, laid into the shared layout.
 
-A template begins with `{% extends "layout.html" %}` and fills the blocks `title` and `content`.
-The page is one file: the stylesheet is inside it. Values are escaped; a missing one is an error.
+A template begins with `{% extends "layout.html" %}` and fills the blocks `title` and `content`, and
+`style` for rules that no other page needs. The page is one file: the stylesheet is inside it, and
+`{{ jpeg | data_uri("image/jpeg") }}` puts pictures and films inside too. Values are escaped; a
+missing one is an error.
 """
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
@@ -23,4 +26,10 @@ def render_page(template: Path, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["data_uri"] = data_uri
     return environment.get_template(template.name).render(**values)
+
+
+def data_uri(content: bytes, media_type: str) -> str:
+    """Return the content of a file as a URI that holds it."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
