@@ -1,7 +1,9 @@
 """Rendering a page: a template of the caller's, laid into the shared layout.
 
-A template begins with `{% extends "layout.html" %}` and fills the blocks `title` and `content`.
-The page is one file: the stylesheet is inside it. Values are escaped; a missing one is an error.
+A template begins with `{% extends "layout.html" %}` and fills the blocks `title` and `content`, and
+`style` for rules that no other page needs. The page is one file: the stylesheet is inside it, and
+`{{ jpeg | data_uri("image/jpeg") }}` puts pictures and films inside too. Values are escaped; a
+missing one is an error.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ def render_page(template: Path, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["data_uri"] = data_uri
     return environment.get_template(template.name).render(**values)
 
 

@@ -19,8 +19,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fw_model.errors import CapacityError
+from fw_model.evaluation.judges.characters import CharacterFinder, Sightings
 from fw_model.evaluation.judges.config import CharactersConfig
-from fw_model.evaluation.metrics.characters import CharacterFinder, Sightings
 from fw_model.evaluation.stories.truth import Box, Pixels
 from fw_model.media.keyframes import encode_jpeg
 from fw_model.registry import resolve

@@ -1,7 +1,7 @@
-"""Sets of stories to be filmed and judged; `toyfilms` is the one whose truth is known.
+"""Sets of stories to film and judge; `toyfilms` is the one whose true frames are known.
 
-A suite is a function of (seed, config) that returns a `SuiteStory`. Suites that are written down
-have so many stories: there a seed is a story's number.
+A suite is a function of (seed, config) that returns a `SuiteStory`. In a written suite, a file with
+a fixed number of stories, the seed is the story's number.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from fw_model.errors import ConfigError
 from fw_model.evaluation.config import EvaluationConfig
-from fw_model.evaluation.judges.config import whole_path
+from fw_model.evaluation.judges.config import absolute_path
 from fw_model.evaluation.stories.scenes import packaged_scenes
 from fw_model.evaluation.stories.truth import FigureTruth, Pixels, ShotTruth, StoryTruth
 from fw_model.registry import resolve
@@ -30,23 +29,23 @@ SUITES = {
 }
 
 
+RenderTruth = Callable[[Sequence[int], int, int, float], list[Pixels]]
+"""(number of frames of each shot, width, height, fps) -> true frames [F, H, W, 3] of each shot."""
+
+
 @dataclass(frozen=True)
 class SuiteStory:
-    """A story to film, and how to draw its true frames; None where words are all there is.
-
-    `render_truth(lengths, width, height, fps)` gives frames [F, H, W, 3] for each shot, as long
-    as asked.
-    """
+    """A story to film, and how to render its true frames; None for a story of words only."""
 
     truth: StoryTruth
-    render_truth: Callable[[Sequence[int], int, int, float], list[Pixels]] | None = None
-    facts: str = ""
-    """What its true frames follow from, beside `truth`."""
+    render_truth: RenderTruth | None = None
+    render_identity: str = ""
+    """Everything else that the true frames depend on, as text."""
 
     @property
     def identity(self) -> str:
-        """Tells stories apart: a hash of all that is asked for and drawn."""
-        return hashlib.sha256(f"{self.truth!r}\n{self.facts}".encode()).hexdigest()
+        """A hash of all that is asked for and rendered."""
+        return hashlib.sha256(f"{self.truth!r}\n{self.render_identity}".encode()).hexdigest()
 
 
 def suite_story(seed: int, config: EvaluationConfig) -> SuiteStory:
@@ -55,31 +54,30 @@ def suite_story(seed: int, config: EvaluationConfig) -> SuiteStory:
     return story
 
 
-def settled(config: EvaluationConfig) -> EvaluationConfig:
-    """Return `config` with its seeds said and its file named in full, so that every process, in
-    whatever folder, films the same; ConfigError for seeds that the suite has not.
+def complete_settings(config: EvaluationConfig) -> EvaluationConfig:
+    """Return `config` with its seeds set and its paths absolute, so that every process films the
+    same stories; ConfigError for seeds that the suite does not have.
     """
-    update: dict[str, Any] = {
-        "aesthetic": config.aesthetic.with_whole_paths(),
-        "inception": config.inception.with_whole_paths(),
-        "toy_judge": whole_path(config.toy_judge),
-        "clip": whole_path(config.clip),
-        "checkpoints": {name: whole_path(path) for name, path in config.checkpoints.items()},
+    update: dict[str, object] = {
+        "aesthetic": config.aesthetic.with_absolute_paths(),
+        "inception": config.inception.with_absolute_paths(),
+        "toy_judge": absolute_path(config.toy_judge),
+        "clip": absolute_path(config.clip),
+        "checkpoints": {name: absolute_path(path) for name, path in config.checkpoints.items()},
+        "suite_path": absolute_path(config.suite_path),
     }
-    if config.suite_path is not None and "://" not in config.suite_path:
-        update["suite_path"] = whole_path(config.suite_path)
     stories = written_stories(config)
     if stories is not None and config.seeds is None:
         update["seeds"] = f"0:{len(stories)}"
-    done = config.model_copy(update=update)
-    seeds = done.story_seeds
+    complete = config.model_copy(update=update)
+    seeds = complete.story_seeds
     if stories is not None and seeds.stop > len(stories):
-        raise _no_such_story(f"{seeds.start}:{seeds.stop}", done, len(stories))
-    return done.model_copy(update={"seeds": f"{seeds.start}:{seeds.stop}"})
+        raise _no_such_story(f"{seeds.start}:{seeds.stop}", complete, len(stories))
+    return complete.model_copy(update={"seeds": f"{seeds.start}:{seeds.stop}"})
 
 
 def written_stories(config: EvaluationConfig) -> tuple[StoryTruth, ...] | None:
-    """Return all stories of a suite that is written down, whole; None for other suites."""
+    """Return all stories of a written suite, with all their shots; None for other suites."""
     if config.suite == "scenes20x5":
         scenes = packaged_scenes().scenes
         return tuple(scene.truth(number) for number, scene in enumerate(scenes))
@@ -89,7 +87,7 @@ def written_stories(config: EvaluationConfig) -> tuple[StoryTruth, ...] | None:
 def written_story(seed: int, config: EvaluationConfig) -> SuiteStory:
     """Return story number `seed`, cut to the first `shots_per_story` shots."""
     stories = written_stories(config)
-    assert stories is not None  # only suites that are written down come here
+    assert stories is not None  # SUITES maps only written suites to this function
     if not 0 <= seed < len(stories):
         raise _no_such_story(str(seed), config, len(stories))
     story = stories[seed]
@@ -98,13 +96,13 @@ def written_story(seed: int, config: EvaluationConfig) -> SuiteStory:
 
 def _no_such_story(seeds: str, config: EvaluationConfig, count: int) -> ConfigError:
     return ConfigError(
-        f"Seeds {seeds} are not all in suite {config.suite_path or config.suite}, whose stories "
-        f"are 0:{count}; set evaluation.seeds within 0:{count}."
+        f"Seeds {seeds} are not all in suite {config.suite_path or config.suite}, which has the "
+        f"stories 0:{count}; set evaluation.seeds within 0:{count}."
     )
 
 
 def toy_story(seed: int, config: EvaluationConfig) -> SuiteStory:
-    """Draw a toy film of as many shots as asked; its scenes return to a place where they can."""
+    """Sample a toy film of `shots_per_story` shots that returns to earlier places if it can."""
     film = sample_film(
         seed,
         ToyFilmsConfig(
@@ -115,7 +113,7 @@ def toy_story(seed: int, config: EvaluationConfig) -> SuiteStory:
             fade_probability=0.0,
         ),
     )
-    return SuiteStory(toy_truth(film), _ToyRenderer(film), facts=f"{RENDER_VERSION} {film!r}")
+    return SuiteStory(toy_truth(film), _ToyRenderer(film), f"{RENDER_VERSION} {film!r}")
 
 
 def toy_truth(film: FilmSpec) -> StoryTruth:

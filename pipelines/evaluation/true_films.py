@@ -1,4 +1,4 @@
-"""True toy films in the form in which a model's films are judged: what measures are checked on."""
+"""True toy films in the form of a model's films: what the metrics themselves are checked on."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from pipelines.evaluation.suites import toy_story
 
 _SIZE_PX = 64
 _FPS = 12.0
-_STRANGER = 500_000  # from a story's seed to that of the stranger put into it
+_TO_OTHER_SEED = 500_000  # from a story's seed to that of the story that replaces its shots
 
 
 def true_films(
     seeds: Sequence[int], *, num_shots: int = 5, chunk_starts: Sequence[int] = (0, 9, 21, 33)
 ) -> list[TrueFilm]:
-    """Return the true films of `seeds`, each shot as long as one more chunk than `chunk_starts`."""
+    """Return the true films of `seeds`; the last chunk of a shot has 12 frames."""
     config = EvaluationConfig(shots_per_story=num_shots)
     films = []
     for seed in seeds:
-        own, other = (_filmed(s, config, tuple(chunk_starts)) for s in (seed, seed + _STRANGER))
+        own, other = (
+            _filmed(s, config, tuple(chunk_starts)) for s in (seed, seed + _TO_OTHER_SEED)
+        )
         films.append(TrueFilm(own[0], own[1], other[1]))
     return films
 
@@ -30,7 +32,7 @@ def _filmed(
     seed: int, config: EvaluationConfig, starts: tuple[int, ...]
 ) -> tuple[StoryTruth, list[FilmedShot]]:
     story = toy_story(seed, config)
-    assert story.render_truth is not None  # toy films have one
+    assert story.render_truth is not None  # toy stories have true frames
     length = starts[-1] + 12
     frames = story.render_truth([length] * len(story.truth.shots), _SIZE_PX, _SIZE_PX, _FPS)
     return story.truth, [

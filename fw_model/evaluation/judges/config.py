@@ -32,10 +32,10 @@ class AestheticConfig(StrictModel):
             raise ValueError("head and clip are given together, or neither")
         return self
 
-    def with_whole_paths(self) -> Self:
+    def with_absolute_paths(self) -> Self:
         """Return the same with absolute paths: actors run in other folders."""
         return self.model_copy(
-            update={"head": whole_path(self.head), "clip": whole_path(self.clip)}
+            update={"head": absolute_path(self.head), "clip": absolute_path(self.clip)}
         )
 
 
@@ -49,9 +49,9 @@ class InceptionConfig(StrictModel):
         default=8, ge=1, le=1000, description="Frames of each shot that are judged, evenly chosen."
     )
 
-    def with_whole_paths(self) -> Self:
+    def with_absolute_paths(self) -> Self:
         """Return the same with an absolute path: actors run in other folders."""
-        return self.model_copy(update={"weights": whole_path(self.weights)})
+        return self.model_copy(update={"weights": absolute_path(self.weights)})
 
 
 class CharactersConfig(EndpointConfig):
@@ -75,6 +75,6 @@ class CharactersConfig(EndpointConfig):
     )
 
 
-def whole_path(path: str | None) -> str | None:
-    """Return the absolute path of `path`, None for None."""
-    return None if path is None else str(Path(path).expanduser().absolute())
+def absolute_path(path: str | None) -> str | None:
+    """Return the absolute path of `path`; None and URIs as they are."""
+    return path if path is None or "://" in path else str(Path(path).expanduser().absolute())

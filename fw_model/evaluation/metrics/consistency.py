@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fw_model.embedders.base import Embedder
-from fw_model.evaluation.metrics.characters import CharacterBoxes, standing_frames
+from fw_model.evaluation.judges.characters import CharacterBoxes, standing_frames
 from fw_model.evaluation.stories.truth import Box, FilmedShot, Pixels, StoryTruth
 from fw_model.similarity import unit_rows
 

@@ -2,16 +2,16 @@
 
 exp of the mean over pictures x of KL(p(y|x) || p(y)), p(y) the mean of p(y|x) over the set
 (Salimans et al. 2016, "Improved Techniques for Training GANs"). The score belongs to a set, never
-to one story; so a story keeps the sums from which the score of any set follows.
+to one story, so a story keeps the sums from which the score of any set follows.
 N pictures, C classes, D = C + 2.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self, TypedDict
 
 import numpy as np
 import torch
@@ -24,20 +24,33 @@ from torchvision.models import inception_v3
 from fw_model.errors import CheckpointError
 from fw_model.evaluation.judges.config import InceptionConfig
 from fw_model.evaluation.judges.weights import load_weights
-from fw_model.evaluation.metrics.statistic import Floats, Statistic
 from fw_model.evaluation.stories.sampling import sampled_frames
-from fw_model.evaluation.stories.truth import FilmedShot
+from fw_model.evaluation.stories.truth import FilmedShot, Pixels
+
+Floats = NDArray[np.float64]
 
 NUM_CLASSES = 1000
 _SIDE_PX = 299
 _BATCH_SIZE = 16
-_AUXILIARY = "AuxLogits."  # read in training alone
+_AUXILIARY = "AuxLogits."  # used only in training
+
+
+class InceptionSums(TypedDict):
+    """What a story adds to a set.
+
+    `sum_p_log_p` is over frames and classes; `sum_p` over frames: C numbers in float32,
+    little-endian, base64, so that a story's file stays small.
+    """
+
+    num_frames: int
+    sum_p_log_p: float
+    sum_p: str
 
 
 class Classifier(Protocol):
-    """Says which class a picture is of."""
+    """Returns the class probabilities of pictures."""
 
-    def probabilities(self, pictures: Sequence[NDArray[np.uint8]]) -> Floats:
+    def probabilities(self, pictures: Sequence[Pixels]) -> Floats:
         """Return p(y|x), [N, C], of pictures [H, W, 3]."""
         ...
 
@@ -54,10 +67,10 @@ class InceptionV3:
         """Load torchvision's state dict; CheckpointError if the file is anything else."""
         state = {k: v for k, v in load_weights(path).items() if not k.startswith(_AUXILIARY)}
         if "fc.weight" not in state or len(state["fc.weight"]) != NUM_CLASSES:
-            told = len(state["fc.weight"]) if "fc.weight" in state else "no"
+            count = len(state["fc.weight"]) if "fc.weight" in state else "no"
             raise CheckpointError(
-                f"{path} is not torchvision's inception_v3: that has {NUM_CLASSES} classes, this "
-                f"{told} (the network behind FID, of 1008, is another one)."
+                f"{path} has {count} classes, but torchvision's inception_v3 has {NUM_CLASSES}; "
+                "give its weights (the FID network, with 1008 classes, is a different one)."
             )
         net = inception_v3(weights=None, aux_logits=False, init_weights=False)
         try:
@@ -67,7 +80,7 @@ class InceptionV3:
         return cls(net, device)
 
     @torch.no_grad()
-    def probabilities(self, pictures: Sequence[NDArray[np.uint8]]) -> Floats:
+    def probabilities(self, pictures: Sequence[Pixels]) -> Floats:
         """Return p(y|x), [N, C], of pictures [H, W, 3]."""
         rows = []
         for start in range(0, len(pictures), _BATCH_SIZE):
@@ -77,11 +90,11 @@ class InceptionV3:
         return np.concatenate(rows)
 
 
-def prepared(picture: NDArray[np.uint8]) -> torch.Tensor:
-    """Return the whole picture as the network reads it: [1, 3, 299, 299] in -1..1.
+def prepared(picture: Pixels) -> torch.Tensor:
+    """Return the whole picture as the network reads it: [1, 3, 299, 299] in [-1, 1].
 
-    In -1..1 as the score's authors feed it. torchvision's own path gets there from ImageNet's mean
-    and deviation (`transform_input`); it also crops, which would hide the border of the frame.
+    The score's authors use this range. torchvision's own preprocessing reaches it through
+    ImageNet's mean and deviation (`transform_input`), but also crops the border of the frame.
     """
     pixels = rearrange(torch.from_numpy(picture), "h w c -> 1 c h w").float()
     size = (_SIDE_PX, _SIDE_PX)
@@ -92,7 +105,7 @@ def prepared(picture: NDArray[np.uint8]) -> torch.Tensor:
 
 
 class InceptionJudge:
-    """Keeps of a story what the score of any set of stories needs."""
+    """Returns what a story adds to the score of a set of stories."""
 
     def __init__(self, classifier: Classifier, *, frames_per_shot: int) -> None:
         self._classifier = classifier
@@ -100,24 +113,20 @@ class InceptionJudge:
 
     @classmethod
     def load(cls, config: InceptionConfig, *, device: torch.device | str = "cpu") -> Self | None:
-        """Load the network, None where none is given; CheckpointError if it does not load."""
+        """Load the network, if the config names one; CheckpointError if it does not load."""
         if config.weights is None:
             return None
         network = InceptionV3.load(config.weights, device=device)
         return cls(network, frames_per_shot=config.frames_per_shot)
 
-    def payload(self, shots: Sequence[FilmedShot]) -> dict[str, Any]:
-        """Return a story's sums over sampled frames as plain JSON; see `payload_of`."""
+    def payload(self, shots: Sequence[FilmedShot]) -> InceptionSums:
+        """Return a story's sums over sampled frames."""
         frames = sampled_frames(shots, self._frames_per_shot)
         return payload_of(self._classifier.probabilities(frames))
 
 
-def payload_of(probabilities: Floats) -> dict[str, Any]:
-    """Return what p(y|x), [N, C], adds to a set.
-
-    `num_frames`, `sum_p_log_p` (over frames and classes) and `sum_p` (over frames: C numbers in
-    float32, little-endian, base64, so that a story's file stays small).
-    """
+def payload_of(probabilities: Floats) -> InceptionSums:
+    """Return what frames with the probabilities p(y|x), [N, C], add to a set."""
     sums = np.asarray(probabilities.sum(axis=0), dtype="<f4")  # [C]
     return {
         "num_frames": len(probabilities),
@@ -126,12 +135,13 @@ def payload_of(probabilities: Floats) -> dict[str, Any]:
     }
 
 
-def _row(payload: Mapping[str, Any]) -> Floats:
+def inception_row(payload: InceptionSums) -> Floats:
+    """Return a story's sums as a row [D]; rows add up over stories."""
     sums = np.frombuffer(base64.b64decode(payload["sum_p"]), dtype="<f4")
     return np.array([payload["num_frames"], payload["sum_p_log_p"], *sums], dtype=np.float64)
 
 
-def _score(sums: Floats) -> Floats:
+def inception_score(sums: Floats) -> Floats:
     """Return the scores [...] of sets from the sums [..., D] of their stories' rows."""
     num_frames, sum_p_log_p = sums[..., 0], sums[..., 1]
     marginal = sums[..., 2:] / num_frames[..., None]  # [..., C], p(y)
@@ -142,7 +152,3 @@ def _score(sums: Floats) -> Floats:
 
 def _p_log_p(p: Floats) -> Floats:
     return np.asarray(p * np.log(np.where(p > 0, p, 1.0)))  # 0 log 0 is 0
-
-
-INCEPTION_SCORE = Statistic(_row, _score)
-"""The score of a set, from its stories' payloads."""

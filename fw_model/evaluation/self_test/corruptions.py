@@ -1,7 +1,7 @@
-"""Faults put into true films on purpose: a measure that does not see them must judge no model.
+"""Ways to corrupt true films on purpose: a metric that misses its fault must judge no model.
 
-Each fault takes filmed shots and a level, 0 for none, and returns spoiled copies. Knows nothing of
-measures. F frames, H x W pixels.
+Each function takes filmed shots and a level, 0 for no fault, and returns corrupted copies. Knows
+nothing of metrics. F frames, H x W pixels.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from fw_model.evaluation.stories.truth import FilmedShot, Pixels, StoryTruth
 Shots = Sequence[FilmedShot]
 
 
-def strangers(shots: Shots, others: Shots, count: int) -> list[FilmedShot]:
-    """Put another story's frames into the last `count` shots."""
+def replace_shots(shots: Shots, others: Shots, count: int) -> list[FilmedShot]:
+    """Replace the frames of the last `count` shots with another story's."""
     kept = len(shots) - count
     return [
         shot if index < kept else replace(shot, frames=other.frames)
@@ -27,7 +27,7 @@ def strangers(shots: Shots, others: Shots, count: int) -> list[FilmedShot]:
     ]
 
 
-def frozen(shots: Shots, count: int) -> list[FilmedShot]:
+def freeze_shots(shots: Shots, count: int) -> list[FilmedShot]:
     """Let the last `count` shots stand still on their first frame."""
     kept = len(shots) - count
     return [
@@ -36,18 +36,18 @@ def frozen(shots: Shots, count: int) -> list[FilmedShot]:
     ]
 
 
-def hue_turned(shots: Shots, degrees: float) -> list[FilmedShot]:
-    """Turn the colours of every second shot on the hue circle."""
+def rotate_hues(shots: Shots, degrees: float) -> list[FilmedShot]:
+    """Rotate the hues of every second shot."""
     return [
-        replace(shot, frames=np.stack([_turned(f, degrees) for f in shot.frames]))
+        replace(shot, frames=np.stack([_rotated(f, degrees) for f in shot.frames]))
         if index % 2
         else shot
         for index, shot in enumerate(shots)
     ]
 
 
-def jumping_borders(shots: Shots, pixels: int) -> list[FilmedShot]:
-    """Move the pictures of every second chunk sideways, so that borders jump."""
+def shift_chunks(shots: Shots, pixels: int) -> list[FilmedShot]:
+    """Move the frames of every second chunk sideways, so that they jump at chunk borders."""
     moved = []
     for shot in shots:
         frames = shot.frames.copy()
@@ -57,8 +57,8 @@ def jumping_borders(shots: Shots, pixels: int) -> list[FilmedShot]:
     return moved
 
 
-def moved_sideways(shots: Shots, story: StoryTruth, pixels: int) -> list[FilmedShot]:
-    """Move the pictures to the right, their edge drawn out, wherever a place is not new."""
+def shift_returns(shots: Shots, story: StoryTruth, pixels: int) -> list[FilmedShot]:
+    """Move the frames to the right, repeating their edge, in every shot of a place seen before."""
     border = ((0, 0), (0, 0), (pixels, 0), (0, 0))
     moved = list(shots)
     places = [shot.place_index for shot in story.shots]
@@ -69,41 +69,41 @@ def moved_sideways(shots: Shots, story: StoryTruth, pixels: int) -> list[FilmedS
     return moved
 
 
-def flickering(shots: Shots, levels: int) -> list[FilmedShot]:
-    """Darken every second frame by so many levels of 255."""
-    flickers = []
+def add_flicker(shots: Shots, levels: int) -> list[FilmedShot]:
+    """Darken every second frame by `levels` of 255."""
+    flickering = []
     for shot in shots:
         frames = shot.frames.astype(np.int16)
         frames[1::2] -= levels
-        flickers.append(replace(shot, frames=frames.clip(0, 255).astype(np.uint8)))
-    return flickers
+        flickering.append(replace(shot, frames=frames.clip(0, 255).astype(np.uint8)))
+    return flickering
 
 
-def copied(shots: Shots, share: float) -> list[FilmedShot]:
-    """Fade every shot towards the best keyframe of its cache: all of it at 1."""
+def blend_keyframes(shots: Shots, share: float) -> list[FilmedShot]:
+    """Blend every shot with the best keyframe of its cache: only the keyframe is left at 1."""
     return [
-        replace(shot, frames=_mixed(shot.frames, shot.cached[0].image, share))
+        replace(shot, frames=_blended(shot.frames, shot.cached[0].image, share))
         if shot.cached
         else shot
         for shot in shots
     ]
 
 
-def falling_apart(shots: Shots, share: float) -> list[FilmedShot]:
+def replace_chunks_with_noise(shots: Shots, share: float) -> list[FilmedShot]:
     """Turn that share of each shot's chunks, the last ones, into noise."""
-    broken = []
+    noisy = []
     rng = np.random.default_rng(0)
     for shot in shots:
         frames = shot.frames.copy()
         spans = shot.chunk_spans
         for start, end in spans[len(spans) - round(share * len(spans)) :]:
             frames[start:end] = rng.integers(0, 256, frames[start:end].shape)
-        broken.append(replace(shot, frames=frames))
-    return broken
+        noisy.append(replace(shot, frames=frames))
+    return noisy
 
 
-def misfiled(shots: Shots, story: StoryTruth, count: int) -> list[FilmedShot]:
-    """Let the first `count` returns to a place find a keyframe of another place first."""
+def retrieve_wrong_places(shots: Shots, story: StoryTruth, count: int) -> list[FilmedShot]:
+    """Put a keyframe of another place first in the first `count` shots that return to a place."""
     found = list(shots)
     for index in returning_shots(story)[:count]:
         place = story.shots[index].place_index
@@ -113,13 +113,13 @@ def misfiled(shots: Shots, story: StoryTruth, count: int) -> list[FilmedShot]:
     return found
 
 
-def _turned(frame: Pixels, degrees: float) -> Pixels:
+def _rotated(frame: Pixels, degrees: float) -> Pixels:
     hsv = cv2.cvtColor(frame.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
     hsv[..., 0] = (hsv[..., 0] + degrees) % 360
     rgb = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
     return np.asarray((rgb * 255).round(), np.uint8)
 
 
-def _mixed(frames: Pixels, image: Pixels, share: float) -> Pixels:
-    mixed = (1 - share) * frames.astype(np.float32) + share * image
-    return np.asarray(mixed.round(), np.uint8)
+def _blended(frames: Pixels, image: Pixels, share: float) -> Pixels:
+    blended = (1 - share) * frames.astype(np.float32) + share * image
+    return np.asarray(blended.round(), np.uint8)

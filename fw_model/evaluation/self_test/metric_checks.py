@@ -1,6 +1,6 @@
-"""Which measure must see which fault: run over true films before a measure judges a model.
+"""Which metric must see which fault: run over true films before a metric judges a model.
 
-A check spoils true films more and more; its measure must be perfect on the truth and get worse
+A check corrupts true films more and more; its metric must be perfect on the truth and get worse
 with every level.
 """
 
@@ -13,20 +13,28 @@ from functools import cached_property
 import numpy as np
 
 from fw_model.evaluation.judges.toy_judge import ShotReading, ToyJudge
-from fw_model.evaluation.metrics import accuracy, continuity, copying, drift, hue, retrieval
-from fw_model.evaluation.metrics.landmarks import landmark_displacement
-from fw_model.evaluation.self_test import corruptions as damage
+from fw_model.evaluation.metrics import (
+    accuracy,
+    continuity,
+    copying,
+    drift,
+    flicker,
+    hue,
+    landmarks,
+    retrieval,
+)
+from fw_model.evaluation.self_test import corruptions
 from fw_model.evaluation.self_test.corruptions import Shots
 from fw_model.evaluation.stories.truth import FilmedShot, Pixels, StoryTruth
 
 
 @dataclass(frozen=True)
 class TrueFilm:
-    """A story's true frames as if filmed; `stranger` is another story's film of equal shape."""
+    """A story's true frames as if filmed; `other` is another story's film of the same shape."""
 
     story: StoryTruth
     shots: Sequence[FilmedShot]
-    stranger: Sequence[FilmedShot]
+    other: Sequence[FilmedShot]
 
     @property
     def frames(self) -> list[Pixels]:
@@ -35,8 +43,8 @@ class TrueFilm:
 
 
 @dataclass(frozen=True)
-class Filmed:
-    """A spoiled film and, for measures that ask, what the toy judge sees in it."""
+class CorruptedFilm:
+    """A corrupted film and, for the metrics that ask, what the toy judge sees in it."""
 
     film: TrueFilm
     shots: Sequence[FilmedShot]
@@ -48,148 +56,142 @@ class Filmed:
         return [self.toy_judge.read(shot.frames) for shot in self.shots]
 
 
-Spoil = Callable[[TrueFilm, float], Shots]
-Measure = Callable[[Filmed], float | None]
+Corrupt = Callable[[TrueFilm, float], Shots]
+Measure = Callable[[CorruptedFilm], float | None]
 
 
 @dataclass(frozen=True)
 class Check:
-    """`levels` rise from 0, the truth; `rises` says whether the measure must rise or fall."""
+    """`levels` rise from 0, the truth; `rises` says whether the metric must rise or fall."""
 
     metric: str
     fault: str
     levels: tuple[float, ...]
-    spoil: Spoil
+    corrupt: Corrupt
     measure: Measure
     rises: bool = False
 
 
-def _strangers(film: TrueFilm, count: float) -> Shots:
-    return damage.strangers(film.shots, film.stranger, int(count))
+def _replaced(film: TrueFilm, count: float) -> Shots:
+    return corruptions.replace_shots(film.shots, film.other, int(count))
 
 
-def _by_toy_judge(function: Callable[[Sequence[ShotReading], StoryTruth], float | None]) -> Measure:
-    return lambda filmed: function(filmed.readings, filmed.film.story)
+def _frozen(film: TrueFilm, count: float) -> Shots:
+    return corruptions.freeze_shots(film.shots, int(count))
 
 
-def _mean_hue_error(filmed: Filmed) -> float | None:
-    errors = hue.hue_errors_deg(filmed.readings, filmed.film.story)
+def _of_readings(function: Callable[[Sequence[ShotReading], StoryTruth], float | None]) -> Measure:
+    return lambda corrupted: function(corrupted.readings, corrupted.film.story)
+
+
+def _mean_hue_error(readings: Sequence[ShotReading], story: StoryTruth) -> float | None:
+    errors = hue.hue_errors_deg(readings, story)
     return float(np.mean(errors)) if errors else None
 
 
-def _drift(filmed: Filmed) -> float | None:
+def _drift(corrupted: CorruptedFilm) -> float | None:
     return drift.drift_ratio(
-        drift.accuracy_by_chunk(filmed.shots, filmed.readings, filmed.film.story)
+        drift.accuracy_by_chunk(corrupted.shots, corrupted.readings, corrupted.film.story)
     )
 
 
-def _motion_over_truth(filmed: Filmed) -> float | None:
-    pair = continuity.true_and_filmed_motion(filmed.shots, filmed.film.frames)
+def _motion_over_truth(corrupted: CorruptedFilm) -> float | None:
+    pair = continuity.true_and_filmed_motion(corrupted.shots, corrupted.film.frames)
     return None if pair is None or pair[0] == 0 else pair[1] / pair[0]
 
 
 _SHOTS = (0, 1, 2, 3, 4)
+_READ_OFF_SHOTS = {
+    "figure_accuracy": accuracy.figure_accuracy,
+    "place_accuracy": accuracy.place_accuracy,
+    "scale_accuracy": accuracy.scale_accuracy,
+    "light_accuracy": accuracy.light_accuracy,
+    "joint_accuracy": accuracy.joint_accuracy,
+}
 
 CHECKS = (
-    Check(
-        "figure_accuracy", "strangers", _SHOTS, _strangers, _by_toy_judge(accuracy.figure_accuracy)
+    *(
+        Check(metric, "other story's shots", _SHOTS, _replaced, _of_readings(function))
+        for metric, function in _READ_OFF_SHOTS.items()
     ),
+    Check("motion_over_truth", "frozen shots", _SHOTS, _frozen, _motion_over_truth),
     Check(
-        "place_accuracy", "strangers", _SHOTS, _strangers, _by_toy_judge(accuracy.place_accuracy)
-    ),
-    Check(
-        "scale_accuracy", "strangers", _SHOTS, _strangers, _by_toy_judge(accuracy.scale_accuracy)
-    ),
-    Check(
-        "light_accuracy", "strangers", _SHOTS, _strangers, _by_toy_judge(accuracy.light_accuracy)
-    ),
-    Check(
-        "joint_accuracy", "strangers", _SHOTS, _strangers, _by_toy_judge(accuracy.joint_accuracy)
-    ),
-    Check(
-        "motion_over_truth",
-        "frozen",
-        _SHOTS,
-        lambda film, count: damage.frozen(film.shots, int(count)),
-        _motion_over_truth,
-    ),
-    Check(
-        "action_accuracy",
-        "frozen",
-        _SHOTS,
-        lambda film, count: damage.frozen(film.shots, int(count)),
-        _by_toy_judge(accuracy.action_accuracy),
+        "action_accuracy", "frozen shots", _SHOTS, _frozen, _of_readings(accuracy.action_accuracy)
     ),
     Check(
         "hue_error_deg",
-        "hue turned, degrees",
+        "rotated hues, degrees",
         (0, 20, 40, 80, 160),
-        lambda film, degrees: damage.hue_turned(film.shots, degrees),
-        _mean_hue_error,
+        lambda film, degrees: corruptions.rotate_hues(film.shots, degrees),
+        _of_readings(_mean_hue_error),
         rises=True,
     ),
     Check(
         "border_jump_ratio",
-        "jumping borders, pixels",
+        "shifted chunks, pixels",
         (0, 1, 2, 4, 8),
-        lambda film, pixels: damage.jumping_borders(film.shots, int(pixels)),
-        lambda filmed: continuity.border_jump_ratio(filmed.shots),
+        lambda film, pixels: corruptions.shift_chunks(film.shots, int(pixels)),
+        lambda corrupted: continuity.border_jump_ratio(corrupted.shots),
         rises=True,
     ),
     Check(
         "landmark_displacement",
-        "moved sideways, pixels",
+        "shifted returns, pixels",
         (0, 2, 4, 8),
-        lambda film, pixels: damage.moved_sideways(film.shots, film.story, int(pixels)),
-        lambda filmed: landmark_displacement(filmed.shots, filmed.readings, filmed.film.story),
+        lambda film, pixels: corruptions.shift_returns(film.shots, film.story, int(pixels)),
+        lambda corrupted: landmarks.landmark_displacement(
+            corrupted.shots, corrupted.readings, corrupted.film.story
+        ),
         rises=True,
     ),
     Check(
         "flicker",
-        "flickering, levels",
+        "flicker, levels",
         (0, 4, 8, 16, 32),
-        lambda film, levels: damage.flickering(film.shots, int(levels)),
-        lambda filmed: continuity.flicker(filmed.shots, filmed.film.frames),
+        lambda film, levels: corruptions.add_flicker(film.shots, int(levels)),
+        lambda corrupted: flicker.flicker(corrupted.shots, corrupted.film.frames),
         rises=True,
     ),
     Check(
         "copy_paste",
-        "copied, share",
+        "copied keyframes, share",
         (0, 0.25, 0.5, 0.75, 1),
-        lambda film, share: damage.copied(film.shots, share),
-        lambda filmed: copying.copy_paste(filmed.shots, filmed.film.frames),
+        lambda film, share: corruptions.blend_keyframes(film.shots, share),
+        lambda corrupted: copying.copy_paste(corrupted.shots, corrupted.film.frames),
         rises=True,
     ),
     Check(
         "drift_ratio",
-        "falling apart, share",
+        "noise at the end, share",
         (0, 0.25, 0.5),
-        lambda film, share: damage.falling_apart(film.shots, share),
+        lambda film, share: corruptions.replace_chunks_with_noise(film.shots, share),
         _drift,
     ),
     Check(
         "retrieval_return_accuracy",
-        "misfiled returns",
+        "wrong places retrieved",
         (0, 1),
-        lambda film, count: damage.misfiled(film.shots, film.story, int(count)),
-        lambda filmed: retrieval.retrieval_return_accuracy(filmed.shots, filmed.film.story),
+        lambda film, count: corruptions.retrieve_wrong_places(film.shots, film.story, int(count)),
+        lambda corrupted: retrieval.retrieval_return_accuracy(
+            corrupted.shots, corrupted.film.story
+        ),
     ),
 )
 
 
 def run_check(check: Check, films: Sequence[TrueFilm], toy_judge: ToyJudge) -> list[float]:
-    """Return the measure at every level, the mean over all films that it can judge."""
+    """Return the metric at every level, as the mean over all films that it can judge."""
     scores = []
     for level in check.levels:
-        values = []
-        for film in films:
-            values.append(check.measure(Filmed(film, check.spoil(film, level), toy_judge)))
-        known = [value for value in values if value is not None]
-        scores.append(float(np.mean(known)))
+        values = [
+            check.measure(CorruptedFilm(film, check.corrupt(film, level), toy_judge))
+            for film in films
+        ]
+        scores.append(float(np.mean([value for value in values if value is not None])))
     return scores
 
 
 def is_monotone(check: Check, scores: Sequence[float]) -> bool:
-    """Say whether every level is worse than the one before."""
+    """Return whether every level is worse than the one before."""
     steps = np.diff(scores)
     return bool((steps > 0).all() if check.rises else (steps < 0).all())

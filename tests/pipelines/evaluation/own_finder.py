@@ -1,6 +1,6 @@
 """A character finder from outside the project, as a user would write one."""
 
-from fw_model.evaluation.metrics.characters import Sightings
+from fw_model.evaluation.judges.characters import Sightings
 
 
 class EverywhereFinder:

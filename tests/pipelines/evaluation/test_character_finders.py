@@ -10,8 +10,8 @@ from PIL import Image
 
 from fw_model.config import validate
 from fw_model.errors import CapacityError, ConfigError
+from fw_model.evaluation.judges.characters import found_by
 from fw_model.evaluation.judges.config import CharactersConfig
-from fw_model.evaluation.metrics.characters import found_by
 from fw_model.evaluation.stories.truth import FigureTruth, FilmedShot, ShotTruth, StoryTruth
 from pipelines.evaluation.character_finders import PROMPT_FILE, FinderContext, make_finder
 from pipelines.storage.store import Store

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fw_model.evaluation.metrics.characters import found_by_toy_judge
+from fw_model.evaluation.judges.characters import found_by_toy_judge
 from fw_model.evaluation.metrics.consistency import (
     character_alignment,
     character_consistency,

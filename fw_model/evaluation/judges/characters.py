@@ -1,7 +1,7 @@
 """Where characters are in a picture: what the paper asks a multimodal model for.
 
-The toy judge knows the figures of toy films. Other films need an endpoint or a plug-in;
-without one, the character metrics are not measured.
+The toy judge knows the figures of toy films. Other films need an endpoint or a plug-in; without
+one, the character metrics are not measured.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import NotRequired, Protocol, TypedDict
 
 from fw_model.evaluation.judges.toy_judge import ShotReading
 from fw_model.evaluation.stories.truth import Box, FilmedShot, Pixels, StoryTruth
@@ -20,15 +20,23 @@ Sighting = tuple[int, int, str]
 
 CharacterBoxes = Mapping[Sighting, Box]
 
-_MOST_FRAMES = 3  # of a shot: each costs a request where an endpoint finds the characters
+_MAX_FRAMES = 3  # per shot: each costs a request where an endpoint finds the characters
 
 _UNSEEN_BY_TOY_JUDGE = "the toy judge does not see it"
-_UNTOLD = "the finder says nothing of it"
+_NOT_REPORTED = "the finder does not report it"
+
+
+class SightingRow(TypedDict):
+    """A character in a frame, as plain JSON: its box, or why it has none."""
+
+    frame: int
+    box: NotRequired[list[float]]
+    not_found: NotRequired[str]
 
 
 @dataclass(frozen=True)
 class Sightings:
-    """What a finder says of a frame, by name: boxes, and why a character has none."""
+    """What a finder reports of a frame, by name: boxes, and why a character has none."""
 
     boxes: Mapping[str, Box] = field(default_factory=dict)
     not_found: Mapping[str, str] = field(default_factory=dict)
@@ -36,59 +44,59 @@ class Sightings:
 
 @dataclass(frozen=True)
 class StoryCharacters:
-    """The same of a story. Every character asked for is, for each frame, in one of the two."""
+    """The same for a story. Each requested character is, for each frame, in one of the two."""
 
     boxes: CharacterBoxes = field(default_factory=dict)
     not_found: Mapping[Sighting, str] = field(default_factory=dict)
 
     @property
     def share_found(self) -> float | None:
-        """Share of what was looked for that has a box; None where nobody looked."""
+        """The share of requested characters that have a box; None if nobody looked."""
         count = len(self.boxes) + len(self.not_found)
         return len(self.boxes) / count if count else None
 
-    def told_of(self, shot: int) -> dict[str, list[dict[str, Any]]]:
-        """Return {name: [{"frame", "box" or "not_found"}, ...]} of a shot, as plain JSON."""
-        told: dict[str, list[dict[str, Any]]] = {}
+    def rows_of(self, shot: int) -> dict[str, list[SightingRow]]:
+        """Return the rows of a shot by name."""
+        rows: dict[str, list[SightingRow]] = {}
         for (index, frame, name), box in self.boxes.items():
             if index == shot:
-                found = {"frame": frame, "box": [round(x, 4) for x in box]}
-                told.setdefault(name, []).append(found)
-        for (index, frame, name), why in self.not_found.items():
+                found: SightingRow = {"frame": frame, "box": [round(x, 4) for x in box]}
+                rows.setdefault(name, []).append(found)
+        for (index, frame, name), reason in self.not_found.items():
             if index == shot:
-                told.setdefault(name, []).append({"frame": frame, "not_found": why})
-        return told
+                rows.setdefault(name, []).append({"frame": frame, "not_found": reason})
+        return rows
 
 
 class CharacterFinder(Protocol):
     """Finds characters by name."""
 
     version: str
-    """Changes when answers may: results that rest on another version are made again."""
+    """Changes when answers may change: results made with another version are made again."""
 
     def find(self, frame: Pixels, names: Sequence[str]) -> Sightings:
-        """Say where characters of these `names` are in a frame [H, W, 3].
+        """Return where the characters of these `names` are in a frame [H, W, 3].
 
-        Boxes need not be valid: whoever asks checks them.
+        Boxes need not be valid: the caller checks them.
         """
         ...
 
 
 def standing_frames(shot: FilmedShot) -> list[int]:
-    """Return the frames that stand for a shot: the middles of its chunks, of three at most.
+    """Return the frames that stand for a shot: the middles of at most three of its chunks.
 
-    A frame just after a chunk's border would favour whoever begins each chunk anew: a VAE's first
-    frame is its sharpest.
+    A frame just after a chunk border would favour variants that start every chunk afresh, because
+    a VAE's first frame is its sharpest.
     """
     spans = shot.chunk_spans
-    chosen = select_keyframe_indices(len(spans), _MOST_FRAMES)
+    chosen = select_keyframe_indices(len(spans), _MAX_FRAMES)
     return [(spans[i][0] + spans[i][1]) // 2 for i in chosen]
 
 
 def found_by_toy_judge(
     shots: Sequence[FilmedShot], readings: Sequence[ShotReading], story: StoryTruth
 ) -> StoryCharacters:
-    """Return where the asked-for figures of a toy film are, of those that are seen at all."""
+    """Return where the requested figures of a toy film are, of those that are seen at all."""
     boxes: dict[Sighting, Box] = {}
     not_found: dict[Sighting, str] = {}
     for index, (shot, reading) in enumerate(zip(shots, readings, strict=True)):
@@ -107,33 +115,34 @@ def found_by(
 ) -> StoryCharacters:
     """Return where `finder` sees the characters that each shot asks for.
 
-    A box that is none counts as not found: a crop of the wrong place would be measured as if it
-    were the character.
+    An invalid box counts as not found: a crop of the wrong place would be measured as if it were
+    the character.
     """
     boxes: dict[Sighting, Box] = {}
     not_found: dict[Sighting, str] = {}
     for index, shot in enumerate(shots):
         names = [figure.kind for figure in story.shots[index].figures]
         for frame in standing_frames(shot) if names else ():
-            told = finder.find(shot.frames[frame], names)
+            sightings = finder.find(shot.frames[frame], names)
             for name in names:
-                if name not in told.boxes:
-                    not_found[index, frame, name] = told.not_found.get(name, _UNTOLD)
-                elif fault := fault_of_box(told.boxes[name]):
+                box = sightings.boxes.get(name)
+                if box is None:
+                    not_found[index, frame, name] = sightings.not_found.get(name, _NOT_REPORTED)
+                elif fault := fault_of_box(box):
                     not_found[index, frame, name] = fault
                 else:
-                    boxes[index, frame, name] = told.boxes[name]
+                    boxes[index, frame, name] = box
     return StoryCharacters(boxes, not_found)
 
 
 def fault_of_box(box: Sequence[float]) -> str | None:
     """Return what is wrong with a box x0, y0, x1, y1 in fractions of the frame, None if nothing."""
-    told = f"the box ({', '.join(f'{x:.4g}' for x in box)})"
+    shown = f"the box ({', '.join(f'{x:.4g}' for x in box)})"
     if len(box) != 4 or not all(map(math.isfinite, box)):
-        return f"{told} is not four numbers"
+        return f"{shown} is not four numbers"
     x0, y0, x1, y1 = box
     if min(box) < 0 or max(box) > 1:
-        return f"{told} is not inside the frame"
+        return f"{shown} is not inside the frame"
     if x0 >= x1 or y0 >= y1:
-        return f"{told} has no area"
+        return f"{shown} has no area"
     return None

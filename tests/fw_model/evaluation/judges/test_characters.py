@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fw_model.evaluation.metrics.characters import (
+from fw_model.evaluation.judges.characters import (
     Sightings,
     StoryCharacters,
     fault_of_box,
@@ -72,7 +72,7 @@ def test_somebody_who_was_not_asked_for_is_left_out():
 def test_the_finders_own_reason_is_kept():
     finder = ToldFinder(Sightings(not_found={"a cat": "it is too dark"}))
     found = found_by(finder, [shot()], worded(["a cat"]))
-    assert found.told_of(0) == {"a cat": [{"frame": 2, "not_found": "it is too dark"}]}
+    assert found.rows_of(0) == {"a cat": [{"frame": 2, "not_found": "it is too dark"}]}
 
 
 @pytest.mark.parametrize(
