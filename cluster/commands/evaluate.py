@@ -51,11 +51,11 @@ def evaluate(
         chosen.append(f"evaluation.variants=[full, {', '.join(names)}]")
     settings = common.load(*chosen)
     from cluster.ray_start import ray_session
-    from fw_model.evaluation.scoring.scorecard import table_text
+    from fw_model.evaluation.report.table import table_text
     from pipelines.evaluate import run_evaluate
-    from pipelines.evaluation.suites import settled
+    from pipelines.evaluation.suites import complete_settings
 
-    evaluation = settled(settings.evaluation)
+    evaluation = complete_settings(settings.evaluation)
     with ray_session(settings.ray):
         scorecard = run_evaluate(evaluation, settings.model, settings.generation, output)
     out.print(table_text(scorecard), markup=False)

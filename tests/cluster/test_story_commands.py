@@ -25,7 +25,7 @@ def evaluated(tmp_path, monkeypatch):
     (tmp_path / "stories of mine").write_text("A hen walks.\n###\nA cow eats.\n###\nA pig runs.")
     monkeypatch.setattr("cluster.ray_start.ray_session", lambda _ray: nullcontext())
     monkeypatch.setattr("pipelines.evaluate.run_evaluate", run)
-    monkeypatch.setattr("fw_model.evaluation.scoring.scorecard.table_text", lambda _card: "a table")
+    monkeypatch.setattr("fw_model.evaluation.report.table.table_text", lambda _card: "a table")
     return asked
 
 

@@ -116,7 +116,7 @@ def test_a_box_that_is_none_costs_its_character_with_the_reason(server, tmp_path
     story = StoryTruth(0, (ShotTruth("a room", figures=tuple(map(FigureTruth, NAMES))),))
     found = found_by(finder, shots, story)
     assert not found.boxes
-    assert why in found.told_of(0)[NAMES[0]][0]["not_found"]
+    assert why in found.rows_of(0)[NAMES[0]][0]["not_found"]
 
 
 def test_one_bad_box_leaves_the_others(find, server):

@@ -12,9 +12,11 @@ from fw_model.evaluation.judges.toy_judge_net import ToyJudgeNet, Vocabulary
 from fw_model.evaluation.scoring.story_score import METRICS
 from fw_model.generation.request import GenerationConfig
 from fw_model.loading.config import ModelConfig
-from pipelines.evaluate import plan_jobs
-from pipelines.evaluation import film_story as story_filming
-from pipelines.evaluation.film_story import TRUTH, StoryFilmer, StoryJob, read_result, true_shots
+from pipelines.evaluation import film_story
+from pipelines.evaluation.film_story import StoryFilmer, true_shots
+from pipelines.evaluation.jobs import TRUTH, StoryJob, plan_jobs
+from pipelines.evaluation.results import read_result
+from pipelines.evaluation.run import EvaluationRun
 from pipelines.evaluation.suites import toy_story
 from pipelines.storage.store import Store
 from pipelines.toyfilms.story import (
@@ -33,10 +35,13 @@ CONFIG = EvaluationConfig(seeds="3:5", shots_per_story=3, num_chunks=2, variants
 def filmer(tmp_path, monkeypatch):
     words = Vocabulary(FIGURE_KINDS, PLACE_KINDS, LIGHTS, SCALES, ACTIONS)
     ToyJudge(ToyJudgeNet(words, width=16)).save(tmp_path / "toy_judge")
-    monkeypatch.setattr(story_filming, "load_model", lambda config: small_film_model())
-    return StoryFilmer(
-        CONFIG, ModelConfig(), GenerationConfig(), tmp_path / "toy_judge", str(tmp_path / "out")
-    )
+    monkeypatch.setattr(film_story, "load_model", lambda config: small_film_model())
+    config = CONFIG.model_copy(update={"toy_judge": str(tmp_path / "toy_judge")})
+    return StoryFilmer(run_of(config, tmp_path / "out"))
+
+
+def run_of(config, output="unused"):
+    return EvaluationRun(config, ModelConfig(), GenerationConfig(), Store(str(output)))
 
 
 def job(variant, print_="abc"):
@@ -90,7 +95,7 @@ def test_jobs_of_one_model_stand_together(tiny_path):
         variants=("without_augmentation", "full"),
         checkpoints={"without_augmentation": str(tiny_path)},
     )
-    jobs = plan_jobs(config, ModelConfig(), GenerationConfig(), PACKAGED_TOY_JUDGE, "")
+    jobs = plan_jobs(run_of(config), "")
     assert [job.variant for job in jobs] == [
         TRUTH, TRUTH, "full", "full", "without_augmentation", "without_augmentation"
     ]  # fmt: skip
@@ -100,7 +105,7 @@ def test_jobs_of_one_model_stand_together(tiny_path):
 
 def test_a_story_that_changed_under_its_seed_is_filmed_again(monkeypatch):
     def prints():
-        jobs = plan_jobs(CONFIG, ModelConfig(), GenerationConfig(), PACKAGED_TOY_JUDGE, "")
+        jobs = plan_jobs(run_of(CONFIG), "")
         return [job.fingerprint for job in jobs if job.variant == "full"]
 
     before = prints()
@@ -113,6 +118,6 @@ def test_a_story_that_changed_under_its_seed_is_filmed_again(monkeypatch):
             return replace(story, truth=replace(story.truth, shots=shots))
         return story
 
-    monkeypatch.setattr("pipelines.evaluate.suite_story", changed)
+    monkeypatch.setattr("pipelines.evaluation.jobs.suite_story", changed)
     after = prints()
     assert after[0] == before[0] and after[1] != before[1]

@@ -17,10 +17,12 @@ from fw_model.evaluation.scoring.scorecard import build_scorecard
 from fw_model.generation.request import GenerationConfig
 from fw_model.loading.config import ModelConfig, PartConfig
 from fw_model.loading.folders import TINY
-from pipelines.evaluate import plan_jobs, run_evaluate
-from pipelines.evaluation import film_story as story_filming
-from pipelines.evaluation.film_story import StoryFilmer, StoryJob
-from pipelines.evaluation.judges import OutsideJudges, checked_judges, clip_of
+from pipelines.evaluate import run_evaluate
+from pipelines.evaluation import film_story
+from pipelines.evaluation.film_story import StoryFilmer
+from pipelines.evaluation.jobs import StoryJob, plan_jobs
+from pipelines.evaluation.judges import judges_identity, load_judges
+from pipelines.evaluation.run import EvaluationRun
 from pipelines.storage.store import Store
 from tests.fw_model.evaluation.judge_files import random_inception, saved, v1_state
 from tests.fw_model.small_model import small_film_model
@@ -52,64 +54,68 @@ def inception_file(tmp_path_factory):
     path.unlink()  # 100 MB
 
 
+def run_of(config, output="unused", model=None):
+    return EvaluationRun(config, model or ModelConfig(), GenerationConfig(), Store(str(output)))
+
+
 @pytest.fixture
-def told(tmp_path):
+def identity(tmp_path, toy_judge):
     """What results rest on, for these judges."""
 
     def of(**judges):
-        store = Store(str(tmp_path / "out"))
-        return checked_judges(EvaluationConfig(**judges), ModelConfig(), store)
+        run = run_of(EvaluationConfig(toy_judge=str(toy_judge), **judges), tmp_path / "out")
+        return judges_identity(run, load_judges(run, "cpu"))
 
     return of
 
 
-def test_without_judges_from_outside_results_rest_on_the_models_own_clip_alone(told):
-    assert list(json.loads(told())) == ["clip"]
-    assert told(aesthetic=AestheticConfig(frames_per_shot=3)) == told()
+def test_without_judges_from_outside_results_rest_on_the_models_own_clip_alone(identity):
+    assert list(json.loads(identity())) == ["clip"]
+    assert identity(aesthetic=AestheticConfig(frames_per_shot=3)) == identity()
 
 
-def test_results_rest_on_the_clip_that_judges(told, tiny_path, tmp_path):
+def test_results_rest_on_the_clip_that_judges(identity, tiny_path, tmp_path):
     same = shutil.copytree(tiny_path / "clip", tmp_path / "same")
-    assert told(clip=str(same)) == told()
+    assert identity(clip=str(same)) == identity()
     (same / "note.txt").write_text("another CLIP")
-    assert told(clip=str(same)) != told()
+    assert identity(clip=str(same)) != identity()
     with pytest.raises(CheckpointError, match="nowhere"):
-        told(clip=str(tmp_path / "nowhere"))
+        identity(clip=str(tmp_path / "nowhere"))
 
 
-def test_results_rest_on_what_the_files_hold_and_not_on_where_they_lie(told, files, tmp_path):
-    first = told(aesthetic=files)
+def test_results_rest_on_what_the_files_hold_and_not_on_where_they_lie(identity, files, tmp_path):
+    first = identity(aesthetic=files)
     moved = shutil.move(files.head, tmp_path / "moved.pth")
     folder = shutil.move(files.clip, tmp_path / "other")
     files = AestheticConfig(head=str(moved), clip=str(folder))
-    assert told(aesthetic=files) == first
-    assert told(aesthetic=files.model_copy(update={"frames_per_shot": 2})) != first
+    assert identity(aesthetic=files) == first
+    assert identity(aesthetic=files.model_copy(update={"frames_per_shot": 2})) != first
     (Path(folder) / "note.txt").write_text("another CLIP")
-    other_clip = told(aesthetic=files)
+    other_clip = identity(aesthetic=files)
     saved(v1_state(96, seed=9), Path(moved))
-    assert len({first, other_clip, told(aesthetic=files)}) == 3
+    assert len({first, other_clip, identity(aesthetic=files)}) == 3
 
 
-def test_results_rest_on_the_inception_weights_and_their_settings(told, inception_file):
-    first = told(inception=InceptionConfig(weights=inception_file))
+def test_results_rest_on_the_inception_weights_and_their_settings(identity, inception_file):
+    first = identity(inception=InceptionConfig(weights=inception_file))
     assert first
-    assert told(inception=InceptionConfig(weights=inception_file, frames_per_shot=2)) != first
+    assert identity(inception=InceptionConfig(weights=inception_file, frames_per_shot=2)) != first
 
 
-def test_results_rest_on_who_finds_characters(told):
+def test_results_rest_on_who_finds_characters(identity):
     kinds = [
         CharactersConfig(kind="openai"),
         CharactersConfig(kind="openai", model="m"),
         CharactersConfig(kind=OWN_FINDER),
     ]
-    assert len({told(), *(told(characters=kind) for kind in kinds)}) == 4
+    assert len({identity(), *(identity(characters=kind) for kind in kinds)}) == 4
 
 
 def test_a_storys_fingerprint_changes_with_its_judges(toy_judge):
-    config = EvaluationConfig(seeds="3:4", variants=("full",))
+    config = EvaluationConfig(seeds="3:4", variants=("full",), toy_judge=str(toy_judge))
 
     def prints(judges):
-        jobs = plan_jobs(config, ModelConfig(), GenerationConfig(), toy_judge, judges)
+        jobs = plan_jobs(run_of(config), judges)
         return {job.fingerprint for job in jobs}
 
     assert not prints("") & prints('{"inception": ["abc", 8]}')
@@ -134,14 +140,15 @@ def test_weights_that_do_not_load_end_the_run_before_any_filming(judges, toy_jud
 def test_the_packaged_clip_judges_toy_films_alone_unless_it_is_named(tmp_path):
     model = ModelConfig(device="cpu")
     toys, words = EvaluationConfig(), EvaluationConfig(suite="scenes20x5")
-    assert clip_of(toys, model) == "the packaged CLIP"
-    assert clip_of(words, model) is None
-    assert OutsideJudges.load(words, model, Store(str(tmp_path)), "cpu").embedder is None
+    assert run_of(toys, model=model).clip_name == "the packaged CLIP"
+    assert run_of(words, model=model).clip_name is None
+    assert load_judges(run_of(words, tmp_path, model), "cpu").embedder is None
     named = words.model_copy(update={"clip": str(TINY / "clip")})
-    assert clip_of(named, model) == str(TINY / "clip")
-    assert OutsideJudges.load(named, model, Store(str(tmp_path)), "cpu").embedder is not None
+    assert run_of(named, model=model).clip_name == str(TINY / "clip")
+    assert load_judges(run_of(named, tmp_path, model), "cpu").embedder is not None
     own = PartConfig(kind="my_package:Embedder")
-    assert clip_of(words, model.model_copy(update={"embedder": own})) == "my_package:Embedder"
+    other = model.model_copy(update={"embedder": own})
+    assert run_of(words, model=other).clip_name == "my_package:Embedder"
 
 
 def test_an_unknown_finder_ends_the_run_before_any_filming(toy_judge, tmp_path):
@@ -154,7 +161,7 @@ def test_an_unknown_finder_ends_the_run_before_any_filming(toy_judge, tmp_path):
 def test_a_suite_of_words_is_judged_and_the_scorecard_has_the_numbers(
     tmp_path, monkeypatch, toy_judge, files, inception_file
 ):
-    monkeypatch.setattr(story_filming, "load_model", lambda config: small_film_model())
+    monkeypatch.setattr(film_story, "load_model", lambda config: small_film_model())
     config = EvaluationConfig(
         suite="scenes20x5",
         seeds="0:2",
@@ -164,10 +171,9 @@ def test_a_suite_of_words_is_judged_and_the_scorecard_has_the_numbers(
         inception=InceptionConfig(weights=inception_file, frames_per_shot=1),
         characters=CharactersConfig(kind=OWN_FINDER),
         clip=str(TINY / "clip"),
+        toy_judge=str(toy_judge),
     )
-    filmer = StoryFilmer(
-        config, ModelConfig(), GenerationConfig(), toy_judge, str(tmp_path / "out")
-    )
+    filmer = StoryFilmer(run_of(config, tmp_path / "out"))
     results = {}
     for seed in (0, 1):
         job = filmer.film(StoryJob("full", seed, ModelConfig(device="cpu"), "print"))
@@ -193,8 +199,9 @@ def test_results_rest_on_the_stories_of_a_file(toy_judge, tmp_path):
             suite_path=str(tmp_path / "stories.txt"),
             seeds="0:1",
             variants=("full",),
+            toy_judge=str(toy_judge),
         )
-        jobs = plan_jobs(config, ModelConfig(), GenerationConfig(), toy_judge, "")
+        jobs = plan_jobs(run_of(config), "")
         return {job.fingerprint for job in jobs}
 
     hen = prints("A hen walks.\nA hen flies.\n###")

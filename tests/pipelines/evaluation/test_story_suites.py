@@ -14,7 +14,9 @@ from fw_model.loading.config import ModelConfig
 from fw_model.loading.folders import TINY
 from pipelines.evaluation import film_story as story_filming
 from pipelines.evaluation.film_story import StoryFilmer, StoryJob
-from pipelines.evaluation.suites import SuiteStory, settled, suite_story
+from pipelines.evaluation.run import EvaluationRun
+from pipelines.evaluation.suites import SuiteStory, complete_settings, suite_story
+from pipelines.storage.store import Store
 from tests.fw_model.evaluation.made_up import VOCABULARY
 from tests.fw_model.small_model import small_film_model
 
@@ -52,31 +54,31 @@ def test_a_seed_outside_the_suite_is_refused_with_its_range(seed):
 
 
 def test_settling_says_which_stories_are_filmed(file_suite):
-    assert settled(EvaluationConfig()).seeds == "1000000:1000010"
-    assert settled(SCENES).seeds == "0:20"
-    assert settled(file_suite()).seeds == "0:2"
-    assert settled(file_suite(seeds="1:2")).seeds == "1:2"
+    assert complete_settings(EvaluationConfig()).seeds == "1000000:1000010"
+    assert complete_settings(SCENES).seeds == "0:20"
+    assert complete_settings(file_suite()).seeds == "0:2"
+    assert complete_settings(file_suite(seeds="1:2")).seeds == "1:2"
 
 
 @pytest.mark.parametrize("seeds", ["1:3", "5:6", "1000000:1000010"])
 def test_settling_refuses_seeds_that_a_file_has_not(file_suite, seeds):
     with pytest.raises(ConfigError, match=rf"{seeds} .*mine\.txt.* 0:2"):
-        settled(file_suite(seeds=seeds))
+        complete_settings(file_suite(seeds=seeds))
 
 
 def test_settling_names_the_file_in_full_and_leaves_a_uri(tmp_path, monkeypatch, file_suite):
     whole = file_suite().suite_path
     monkeypatch.chdir(tmp_path)
     near = EvaluationConfig(suite="file", suite_path="mine.txt")
-    assert settled(near).suite_path == whole
+    assert complete_settings(near).suite_path == whole
     far = EvaluationConfig(suite="file", suite_path=f"file://{whole}")
-    assert settled(far).suite_path == f"file://{whole}"
+    assert complete_settings(far).suite_path == f"file://{whole}"
 
 
 def test_settling_reads_the_file_before_anything_is_filmed(tmp_path):
     lost = EvaluationConfig(suite="file", suite_path=str(tmp_path / "lost.json"))
     with pytest.raises(InputError, match=r"lost\.json"):
-        settled(lost)
+        complete_settings(lost)
 
 
 def test_a_story_is_told_by_what_it_says_and_not_by_where_it_lies(tmp_path, file_suite):
@@ -92,7 +94,7 @@ def test_a_story_is_told_by_what_it_says_and_not_by_where_it_lies(tmp_path, file
 def test_a_toy_story_is_told_by_what_its_prompts_leave_unsaid_too():
     story = suite_story(8, EvaluationConfig())
     assert story.identity == suite_story(8, EvaluationConfig()).identity
-    other = SuiteStory(story.truth, story.render_truth, facts="other hues")
+    other = SuiteStory(story.truth, story.render_truth, render_identity="other hues")
     assert other.identity != story.identity
 
 
@@ -105,11 +107,10 @@ def test_a_written_story_is_filmed_and_only_what_needs_no_truth_is_measured(tmp_
         num_chunks=1,
         variants=("full",),
         clip=str(TINY / "clip"),
+        toy_judge=str(tmp_path / "toy_judge"),
     )
     out = tmp_path / "out"
-    filmer = StoryFilmer(
-        config, ModelConfig(), GenerationConfig(), tmp_path / "toy_judge", str(out)
-    )
+    filmer = StoryFilmer(EvaluationRun(config, ModelConfig(), GenerationConfig(), Store(str(out))))
     done = filmer.film(StoryJob("full", 11, ModelConfig(), "abc"))
     result = json.loads((out / done.result_key).read_text())
     assert result["seed"] == 11

@@ -16,7 +16,7 @@ from fw_model.errors import ConfigError, DataError, InputError
 from fw_model.schemas.curated import CURATED_TABLES
 from pipelines import export
 from pipelines.curation.analysis.keyframes import encode_jpeg
-from pipelines.curation.ids import clip_uri, keyframe_uri
+from pipelines.curation.ids import keyframe_uri, shot_file_uri
 from pipelines.curation.ledger.tables import publish, write_part
 from pipelines.export import ExportSummary, run_export
 from pipelines.storage.store import Store
@@ -53,8 +53,8 @@ def shot_row(store, scene, index):
         "scene_id": scene,
     }
     if name == "A1":
-        store.write(clip_uri("c" * 64), b"clip")
-        row |= {"clip_uri": clip_uri("c" * 64), "clip_mode": "copy"}
+        store.write(shot_file_uri("c" * 64), b"clip")
+        row |= {"clip_uri": shot_file_uri("c" * 64), "clip_mode": "copy"}
     return row
 
 

@@ -6,10 +6,10 @@ import pytest
 
 from fw_model.evaluation.metrics.continuity import (
     border_jump_ratio,
-    flicker,
     true_and_filmed_motion,
 )
 from fw_model.evaluation.metrics.copying import copy_paste
+from fw_model.evaluation.metrics.flicker import flicker
 from fw_model.evaluation.stories.truth import CachedFrame, FilmedShot
 from tests.fw_model.evaluation.made_up import filmed, toy, true_frames
 

@@ -9,13 +9,14 @@ from fw_model.evaluation.config import EvaluationConfig
 from fw_model.evaluation.metrics.inception import payload_of
 from fw_model.evaluation.report.films import StoryFilms, film_strip
 from fw_model.evaluation.report.page import render_report
-from fw_model.evaluation.scoring.scorecard import (
+from fw_model.evaluation.report.table import table_rows
+from fw_model.evaluation.scoring.aggregates import MEAN
+from fw_model.evaluation.scoring.bootstrap import (
     bootstrap_interval,
-    build_scorecard,
     difference_interval,
     median_interval,
-    table_rows,
 )
+from fw_model.evaluation.scoring.scorecard import build_scorecard
 from fw_model.evaluation.scoring.story_score import METRICS
 from fw_model.evaluation.variants import VARIANTS
 
@@ -45,7 +46,7 @@ def card():
 
 def test_an_interval_holds_its_mean_and_narrows_with_more_stories():
     rng = np.random.default_rng(0)
-    few, many = (bootstrap_interval(rng.normal(size=n).tolist(), 1000) for n in (10, 1000))
+    few, many = (bootstrap_interval(rng.normal(size=n).tolist(), 1000, MEAN) for n in (10, 1000))
     for interval in (few, many):
         assert interval["low"] < interval["mean"] < interval["high"]
     assert many["high"] - many["low"] < (few["high"] - few["low"]) / 4
@@ -55,15 +56,15 @@ def test_95_of_100_intervals_hold_the_true_mean():
     rng = np.random.default_rng(1)
     held = 0
     for _ in range(200):
-        interval = bootstrap_interval(rng.normal(size=40).tolist(), 400)
+        interval = bootstrap_interval(rng.normal(size=40).tolist(), 400, MEAN)
         held += interval["low"] <= 0 <= interval["high"]
     assert 0.88 <= held / 200 <= 0.99
 
 
 def test_the_same_values_give_the_same_interval():
     values = [0.1, 0.5, 0.7]
-    assert bootstrap_interval(values, 300) == bootstrap_interval(values, 300)
-    assert bootstrap_interval([], 300) is None
+    assert bootstrap_interval(values, 300, MEAN) == bootstrap_interval(values, 300, MEAN)
+    assert bootstrap_interval([], 300, MEAN) is None
 
 
 def test_every_variant_and_metric_is_there_and_null_where_not_measured(card):
@@ -88,8 +89,8 @@ def test_differences_are_taken_story_by_story():
 
 def test_a_difference_of_means_resamples_whole_stories():
     pairs = [(2.0 + seed, float(seed)) for seed in range(9)]
-    assert difference_interval(pairs, 300) == {"mean": 2.0, "low": 2.0, "high": 2.0}
-    assert difference_interval([], 300) is None
+    assert difference_interval(pairs, 300, MEAN) == {"mean": 2.0, "low": 2.0, "high": 2.0}
+    assert difference_interval([], 300, MEAN) is None
 
 
 def sure(*classes):
@@ -162,7 +163,8 @@ def test_the_table_says_what_was_not_measured(card):
 
 def test_the_page_says_what_was_not_measured_and_draws_nothing_of_it(card):
     page = render_report(card, [])
-    assert "<td>aesthetic</td>" + "<td>not measured</td>" * 3 in page
+    cell = '<td class="number muted">not measured</td>'
+    assert "<td>aesthetic</td>" + cell * 3 in page
     assert "<figcaption>aesthetic" not in page
     assert "<figcaption>figure_accuracy" in page
 

@@ -1,8 +1,7 @@
 """Clips: exactly the frames of their spans, copied only where that is exact."""
 
 import hashlib
-import json
-from dataclasses import asdict
+import time
 from fractions import Fraction
 
 import av
@@ -11,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from fw_model.media.video import probe, read_frames
+from pipelines.curation.child_process import ChildProcess
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.ledger.receipts import Provenance
-from pipelines.curation.shot_files.cut_process import ANSWER, _with_rest, cut_apart
-from pipelines.curation.shot_files.cut_video import Clip, Span, cut_video
+from pipelines.curation.shot_files.cut_process import collect, cut_in_child
+from pipelines.curation.shot_files.cut_video import CutSpan, ShotFile, cut_video
 from pipelines.curation.shot_files.phase import CutShots, cut_ledger
 from pipelines.storage.store import Store
 from tests.pipelines.curation.footage import film
@@ -40,7 +40,7 @@ def encode(path, frames, *, options=None, codec="libx264", format="yuv420p", tim
 
 def cut(path, folder, spans, *, copy, num_frames):
     folder.mkdir(exist_ok=True)
-    named = [Span(f"s{i}", *span) for i, span in enumerate(spans)]
+    named = [CutSpan(f"s{i}", *span) for i, span in enumerate(spans)]
     return cut_video(path, named, copy=copy, num_frames=num_frames, folder=folder)
 
 
@@ -76,7 +76,7 @@ def test_a_cut_between_keyframes_is_encoded_and_says_why(three_shots, tmp_path):
     spans = [(0, 12), (12, 24), (25, 36)]
     clips = cut(three_shots, tmp_path / "clips", spans, copy=True, num_frames=36)
     assert [clip.mode for clip in clips] == ["copy", "copy", "transcode"]
-    assert [clip.detail for clip in clips] == [None, None, "frame 25 is no keyframe"]
+    assert [clip.detail for clip in clips] == [None, None, "frame 25 is not a keyframe"]
 
 
 def test_a_cut_that_a_later_frame_is_needed_for_is_encoded(tmp_path):
@@ -85,7 +85,7 @@ def test_a_cut_that_a_later_frame_is_needed_for_is_encoded(tmp_path):
     clips = cut(path, tmp_path / "clips", [(0, 3)], copy=True, num_frames=12)
     assert (clips[0].mode, clips[0].detail) == (
         "transcode",
-        "frames before 3 need some that follow",
+        "frames before 3 depend on later ones",
     )
     assert len(read_frames(tmp_path / "clips" / clips[0].file)) == 3
 
@@ -101,7 +101,7 @@ def test_nothing_is_copied_where_packets_do_not_tell_the_frames(tmp_path, num_fr
 def test_a_codec_that_mp4_does_not_hold_is_encoded(tmp_path):
     path = encode(tmp_path / "film.avi", film([1], 12), codec="mjpeg", format="yuvj420p")
     clips = cut(path, tmp_path / "clips", [(2, 6)], copy=True, num_frames=12)
-    assert (clips[0].mode, clips[0].detail) == ("transcode", "an MP4 file does not hold this codec")
+    assert (clips[0].mode, clips[0].detail) == ("transcode", "an MP4 file cannot hold this codec")
     frames = read_frames(tmp_path / "clips" / clips[0].file).astype(int)
     assert np.abs(frames - read_frames(path, start=2, stop=6)).mean() < 4.0
     info = probe(tmp_path / "clips" / clips[0].file)
@@ -131,7 +131,7 @@ def test_a_video_that_lost_its_end_fails_the_shots_that_lay_there(tmp_path):
     path = encode(tmp_path / "film.mp4", film([1], 12), options=GROUPS)
     clips = cut(path, tmp_path / "clips", [(0, 6), (6, 14)], copy=False, num_frames=14)
     assert [clip.mode for clip in clips] == ["transcode", "failed"]
-    assert clips[1].detail == "the video gave 6 of the 8 frames of [6, 14)"
+    assert clips[1].detail == "the video has 6 of the 8 frames of [6, 14)"
     assert [f.name for f in (tmp_path / "clips").iterdir()] == ["s0.mp4"]
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
@@ -167,8 +167,8 @@ def test_kept_shots_get_clips_once_and_rows_say_how(films, tmp_path, ray_cluster
     assert [(s["clip_mode"], s["clip_detail"]) for s in shots] == [
         ("copy", None),
         ("copy", None),
-        ("transcode", "frames before 15 need some that follow"),
-        ("transcode", "frame 15 is no keyframe"),
+        ("transcode", "frames before 15 depend on later ones"),
+        ("transcode", "frame 15 is not a keyframe"),
         (None, None),  # a duplicate
     ]
     assert summary.clips == {"copy": 2, "transcode": 2}
@@ -204,21 +204,28 @@ def test_a_video_that_is_away_when_it_is_cut_is_cut_by_the_next_run(tmp_path):
 
 
 def test_a_cut_that_is_not_done_in_time_fails_its_clips(tmp_path):
-    clips = cut_apart(
+    clips = cut_in_child(
         str(tmp_path / "none.mp4"),
-        [Span("s", 0, 2)],
+        [CutSpan("s", 0, 2)],
         copy=False,
         num_frames=2,
         folder=tmp_path,
         memory_limit_mb=4096,
-        deadline_s=0.001,
+        deadline_s=1e-6,
     )
-    assert clips == [Clip("s", "unfinished", None, "not done after 0.001 s")]
+    assert clips == [ShotFile("s", "unfinished", None, "not done after 1e-06 s")]
 
 
-def test_clips_that_were_done_when_time_ran_out_count(tmp_path):
-    done = Clip("a", "transcode", "a.mp4")
-    half = '{"shot_id": "b", "mo'
-    (tmp_path / ANSWER).write_text(json.dumps(asdict(done)) + "\n" + half)
-    clips = _with_rest(tmp_path, [Span("a", 0, 2), Span("b", 2, 4)], "not done after 5 s")
-    assert clips == [done, Clip("b", "unfinished", None, "not done after 5 s")]
+def finish_one_then_hang(send):
+    """Stand in for a child's task: settles the first shot, and never the second."""
+    send(ShotFile("a", "transcode", "a.mp4"))
+    time.sleep(60)
+
+
+def test_files_that_were_done_when_time_ran_out_count():
+    child = ChildProcess(__name__, memory_limit_mb=4096, deadline_s=3)
+    files = collect(child, finish_one_then_hang, [CutSpan("a", 0, 2), CutSpan("b", 2, 4)])
+    assert files == [
+        ShotFile("a", "transcode", "a.mp4"),
+        ShotFile("b", "unfinished", None, "not done after 3 s"),
+    ]
