@@ -48,7 +48,7 @@ from pipelines.curation.captioning.shared_budget import recorded_runs, spent_bef
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.detectors.base import check_detector
 from pipelines.curation.ledger.ledger import Ledger, config_hash
-from pipelines.curation.ledger.receipts import RECEIPT, Provenance, code_version
+from pipelines.curation.ledger.receipts import RECEIPT, MadeBy, Provenance, code_version
 from pipelines.curation.ledger.tables import Part, check_unique, publish, published_ids, write_part
 from pipelines.curation.pools import (
     actor_pool,
@@ -173,7 +173,7 @@ class Curation:
                 self._analyze_settings(),
                 self.store,
                 self.decoded,
-                self._provenance(self.decoded),
+                self._provenance(self.decoded, "analysis"),
             ),
             fn_constructor_kwargs={"num_children": num_children},
             batch_size=1,
@@ -190,7 +190,7 @@ class Curation:
                 self.store,
                 self.decoded,
                 self.analyzed,
-                self._provenance(self.analyzed),
+                self._provenance(self.analyzed, "analysis"),
             ),
             batch_size=min(share.videos_per_commit, max(1, num_videos // 4)),
             **actor_pool(share.embed_actors, cpus=share.embed_cpus, gpus=share.embed_gpus),
@@ -209,7 +209,7 @@ class Curation:
 
     def caption(self, parts: list[Part]) -> int:
         """Caption the staged scenes that have no lasting answer; return how many there were."""
-        provenance = self._provenance(self.captioned)
+        provenance = self._provenance(self.captioned, "captioning")
         phase = CaptionPhase(self.config, self.store, self.captioned, provenance)
         scenes = phase.pending(parts)
         total = sum(len(row["scene_ids"]) for row in scenes)
@@ -285,7 +285,7 @@ class Curation:
         """Cut the kept shots into clips, if asked to; return the parts with them."""
         if self.config.cut == "none":
             return parts
-        provenance = self._provenance(self.clips)
+        provenance = self._provenance(self.clips, "shot_files")
         phase = CutPhase(self.store, self.clips, provenance)
         videos = phase.pending(parts)
         if videos:
@@ -322,10 +322,9 @@ class Curation:
             ids = self.store.read_table(part.key, ["scene_id"])["scene_id"].to_pylist()
             rows = self.captioned.read({i: entries[i] for i in ids if i in entries})
             parts = [*parts, write_part(self.store, "captions", place, rows, self.run_id)]
-        duplicates = check_unique(self.store, parts)
+        check_unique(self.store, parts)
         summary = CurationSummary(
             **count_tables(self.store, parts),
-            duplicates=duplicates,
             cost_usd=spent_before(self.store),
             caption_runs=recorded_runs(self.store),
             videos_analyzed_now=num_analyzed,
@@ -356,8 +355,8 @@ class Curation:
             config.decode, config.detector, config.keyframes, config_hash(config.detector)
         )
 
-    def _provenance(self, ledger: Ledger) -> Provenance:
-        return Provenance(ledger.settings_hash, code_version(), self.run_id)
+    def _provenance(self, ledger: Ledger, made_by: MadeBy) -> Provenance:
+        return Provenance(ledger.settings_hash, code_version(made_by), self.run_id)
 
     def _drain(self, phase: str, graph: ray.data.Dataset, total: int) -> set[str]:
         """Run a graph to its end and report its progress; return the ids that came back LONG."""

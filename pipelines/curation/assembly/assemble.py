@@ -1,7 +1,6 @@
 """Analyzed videos to rows of the finished tables: filters, duplicates and scenes.
 
-Pure and cheap (numbers only, no pictures), so it is simply done again whenever a threshold
-changes. Knows nothing about Ray.
+Pure and cheap (numbers only, no images), so every run does it again. Knows nothing about Ray.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from pipelines.curation.assembly.filters import drop_reason, duration_s
 from pipelines.curation.assembly.near_duplicates import ShotPrint
 from pipelines.curation.assembly.scenes import Scene, cluster_shots, mean_similarity, scene_id
 from pipelines.curation.config import FilterConfig, SceneConfig
+from pipelines.curation.ledger.ledger import config_hash
 
 PROVENANCE = ("config_hash", "code_version", "run_id", "created_at")
 Row = Mapping[str, Any]
@@ -41,10 +41,19 @@ def assemble_video(
     *,
     filters: FilterConfig,
     scenes: SceneConfig,
+    assembly_code: str,
 ) -> Assembled:
-    """Return the rows of one analyzed video."""
+    """Return the rows of one analyzed video.
+
+    A scene is stamped with `assembly_code` and with a hash of the settings that made it: those of
+    its video's analysis, the filters and the clustering.
+    """
     into = Assembled()
     stamp = {name: video[name] for name in PROVENANCE}
+    scene_stamp = stamp | {
+        "config_hash": config_hash(video["config_hash"], filters, scenes),
+        "code_version": assembly_code,
+    }
     into.videos.append({f.name: video[f.name] for f in VIDEO_FIELDS} | stamp)
     reasons = [
         drop_reason(shot, video, filters)
@@ -60,7 +69,7 @@ def assemble_video(
             short |= {shot["shot_id"] for shot in members}
             continue
         row = _scene_row(video, members, scene)
-        into.scenes.append(row | {"index": len({*scene_of.values()})} | stamp)
+        into.scenes.append(row | {"index": len({*scene_of.values()})} | scene_stamp)
         scene_of |= {shot["shot_id"]: row["scene_id"] for shot in members}
     for shot, reason in zip(video["shots"], reasons, strict=True):
         if shot["shot_id"] in short:
@@ -81,7 +90,7 @@ def assemble_video(
 
 
 def shot_prints(videos: Iterable[Row], filters: FilterConfig) -> Iterable[ShotPrint]:
-    """Yield what the shots that pass the filters are recognised by."""
+    """Yield the prints of the shots that pass the filters."""
     for video in videos:
         for shot in video["shots"]:
             if drop_reason(shot, video, filters) is None:
@@ -90,15 +99,15 @@ def shot_prints(videos: Iterable[Row], filters: FilterConfig) -> Iterable[ShotPr
                     shot["shot_id"],
                     duration_s(shot),
                     tuple(shot["fingerprint"]),
-                    # A copy: a view would keep the rows of all other shots too.
+                    # A copy, because a view would keep the rows of all other shots in memory.
                     None if row is None else np.array(row, np.float32),
                 )
 
 
 def _clustered(kept: list[Row], config: SceneConfig) -> list[Scene]:
-    """Cluster the kept shots; one without an embedding is like no other."""
+    """Cluster the kept shots; one without an embedding is similar to none."""
     weight = config.colour_weight
-    # One row for both: its product with another is the weighted mean of the two similarities.
+    # One joint row: the product of two is the weighted mean of both similarities.
     rows = np.concatenate(
         [
             np.sqrt(1 - weight) * _matrix(kept, "embedding"),

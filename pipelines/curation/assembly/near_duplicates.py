@@ -1,11 +1,11 @@
-"""Near-equal shots within and across videos: the same material met twice.
+"""Near-duplicate shots within and across videos: the same footage twice.
 
 Candidates are found exactly, by bands of the fingerprint: two hashes that differ in at most d bits
 agree in at least one of d + 1 bands. A duplicate must then match in every keyframe, in length and
 in embedding, so that two takes from one camera position are not taken for one.
 
-Two passes, so that millions of shots need little memory: `Lookalikes` keeps a few numbers a shot
-and names those that share a band with another; `find_duplicates` looks at these alone.
+Two passes keep memory small for millions of shots: `DuplicateCandidates` keeps a few numbers per
+shot and names those that share a band with another; `find_duplicates` compares only these.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Bands = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class ShotPrint:
-    """What a shot is recognised by. `embedding` is a unit row or None."""
+    """What shots are compared by. `embedding` is a unit row or None."""
 
     shot_id: str
     duration_s: float
@@ -36,26 +36,25 @@ class ShotPrint:
     embedding: NDArray[np.float32] | None
 
 
-class Lookalikes:
-    """Shots that share a band of their middle fingerprint with another one: 8 (d + 1) bytes each,
-    whatever else is known of them."""
+class DuplicateCandidates:
+    """Shots whose middle fingerprint shares a band with another's; keeps 8 (d + 1) bytes each."""
 
     def __init__(self, max_distance_bits: int) -> None:
         self._num_bands = max_distance_bits + 1
         self._videos: list[str] = []
-        self._waiting: list[bytes] = []  # to be parted into bands together
+        self._waiting: list[bytes] = []  # split into bands together
         self._bands: list[Bands] = []
         self._places: list[NDArray[np.int32]] = []  # [shots, (video, shot in it)]
 
     def add(self, video: str, shots: Sequence[Sequence[bytes]]) -> None:
         """Add the shots of a video, each with the fingerprints of its keyframes."""
-        told = [i for i, prints in enumerate(shots) if prints]
-        if not told:
+        printed = [i for i, prints in enumerate(shots) if prints]
+        if not printed:
             return
-        self._waiting += [middle(shots[i]) for i in told]
+        self._waiting += [middle(shots[i]) for i in printed]
         if len(self._waiting) >= PRINTS_AT_ONCE:
             self._part()
-        places = [(len(self._videos), i) for i in told]
+        places = [(len(self._videos), i) for i in printed]
         self._places.append(np.array(places, np.int32))
         self._videos.append(video)
 

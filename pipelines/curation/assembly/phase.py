@@ -1,7 +1,7 @@
 """The assemble phase of curation: analyzed videos to the staged tables of videos, shots and scenes.
 
-Numbers only, no pictures, so it is done again in every run. What is in memory at once is a part of
-the tables and, of all shots, what `Lookalikes` keeps.
+It handles numbers only, no images, so every run does it again. In memory are one part of the tables
+and, for all shots, what `DuplicateCandidates` keeps.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Any
 
 from pipelines.curation.assembly.aesthetic import ShotAesthetics
 from pipelines.curation.assembly.assemble import TABLES, assemble_video, shot_prints
-from pipelines.curation.assembly.near_duplicates import Lookalikes, find_duplicates
+from pipelines.curation.assembly.near_duplicates import DuplicateCandidates, find_duplicates
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.ledger.ledger import Entry, Ledger
+from pipelines.curation.ledger.receipts import code_version
 from pipelines.curation.ledger.tables import Draft, Part
 from pipelines.storage.store import Store
 
@@ -25,7 +26,7 @@ VIDEOS_PER_PART = 8_000
 
 
 class AssemblePhase:
-    """Filters, duplicates and scenes over all that the ledger of analyzed videos holds."""
+    """Filters, duplicates and scenes over all analyzed videos."""
 
     def __init__(
         self,
@@ -48,12 +49,14 @@ class AssemblePhase:
         entries = self._analyzed.entries(["num_shots"])
         groups = grouped({i: e for i in source_ids if (e := entries.get(i))})
         filters, scenes = self._config.filters, self._config.scenes
-        duplicates = self._duplicates(groups)
+        duplicates, code = self._duplicates(groups), code_version("assembly")
         parts = []
         for place, group in enumerate(groups):
             drafts = {name: Draft(name) for name in TABLES}
             for video in self._measured(group):
-                rows = assemble_video(video, duplicates, filters=filters, scenes=scenes)
+                rows = assemble_video(
+                    video, duplicates, filters=filters, scenes=scenes, assembly_code=code
+                )
                 for name, draft in drafts.items():
                     draft.add(getattr(rows, name))
             parts += [d.stage(self._store, place, self._run_id) for d in drafts.values()]
@@ -61,34 +64,31 @@ class AssemblePhase:
         return parts
 
     def _duplicates(self, groups: Sequence[Mapping[str, Entry]]) -> set[str]:
-        """Return the shots that repeat an earlier one; only lookalikes are read whole."""
+        """Return the shots that repeat an earlier one; only candidates are read whole."""
         filters = self._config.filters
         if filters.duplicate_distance_bits is None:
             return set()
-        lookalikes = Lookalikes(filters.duplicate_distance_bits)
+        candidates = DuplicateCandidates(filters.duplicate_distance_bits)
         for group in groups:
             for row in self._analyzed.read(group, [FINGERPRINTS]):
                 shots = row["shots"] or []
-                lookalikes.add(row["source_id"], [shot["fingerprint"] for shot in shots])
-        alike = lookalikes.found()
+                candidates.add(row["source_id"], [shot["fingerprint"] for shot in shots])
+        found = candidates.found()
         videos = (
-            {**video, "shots": [video["shots"][i] for i in sorted(alike[video["source_id"]])]}
+            {**video, "shots": [video["shots"][i] for i in sorted(found[video["source_id"]])]}
             for group in groups
-            for video in self._measured({i: e for i, e in group.items() if i in alike})
+            for video in self._measured({i: e for i, e in group.items() if i in found})
         )
         return find_duplicates(shot_prints(videos, filters), filters)
 
     def _measured(self, group: Mapping[str, Entry]) -> Iterator[Mapping[str, Any]]:
-        """Yield analyzed videos with what is told from their embeddings alone."""
+        """Yield analyzed videos, with aesthetic scores if a head is configured."""
         for video in self._analyzed.read(group):
             yield video if self._aesthetics is None else self._aesthetics.scored(video)
 
 
 def grouped(videos: Mapping[str, Entry]) -> list[dict[str, Entry]]:
-    """Return the videos of each part of the tables, in order: as many as make a file of good size.
-
-    A group is what is in memory at once.
-    """
+    """Group the videos by part of the tables, in order; a group fits in memory at once."""
     groups: list[dict[str, Entry]] = []
     num_shots = 0
     for source_id, entry in videos.items():

@@ -1,4 +1,4 @@
-"""What a commit hands on, and who made a row."""
+"""What a commit hands on, and what made a row: settings, code and run."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from fw_model.schemas.curated_rows import ProvenanceRow
 from pipelines.curation.ledger.ledger import Ledger
-
-if TYPE_CHECKING:
-    pass
 
 RECEIPT = pa.schema(
     [
@@ -25,6 +22,17 @@ RECEIPT = pa.schema(
     ]
 )
 """What a commit hands on."""
+
+CURATION = Path(__file__).parent.parent
+SOURCES = (".py", ".md")
+MadeBy = Literal["analysis", "assembly", "captioning", "shot_files"]
+CODE: Mapping[MadeBy, tuple[str, ...]] = {
+    "analysis": ("analysis", "detectors"),
+    "assembly": ("assembly",),
+    "captioning": ("captioning", "captioners", "prompts", "../llm"),
+    "shot_files": ("shot_files",),
+}
+"""The folders of pipelines/curation whose code decides each kind of row."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +63,11 @@ def commit(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(receipts, schema=RECEIPT)
 
 
-def code_version() -> str:
-    """Return a hash of the code that decides rows, so that a changed program is visible."""
+def code_version(made_by: MadeBy, folder: Path = CURATION) -> str:
+    """Return a hash of the code that makes these rows, so that a changed program is visible."""
     digest = hashlib.sha256()
-    folder = Path(__file__).parent.parent / "analysis"
-    names = (
-        "analyze", "keyframes", "frame_sampling", "shot_spans", "shot_tracker", "time_ranges",
-        "video_stream",
-    )  # fmt: skip
-    for name in (*(f"{name}.py" for name in names), "../detectors"):
-        path = folder / name
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+    for name in CODE[made_by]:
+        for file in sorted(path for path in (folder / name).rglob("*") if path.suffix in SOURCES):
+            digest.update(f"{file.relative_to(folder / name)}\n".encode())
             digest.update(file.read_bytes())
     return digest.hexdigest()[:12]

@@ -102,10 +102,10 @@ class _DigestFile(io.RawIOBase):
         return len(data)
 
 
-def check_unique(store: Store, parts: Iterable[Part]) -> int:
-    """Return how many rows there are of which an id is taken already: 0, or DataError.
+def check_unique(store: Store, parts: Iterable[Part]) -> None:
+    """Raise DataError if an id occurs twice in a table.
 
-    The last line of defence of exactly-once: a table with a row twice is never published.
+    This is the last line of defence of exactly-once: such a table is never published.
     """
     seen: dict[str, set[str]] = {}
     doubled: list[str] = []
@@ -120,7 +120,6 @@ def check_unique(store: Store, parts: Iterable[Part]) -> int:
         raise DataError(
             f"{len(doubled)} rows would appear twice (first: {doubled[0]}); nothing was published."
         )
-    return 0
 
 
 def publish(store: Store, parts: Sequence[Part], run_id: str, about: Mapping[str, Any]) -> None:

@@ -22,15 +22,13 @@ CONSISTENCY = [field.name for field in fields(Consistency)]
 
 @dataclass(frozen=True)
 class CurationSummary:
-    """Totals of the finished tables, and what this run did for them. `duplicates` are rows that
-    stand there twice: 0, because such tables are not published."""
+    """Totals of the published tables, and what this run did for them."""
 
     videos_in: int
     videos_kept: int
     videos_quarantined: int
     shots: int
     scenes: int
-    duplicates: int
     shots_kept: int = 0
     shots_dropped: int = 0
     scenes_captioned: int = 0

@@ -63,7 +63,6 @@ def test_totals_add_up_and_agree_with_the_tables(curated):
     output, summary = curated
     assert (summary.videos_in, summary.videos_kept, summary.videos_quarantined) == (5, 3, 2)
     assert summary.video_reasons == {"unreadable": 2}
-    assert summary.duplicates == 0
     assert summary.shot_reasons["duplicate"] == 2
     assert summary.shots == summary.shots_kept + summary.shots_dropped == 5
     assert json.loads((output / "summary.json").read_text())["shots"] == len(table(output, "shots"))
@@ -118,7 +117,7 @@ def test_a_second_run_does_nothing_and_changes_nothing(curated, source):
     output, first = curated
     again = curate(source, output)
     assert (again.videos_analyzed_now, again.scenes_captioned_now) == (0, 0)
-    assert (again.shots, again.scenes, again.duplicates) == (first.shots, first.scenes, 0)
+    assert (again.shots, again.scenes) == (first.shots, first.scenes)
 
 
 def test_a_changed_filter_decodes_nothing_again(curated, source):
@@ -250,7 +249,7 @@ def test_a_run_that_was_killed_is_finished_without_a_row_twice(tmp_path, ray_clu
     assert done >= 3
     summary = curate(source, output)
     assert summary.videos_analyzed_now <= 8 - 3
-    assert (summary.videos_in, summary.videos_kept, summary.duplicates) == (8, 8, 0)
+    assert (summary.videos_in, summary.videos_kept) == (8, 8)
     assert sorted(Path(v["uri"]).name for v in table(output, "videos")) == [
         f"film_{i}.mp4" for i in range(8)
     ]

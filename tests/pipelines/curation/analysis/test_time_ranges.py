@@ -168,7 +168,7 @@ def test_curation_analyzes_long_videos_in_ranges(long_video, whole, tmp_path, ra
     (source / "long.mp4").symlink_to(long_video)
     (source / "text.mp4").write_text("no video")
     summary = curate(source, tmp_path / "out", decode=DecodeConfig(range_s=RANGE_S))
-    assert (summary.videos_in, summary.videos_kept, summary.duplicates) == (2, 1, 0)
+    assert (summary.videos_in, summary.videos_kept) == (2, 1)
     shots = pq.read_table(tmp_path / "out" / "shots").to_pylist()
     assert sorted((s["start_frame"], s["end_frame"]) for s in shots) == [
         (s["start_frame"], s["end_frame"]) for s in whole["shots"]

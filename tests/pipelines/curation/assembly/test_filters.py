@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from fw_model.schemas.curated import ShotReason
+from fw_model.schemas.curated import VIDEO_FIELDS, ShotReason
 from pipelines.curation.assembly.assemble import assemble_video, shot_prints
 from pipelines.curation.assembly.filters import drop_reason
 from pipelines.curation.assembly.near_duplicates import (
-    Lookalikes,
+    DuplicateCandidates,
     ShotPrint,
     distance_bits,
     find_duplicates,
@@ -105,7 +105,7 @@ def test_lookalikes_hold_every_duplicate_and_few_others(limit):
             changed ^= 1 << int(bit)
         bits.append(changed)
     shots = [print_of(str(n), value) for n, value in enumerate(bits)]
-    lookalikes = Lookalikes(limit)
+    lookalikes = DuplicateCandidates(limit)
     for video in range(0, len(shots), 4):
         lookalikes.add(str(video), [s.fingerprints for s in shots[video : video + 4]])
     found = lookalikes.found()
@@ -126,7 +126,7 @@ def by_comparing_all(shots, config):
 
 
 def test_shots_without_a_fingerprint_are_like_no_other():
-    lookalikes = Lookalikes(6)
+    lookalikes = DuplicateCandidates(6)
     lookalikes.add("a", [(), print_of("x", 5).fingerprints])
     lookalikes.add("b", [()])
     assert lookalikes.found() == {}
@@ -162,7 +162,9 @@ def test_every_shot_stays_in_the_table_and_only_kept_ones_are_in_scenes():
          "num_shots", "detector", "config_hash", "code_version", "run_id", "created_at"]
     )  # fmt: skip
     video = columns | VIDEO | {"video_id": "v", "uri": "f", "status": "kept", "shots": shots}
-    rows = assemble_video(video, {"s3"}, filters=FilterConfig(), scenes=SceneConfig(min_shots=2))
+    rows = assemble_video(
+        video, {"s3"}, filters=FilterConfig(), scenes=SceneConfig(min_shots=2), assembly_code="code"
+    )
     assert [row["drop_reason"] for row in rows.shots] == [None, "dark", None, "duplicate"]
     assert [row["shot_ids"] for row in rows.scenes] == [["s0", "s2"]]
     assert {row["scene_id"] for row in rows.shots} == {rows.scenes[0]["scene_id"], None}
@@ -173,3 +175,26 @@ def test_a_print_holds_nothing_but_its_own_embedding():
     shot = GOOD | {"shot_id": "s", "fingerprint": [b"0" * 32], "embedding": rows[7]}
     (found,) = shot_prints([VIDEO | {"shots": [shot]}], FilterConfig())
     assert not np.shares_memory(found.embedding, rows)
+
+
+@pytest.mark.parametrize(
+    ("filters", "scenes"),
+    [
+        (FilterConfig(), SceneConfig(min_shots=1, similarity_threshold=0.9)),
+        (FilterConfig(min_luma=1.0), SceneConfig(min_shots=1)),
+    ],
+)
+def test_other_assembly_settings_give_a_scene_another_hash_and_its_shots_the_same(filters, scenes):
+    shot = GOOD | {"transition_in": None, "fingerprint": [], "colours": None, "keyframes": []}
+    shot |= {"shot_id": "s", "index": 0, "embedding": [1.0, 0.0]}
+    names = [field.name for field in VIDEO_FIELDS]
+    video = dict.fromkeys([*names, "detector", "code_version", "run_id", "created_at"])
+    video |= VIDEO | {"video_id": "v", "uri": "f", "config_hash": "analysis", "shots": [shot]}
+
+    def hashes(filters, scenes):
+        rows = assemble_video(video, set(), filters=filters, scenes=scenes, assembly_code="code")
+        return rows.scenes[0]["config_hash"], rows.shots[0]["config_hash"]
+
+    before, after = hashes(FilterConfig(), SceneConfig(min_shots=1)), hashes(filters, scenes)
+    assert before[0] != after[0]
+    assert before[1] == after[1] == "analysis"
