@@ -21,12 +21,13 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import ray.data
 
 from fw_model.errors import ConfigError
@@ -362,7 +363,8 @@ class Curation:
         """Run a graph to its end and report its progress; return the ids that came back LONG."""
         done, long = 0, set()
         self.on_progress(phase, 0, total)
-        for receipts in graph.iter_batches(batch_size=None, batch_format="pyarrow"):
+        batches: Iterable[pa.Table] = graph.iter_batches(batch_size=None, batch_format="pyarrow")
+        for receipts in batches:
             done += receipts.num_rows
             long |= {row["id"] for row in receipts.to_pylist() if row["status"] == LONG}
             self.on_progress(phase, done, total)

@@ -116,7 +116,7 @@ def run_encode(
     missing = [v for v in videos if done.get(v.video_id) != v.captions_hash]
     logger.info("encode: %d videos, %d to do", len(videos), len(missing))
     if missing:
-        rows = ray.data.from_items([{"video": video_to_json(v)} for v in missing])
+        rows: ray.data.Dataset = ray.data.from_items([{"video": video_to_json(v)} for v in missing])
         rows = rows.map_batches(  # 1:1, committed by the actor; what comes back is only counted
             EncodeVideos,
             fn_constructor_args=(model, config, store.store.uri),

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, and_, case, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from serve.config import LeaseConfig
@@ -283,7 +283,7 @@ def _take(
     )
 
 
-def _mine(claim: Claim) -> tuple:
+def _mine(claim: Claim) -> tuple[ColumnElement[bool], ...]:
     return (Chunk.id == claim.chunk_id, Chunk.epoch == claim.epoch, Chunk.state == "running")
 
 

@@ -14,7 +14,7 @@ from typing import Self
 
 from fw_model.diffusion.sampler import Cancelled
 from fw_model.errors import FilmWeaverError, StorageError
-from serve.config import ServingConfig
+from serve.config import LeaseConfig, ServingConfig
 from serve.stores import keyframes
 from serve.stores.blobs import BlobStore
 from serve.stores.database import Database
@@ -173,7 +173,7 @@ class LeaseKeeper:
     """Prolongs a claim's lease in a thread for as long as the `with` block runs."""
 
     def __init__(
-        self, database: Database, claim: Claim, lease: jobs.LeaseConfig, worker_id: str
+        self, database: Database, claim: Claim, lease: LeaseConfig, worker_id: str
     ) -> None:
         self._database = database
         self._claim = claim

@@ -277,7 +277,7 @@ class _ShotFileWriter:
         self._first_pts = frame.pts or 0
         context = stream.codec_context
         context.thread_count = 1
-        context.time_base = frame.time_base or self._source.time_base
+        context.time_base = frame.time_base or self._source.time_base or Fraction(1, 1000)
         context.color_range = ColorRange.MPEG
         context.colorspace = picture.colorspace
         context.color_primaries, context.color_trc = picture.color_primaries, picture.color_trc
