@@ -51,17 +51,7 @@ def fit_linear_encoder(
     first, second = (b for b in encoder.down_blocks if hasattr(b, "time_conv"))
     encoder.conv_in.weight[:patch_channels, :, 2, 1, 1] = torch.eye(patch_channels)
 
-    _set_gather(first, torch.eye(4 * patch_channels), patch_channels)
-    cells = _shrunk_space(vae, first, clips)  # [B, D, F, h, w]
-    used = 4 * patch_channels
-    _, half = _pairs(cells[:, :used])
-    motion = _axes(half)[: width - used]  # [D - used, used]
-    mean_of = torch.zeros(width, used)
-    mean_of[:used] = torch.eye(used)
-    difference_of = torch.zeros(width, used)
-    difference_of[used:] = motion
-    _set_pair(first, mean_of, difference_of)
-
+    cells = _fit_first_level(vae, first, clips)  # [B, D, F, h, w]
     features = _with_first(first, cells)  # [B, D, f, h, w]
     flat = _gathered(features)  # [samples, 4 D]
     centre = flat.mean(0)
@@ -94,6 +84,25 @@ def fit_linear_encoder(
     _set_readout(vae, width, channels)
     kept = mean[:, :static_channels].var(0).sum() + (left @ motion.T).var(0).sum()
     return float(kept / (mean.var(0).sum() + half.var(0).sum()))
+
+
+def _fit_first_level(vae: AutoencoderKLWan, first: Any, clips: torch.Tensor) -> torch.Tensor:
+    """Fit the first level to clips: the mean of two frames, and how they differ.
+
+    Returns the cells before their frames are paired: [B, D, F, h, w].
+    """
+    width, patch_channels = int(vae.config.base_dim), int(vae.config.in_channels)
+    _set_gather(first, torch.eye(4 * patch_channels), patch_channels)
+    cells = _shrunk_space(vae, first, clips)  # [B, D, F, h, w]
+    used = 4 * patch_channels
+    _, half = _pairs(cells[:, :used])
+    motion = _axes(half)[: width - used]  # [D - used, used]
+    mean_of = torch.zeros(width, used)
+    mean_of[:used] = torch.eye(used)
+    difference_of = torch.zeros(width, used)
+    difference_of[used:] = motion
+    _set_pair(first, mean_of, difference_of)
+    return cells
 
 
 def _check_shape(vae: AutoencoderKLWan, static_channels: int) -> None:
