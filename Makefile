@@ -41,6 +41,7 @@ format: setup
 
 docs: setup
 	$(BIN)/python -m cluster.config_docs
+	$(BIN)/python -m serve.http.openapi
 
 clean:
 	rm -rf out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

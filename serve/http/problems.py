@@ -6,6 +6,7 @@ import errno
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -29,6 +30,28 @@ STATUS: tuple[tuple[type[FilmWeaverError], HTTPStatus], ...] = (  # the first ma
     (CapacityError, HTTPStatus.SERVICE_UNAVAILABLE),
     (FilmWeaverError, HTTPStatus.INTERNAL_SERVER_ERROR),
 )
+
+
+SCHEMA = {
+    "type": "object",
+    "description": "RFC 9457 problem details.",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What was wrong and what to do, in words."},
+    },
+}
+_SENT = sorted({status for _, status in STATUS})
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status.value: {
+        "description": status.phrase,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    for status in _SENT
+}
+"""The problems that any route may answer with, for the description of the API."""
 
 
 def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> JSONResponse:

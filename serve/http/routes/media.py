@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, Response
@@ -12,11 +13,14 @@ from serve.http.dependencies import Context, ServerContext
 from serve.stores import keyframes, shots, stories
 from serve.stores.tables import Chunk, Reference
 
+Responses = dict[int | str, dict[str, Any]]
 router = APIRouter(prefix="/v1", tags=["media"])
+FILM: Responses = {200: {"description": "The film.", "content": {"video/mp4": {}}}}
+IMAGE: Responses = {200: {"description": "The image.", "content": {"image/png": {}}}}
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
-@router.get("/stories/{story_id}/video.mp4", response_class=FileResponse)
+@router.get("/stories/{story_id}/video.mp4", response_class=FileResponse, responses=FILM)
 def story_video(story_id: str, context: Context) -> FileResponse:
     """The film of all committed chunks, in order."""
     with context.database.reading() as session:
@@ -25,7 +29,7 @@ def story_video(story_id: str, context: Context) -> FileResponse:
     return _film(context, chunks, name=story.id)
 
 
-@router.get("/shots/{shot_id}/video.mp4", response_class=FileResponse)
+@router.get("/shots/{shot_id}/video.mp4", response_class=FileResponse, responses=FILM)
 def shot_video(shot_id: str, context: Context) -> FileResponse:
     """The committed chunks of one shot."""
     with context.database.reading() as session:
@@ -34,7 +38,7 @@ def shot_video(shot_id: str, context: Context) -> FileResponse:
     return _film(context, chunks, name=shot.id)
 
 
-@router.get("/keyframes/{keyframe_id}/image", response_class=Response)
+@router.get("/keyframes/{keyframe_id}/image", response_class=Response, responses=IMAGE)
 def keyframe_image(keyframe_id: str, context: Context) -> Response:
     """The picture of a keyframe."""
     with context.database.reading() as session:
@@ -42,7 +46,7 @@ def keyframe_image(keyframe_id: str, context: Context) -> Response:
     return Response(context.blobs.get(key), media_type="image/png", headers=FOREVER)
 
 
-@router.get("/references/{reference_id}/image", response_class=Response)
+@router.get("/references/{reference_id}/image", response_class=Response, responses=IMAGE)
 def reference_image(reference_id: str, context: Context) -> Response:
     """A reference image as it was given, re-encoded."""
     with context.database.reading() as session:

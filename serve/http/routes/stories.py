@@ -160,7 +160,11 @@ def list_jobs(story_id: str, context: Context) -> list[schemas.JobResponse]:
         return [presenters.job_response(session, job) for job in stories.jobs(session, story_id)]
 
 
-@router.get("/stories/{story_id}/events")
+@router.get(
+    "/stories/{story_id}/events",
+    response_class=StreamingResponse,
+    responses={200: {"description": "The events.", "content": {"text/event-stream": {}}}},
+)
 def follow_events(
     story_id: str,
     context: Context,
