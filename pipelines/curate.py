@@ -261,7 +261,7 @@ class Curation:
         )
         engine = vllm_rounds.make_processor(captioner)
 
-        def ask(answers: Mapping[str, EngineResponse]) -> list[vllm_rounds.ResponseRow]:
+        def ask(answers: Mapping[str, EngineResponse]) -> list[EngineResponse]:
             rows = blocks_of(scenes, SCENE_PART, num_actors=1)
             rows = rows.map_batches(  # 1:N, CPU; what to ask next, given the answers so far
                 vllm_rounds.OpenQuestions,

@@ -21,17 +21,11 @@ class TextPart(TypedDict):
     text: str
 
 
-class ImageUrl(TypedDict):
-    """Where an image is; here always a data URL."""
-
-    url: str
-
-
 class ImagePart(TypedDict):
-    """An image in a message."""
+    """An image in a message, as a data URL."""
 
     type: Literal["image_url"]
-    image_url: ImageUrl
+    image_url: dict[Literal["url"], str]
 
 
 Part = TextPart | ImagePart

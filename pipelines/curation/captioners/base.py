@@ -108,13 +108,13 @@ class Verdict:
     detail: str = ""
 
 
-@dataclass(frozen=True)
-class EngineResponse:
-    """How an engine on the cluster answered one question in this run: its tokens, or an error."""
+class EngineResponse(TypedDict):
+    """How an engine on the cluster answered the question `key` in this run: tokens, or an error."""
 
-    error: str = ""
-    prompt_tokens: int = 0
-    output_tokens: int = 0
+    key: str
+    error: str
+    prompt_tokens: int
+    output_tokens: int
 
 
 class Captioner(Protocol):

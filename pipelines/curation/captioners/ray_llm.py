@@ -30,12 +30,12 @@ class RayLlmCaptioner(ChatCaptioner):
             self.open_questions.append(question)
             raise NoAnswer(Failure.EXHAUSTED, "the engine gave no answer")
         # Asking again is useless if the engine rejects the question, e.g. as too long.
-        is_rejected = response.error.startswith(REJECTED_BY_ENGINE)
+        is_rejected = response["error"].startswith(REJECTED_BY_ENGINE)
         failure = Failure.REQUEST_REFUSED if is_rejected else Failure.EXHAUSTED
-        raise NoAnswer(failure, f"the engine failed: {response.error}", Usage(requests=1))
+        raise NoAnswer(failure, f"the engine failed: {response['error']}", Usage(requests=1))
 
     def _cached_usage(self, key: str) -> Usage:
         response = self._responses.get(key)
         if response is None:
             return Usage()
-        return Usage(1, response.prompt_tokens, response.output_tokens)
+        return Usage(1, response["prompt_tokens"], response["output_tokens"])

@@ -31,7 +31,6 @@ from pipelines.curation.captioners.base import (
     SceneView,
 )
 from pipelines.curation.captioning.checks import (
-    Check,
     check_rank,
     check_structure,
     check_verdict,
@@ -92,7 +91,7 @@ class CaptionLoop:
             "style": caption.style,
             "entities": [_entity_row(entity) for entity in caption.entities],
             "shots": [] if reason is not None else _shot_rows(scene, caption),
-            "checks": [_check_row(check) for check in checks],
+            "checks": checks,
             "captioner": self.captioner_kind,
             "model": self.captioner.model,
             "prompt_version": self.captioner.prompt_version,
@@ -111,7 +110,7 @@ class CaptionLoop:
             **provenance,
         }
 
-    async def _checked_caption(self, scene: SceneView) -> tuple[SceneCaption, list[Check], bool]:
+    async def _checked_caption(self, scene: SceneView) -> tuple[SceneCaption, list[CheckRow], bool]:
         """Ask until a caption passes or the refinements are used up; return it, with its checks
         and whether it was refined."""
         faults: list[str] = []
@@ -130,7 +129,7 @@ class CaptionLoop:
 
     async def _check(
         self, caption: SceneCaption, scene: SceneView
-    ) -> tuple[SceneCaption, list[Check]]:
+    ) -> tuple[SceneCaption, list[CheckRow]]:
         """Check a caption, the cheap checks first; a verdict's cost is added to its usage."""
         if caption.reason is not None:
             return caption, []
@@ -163,10 +162,6 @@ def _entity_row(entity: Entity) -> EntityRow:
         "attributes": entity.attributes,
         "kind": entity.kind,
     }
-
-
-def _check_row(check: Check) -> CheckRow:
-    return {"check": check.check, "passed": check.passed, "detail": check.detail}
 
 
 def _shot_rows(scene: SceneView, caption: SceneCaption) -> list[CaptionedShotRow]:

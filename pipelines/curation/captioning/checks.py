@@ -8,12 +8,12 @@ verdict. A failed check quotes the texts that fail it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fw_model.schemas.curated import CaptionReason
+from fw_model.schemas.curated_rows import CheckRow
 from pipelines.curation.captioners.base import SceneCaption, SceneView, ShotCaption, Verdict
 from pipelines.curation.config import ValidationConfig
 
@@ -23,18 +23,9 @@ PERSON = "person"
 MISMATCH_CHECKS = frozenset({"clip_rank", "verdict"})
 
 
-@dataclass(frozen=True)
-class Check:
-    """The result of one check; `detail` says what failed it."""
-
-    check: str
-    passed: bool
-    detail: str = ""
-
-
 def check_structure(
     caption: SceneCaption, scene: SceneView, config: ValidationConfig
-) -> list[Check]:
+) -> list[CheckRow]:
     """Check that a caption covers its scene, and refers to exactly the entities it declares."""
     expected = [shot.shot_id for shot in scene.shots]
     found = [shot.shot_id for shot in caption.shots]
@@ -75,14 +66,14 @@ def too_many_people(caption: SceneCaption, config: ValidationConfig) -> str | No
     return None
 
 
-def _references(shots: Sequence[ShotCaption], declared: set[str]) -> Check:
+def _references(shots: Sequence[ShotCaption], declared: set[str]) -> CheckRow:
     unknown = sorted({i for shot in shots for i in shot.entity_ids} - declared)
     wrong = [shot for shot in shots if set(shot.entity_ids) - declared]
     detail = f"shots refer to undeclared entities {unknown}: {_quotes(shots, wrong)}"
     return _check("entity_ids", not unknown, detail)
 
 
-def _lengths(shots: Sequence[ShotCaption], config: ValidationConfig) -> Check:
+def _lengths(shots: Sequence[ShotCaption], config: ValidationConfig) -> CheckRow:
     low, high = config.min_characters, config.max_characters
     wrong = [shot for shot in shots if not low <= len(shot.text.strip()) <= high]
     lengths = [len(shot.text.strip()) for shot in wrong]
@@ -95,7 +86,7 @@ def check_rank(
     scene: SceneView,
     config: ValidationConfig,
     embed_text: Callable[[Sequence[str]], Floats],
-) -> list[Check]:
+) -> list[CheckRow]:
     """Check that each text matches its own shot best among the scene's shots, within the margin.
 
     Shots with nearly the same keyframes are not compared: either text fits both.
@@ -115,7 +106,7 @@ def check_rank(
     return [_check("clip_rank", not wrong, detail)]
 
 
-def check_verdict(caption: SceneCaption, verdict: Verdict) -> Check:
+def check_verdict(caption: SceneCaption, verdict: Verdict) -> CheckRow:
     """Check that the model's verdict names no problem."""
     wrong = [
         f"shot {number} {shot.text[:QUOTED_CHARACTERS]!r}: {problem}"
@@ -127,14 +118,14 @@ def check_verdict(caption: SceneCaption, verdict: Verdict) -> Check:
     return _check("verdict", not wrong, "; ".join(wrong))
 
 
-def complaints(checks: Sequence[Check]) -> list[str]:
+def complaints(checks: Sequence[CheckRow]) -> list[str]:
     """Return what failed, in words for the captioner's next attempt."""
-    return [f"{check.check}: {check.detail}" for check in checks if not check.passed]
+    return [f"{check['check']}: {check['detail']}" for check in checks if not check["passed"]]
 
 
-def rejection(checks: Sequence[Check]) -> CaptionReason | None:
+def rejection(checks: Sequence[CheckRow]) -> CaptionReason | None:
     """Return why a caption is rejected, None if it passes every check."""
-    failed = {check.check for check in checks if not check.passed}
+    failed = {check["check"] for check in checks if not check["passed"]}
     if not failed:
         return None
     return CaptionReason.MISMATCH if failed <= MISMATCH_CHECKS else CaptionReason.INVALID
@@ -144,5 +135,5 @@ def _quotes(shots: Sequence[ShotCaption], chosen: Sequence[ShotCaption]) -> str:
     return "; ".join(f"shot {shots.index(s) + 1} {s.text[:QUOTED_CHARACTERS]!r}" for s in chosen)
 
 
-def _check(name: str, passed: bool, detail: str) -> Check:
-    return Check(name, bool(passed), "" if passed else detail)
+def _check(name: str, passed: bool, detail: str) -> CheckRow:
+    return {"check": name, "passed": bool(passed), "detail": "" if passed else detail}

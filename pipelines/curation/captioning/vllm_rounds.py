@@ -48,15 +48,6 @@ class QuestionRow(TypedDict):
     max_tokens: int
 
 
-class ResponseRow(TypedDict):
-    """What became of a question; its answer is in the store."""
-
-    key: str
-    error: str
-    prompt_tokens: int
-    output_tokens: int
-
-
 ERROR_COLUMN = "__inference_error__"  # ray.data.llm's own
 
 Dataset = Any
@@ -89,13 +80,13 @@ class OpenQuestions:
         for part in parts.to_pylist():
             views = [scene_view(row, self._store) for row in scenes_of(part, self._store)]
             self._loop.caption(views, Provenance("", "", "").stamp())  # these rows are dropped
-        # Two scenes of the same pictures ask the same question: it is asked once.
+        # Scenes with the same keyframes share a question; it is asked once.
         by_key = {q.key: q for q in self._captioner.open_questions}
         return pa.Table.from_pylist([_row(q) for q in by_key.values()], schema=QUESTION)
 
 
 def answer_rounds(
-    ask: Callable[[Mapping[str, EngineResponse]], list[ResponseRow]],
+    ask: Callable[[Mapping[str, EngineResponse]], list[EngineResponse]],
     captioner: CaptionerConfig,
     validation: ValidationConfig,
     on_round: Callable[[int, int], None],
@@ -116,10 +107,7 @@ def answer_rounds(
             ) from error
         if not kept:
             break
-        answers |= {
-            row["key"]: EngineResponse(row["error"], row["prompt_tokens"], row["output_tokens"])
-            for row in kept
-        }
+        answers |= {row["key"]: row for row in kept}
         on_round(number, len(kept))
     return answers
 
@@ -189,17 +177,16 @@ def from_engine(row: Row) -> Row:
     }
 
 
-def keep_row(row: Row, *, store: Store) -> ResponseRow:
+def keep_row(row: Row, *, store: Store) -> EngineResponse:
     """Cache an answer, and return the response without its text."""
-    error = row.get(ERROR_COLUMN) or ""
-    if error:
-        return {"key": row["key"], "error": error[:300], "prompt_tokens": 0, "output_tokens": 0}
-    cache_answer(store.write_once, row["key"], row["content"])
+    error = str(row.get(ERROR_COLUMN) or "")[:300]
+    if not error:
+        cache_answer(store.write_once, row["key"], row["content"])
     return {
         "key": row["key"],
-        "error": "",
-        "prompt_tokens": int(row["prompt_tokens"]),
-        "output_tokens": int(row["output_tokens"]),
+        "error": error,
+        "prompt_tokens": 0 if error else int(row["prompt_tokens"]),
+        "output_tokens": 0 if error else int(row["output_tokens"]),
     }
 
 

@@ -37,7 +37,7 @@ def feed(tmp_path: Path) -> LocalFeed:
 
 
 def numbers(groups: list[list[Batch]]) -> list[list[int]]:
-    return [[int(g) for batch in batches for g in batch.g] for batches in groups]
+    return [[int(g) for batch in batches for g in batch.sample_indices] for batches in groups]
 
 
 def test_batches_survive_the_way_through_ray_data(feed: LocalFeed) -> None:

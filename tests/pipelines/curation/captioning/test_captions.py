@@ -233,7 +233,9 @@ def test_each_structural_fault_has_its_check(store):
         shots=(ShotCaption("s0", "short", ("e1", "e7")),),
         entities=(Entity("e1", "bear"), Entity("e1", "bear"), Entity("e2", "cat")),
     )
-    failed = {c.check for c in check_structure(broken, view, ValidationConfig()) if not c.passed}
+    failed = {
+        c["check"] for c in check_structure(broken, view, ValidationConfig()) if not c["passed"]
+    }
     assert failed == {"shots", "entity_ids", "entities_unique", "entities_used", "length"}
 
 
