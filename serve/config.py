@@ -1,4 +1,4 @@
-"""Settings of the server: where state lives, how leases run, what an upload may weigh."""
+"""Settings of the server: where it keeps its state, leases, scaling and limits of requests."""
 
 from __future__ import annotations
 
@@ -17,25 +17,31 @@ class LeaseConfig(StrictModel):
         5.0, gt=0, le=1200, description="Seconds between heartbeats; at most half of duration_s."
     )
     poll_s: float = Field(
-        0.25, gt=0, le=60, description="Seconds an idle worker waits before it looks for work."
+        0.25, gt=0, le=60, description="Seconds between an idle worker's looks for work."
     )
     affinity_s: float = Field(
         2.0,
         ge=0,
         le=60,
-        description="Seconds a ready chunk is left to the worker that holds its story in memory.",
+        description="Seconds a ready chunk is reserved for the worker with its story in memory.",
     )
     max_attempts: int = Field(
-        3, ge=1, le=100, description="Errors one chunk may raise before its job fails."
+        3,
+        ge=1,
+        le=100,
+        description="Errors of one chunk after which its job fails.",
     )
     max_lost_leases: int = Field(
-        50, ge=1, le=10000, description="Workers that may die on one chunk before its job fails."
+        50,
+        ge=1,
+        le=10000,
+        description="Workers that may die on one chunk before its job fails.",
     )
     retry_delay_s: float = Field(
         2.0,
         gt=0,
         le=3600,
-        description="Seconds before a chunk is tried again; doubles up to a minute.",
+        description="Seconds before a chunk is retried; doubles up to a minute.",
     )
 
     @model_validator(mode="after")
@@ -46,27 +52,30 @@ class LeaseConfig(StrictModel):
 
 
 class ScalingConfig(StrictModel):
-    """How many generator replicas run, and what each of them is given."""
+    """How many replicas run, and the resources of each."""
 
-    min_replicas: int = Field(1, ge=0, le=1000, description="Generators kept when all is idle.")
-    max_replicas: int = Field(1, ge=1, le=1000, description="Generators at most.")
+    min_replicas: int = Field(1, ge=0, le=1000, description="Generators that run when idle.")
+    max_replicas: int = Field(1, ge=1, le=1000, description="Largest number of generators.")
     drain_target_s: float = Field(
-        60.0, gt=0, le=86400, description="Seconds in which the queue should be worked off."
+        60.0, gt=0, le=86400, description="Seconds in which the generators should finish the queue."
     )
     default_chunk_s: float = Field(
-        5.0, gt=0, le=3600, description="Seconds a chunk is taken to cost before one was measured."
+        5.0, gt=0, le=3600, description="Assumed seconds per chunk until one was measured."
     )
     downscale_delay_s: float = Field(
-        60.0, ge=0, le=86400, description="Seconds of less work before a generator is let go."
+        60.0, ge=0, le=86400, description="Seconds of less work before generators are removed."
     )
     graceful_shutdown_s: float = Field(
-        120.0, gt=0, le=3600, description="Seconds a leaving generator has to finish its chunk."
+        120.0,
+        gt=0,
+        le=3600,
+        description="Seconds for a removed generator to finish its chunk.",
     )
     generator_cpus: float = Field(1.0, ge=0, le=256, description="CPUs reserved per generator.")
     generator_gpus: float = Field(
         0.0, ge=0, le=16, description="GPUs reserved per generator; may be a fraction."
     )
-    ingress_cpus: float = Field(0.1, ge=0, le=64, description="CPUs reserved per ingress.")
+    ingress_cpus: float = Field(0.1, ge=0, le=64, description="CPUs reserved per HTTP ingress.")
     ingress_replicas: int = Field(1, ge=1, le=100, description="HTTP ingress replicas.")
 
     @model_validator(mode="after")
@@ -77,60 +86,79 @@ class ScalingConfig(StrictModel):
 
 
 class LimitsConfig(StrictModel):
-    """What one request may ask for."""
+    """Limits of requests, and timing of event streams."""
 
     max_image_bytes: int = Field(
-        32 * 1024**2, ge=1024, le=1024**3, description="Bytes of an uploaded reference image."
+        32 * 1024**2, ge=1024, le=1024**3, description="Largest size of a reference image in bytes."
     )
     max_request_bytes: int = Field(
-        1024**2, ge=1024, le=1024**3, description="Bytes of a request without an image."
+        1024**2, ge=1024, le=1024**3, description="Largest size of any other request in bytes."
     )
     max_frame_px: int = Field(
-        1920, ge=16, le=16384, description="Pixels of a story's width or height at most."
+        1920, ge=16, le=16384, description="Largest width or height of a story in pixels."
     )
     max_queued_jobs: int = Field(
-        1000, ge=1, le=1_000_000, description="Unfinished jobs held before 429 is answered."
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="Unfinished jobs at which new ones get status 429.",
     )
     max_ongoing_requests: int = Field(
-        500, ge=1, le=100_000, description="Requests and open event streams per ingress."
+        500,
+        ge=1,
+        le=100_000,
+        description="Most requests and event streams per ingress.",
     )
     idempotency_hours: float = Field(
         24.0, gt=0, le=720, description="Hours for which an Idempotency-Key is remembered."
     )
     event_stream_s: float = Field(
-        300.0, gt=0, le=86400, description="Seconds before an event stream ends (clients resume)."
+        300.0,
+        gt=0,
+        le=86400,
+        description="Seconds until an event stream ends and the client reconnects.",
     )
-    event_poll_s: float = Field(0.25, gt=0, le=60, description="Seconds between looks for events.")
+    event_poll_s: float = Field(
+        0.25, gt=0, le=60, description="Seconds between reads of new events."
+    )
     event_comment_s: float = Field(
-        15.0, gt=0, le=600, description="Seconds between comments that keep a stream open."
+        15.0,
+        gt=0,
+        le=600,
+        description="Seconds between comments that keep an idle stream open.",
     )
 
 
 class ServingConfig(StrictModel):
-    """`filmweaver serve`. The database is DATABASE_URL where set, else SQLite under data_dir."""
+    """`filmweaver serve`. The database is DATABASE_URL if set, else SQLite in data_dir."""
 
     host: str = Field("127.0.0.1", description="Address the server listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port the server listens on.")
     data_dir: str = Field(
-        "out/serve", min_length=1, description="Folder of the SQLite file, the blobs and films."
+        "out/serve",
+        min_length=1,
+        description="Folder of the SQLite file, blobs and films.",
     )
     blobs_uri: str | None = Field(
-        None, description="Where blobs are kept (path, s3://, gs://); data_dir/blobs if unset."
+        None, description="Where blobs are stored (path, s3://, gs://); data_dir/blobs if unset."
     )
     rebind: bool = Field(
         False,
-        description="Accept this start's model and blobs in place of those that the database has "
-        "been served with.",
+        description="Replace the model and blobs recorded in the database by those of this start.",
     )
     film_cache_bytes: int = Field(
-        4 * 1024**3, ge=0, description="Bytes of assembled films kept ready for download."
+        4 * 1024**3, ge=0, description="Size in bytes of the cache of assembled films."
     )
     fragment_crf: int = Field(
-        16, ge=0, le=51, description="H.264 quality of stored fragments (0 is lossless)."
+        16,
+        ge=0,
+        le=51,
+        description="H.264 quality of stored video: 0 is lossless, higher is smaller.",
     )
     generator: str = Field(
-        "story", description="What draws the chunks: story, or module:Class with its contract."
+        "story",
+        description="Generator of the chunks: story, or module:function that loads your own.",
     )
     lease: LeaseConfig = Field(LeaseConfig(), description="Leases of chunks.")
     scaling: ScalingConfig = Field(ScalingConfig(), description="Generator replicas.")
-    limits: LimitsConfig = Field(LimitsConfig(), description="Bounds of requests.")
+    limits: LimitsConfig = Field(LimitsConfig(), description="Limits of requests.")
