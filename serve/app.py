@@ -1,4 +1,7 @@
-"""The Ray Serve application: `build_app` for a cluster, `run` for `filmweaver serve`."""
+"""The Ray Serve application: `build_app` for a cluster, `run` for `filmweaver serve`.
+
+Deploys and stops; what the deployments do is in `serve.replica`.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +11,23 @@ import socket
 import threading
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ray import serve as ray_serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
-from ray.serve.schema import DeploymentStatus
 
 from fw_model.errors import CapacityError
 from fw_model.loading.folders import load_record
 from serve.autoscaling import QueuePolicy
 from serve.config import ScalingConfig, ServingConfig
-from serve.http.dependencies import FilmFormat
+from serve.http.dependencies import FrameSize
 from serve.replica import GeneratorReplica, Ingress
 from serve.stores.address import StoreAddress
 from serve.work.generators import bind_model, find_generator
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from fw_model.generation.request import GenerationConfig
     from fw_model.loading.config import ModelConfig
 
@@ -39,28 +39,29 @@ PORT_WAIT_S = 10.0
 def build_app(
     serving: ServingConfig, model: ModelConfig, generation: GenerationConfig
 ) -> ray_serve.Application:
-    """Bind the ingress and, beside it, the generators, which pull their work from the database."""
+    """Bind the ingress and the generators, which get their work from the database."""
     find_generator(serving.generator)
     address = StoreAddress.of(serving)
     record = load_record(model)
     scaling = serving.scaling
-    generators = ray_serve.deployment(
-        GeneratorReplica,
-        name="Generator",
-        ray_actor_options={
-            "num_cpus": scaling.generator_cpus,
-            "num_gpus": scaling.generator_gpus,
-        },
-        graceful_shutdown_timeout_s=scaling.graceful_shutdown_s,
-        **_replicas(scaling, address),
+    generators = _scaled(
+        ray_serve.deployment(
+            name="Generator",
+            ray_actor_options={
+                "num_cpus": scaling.generator_cpus,
+                "num_gpus": scaling.generator_gpus,
+            },
+            graceful_shutdown_timeout_s=scaling.graceful_shutdown_s,
+        )(GeneratorReplica),
+        scaling,
+        address,
     ).bind(serving, address, model, generation)
     return ray_serve.deployment(
-        Ingress,
         name="Ingress",
         num_replicas=scaling.ingress_replicas,
         max_ongoing_requests=serving.limits.max_ongoing_requests,
         ray_actor_options={"num_cpus": scaling.ingress_cpus},
-    ).bind(serving, address, FilmFormat(record.width, record.height), generators)
+    )(Ingress).bind(serving, address, FrameSize(record.width, record.height), generators)
 
 
 def run(
@@ -70,25 +71,28 @@ def run(
     *,
     port: int | None = None,
 ) -> None:
-    """Serve on the joined Ray until Ctrl-C or SIGTERM.
+    """Serve on the connected Ray cluster until Ctrl-C or SIGTERM.
 
-    What replicas would fail on is tried here first. A Ray Serve that runs already is joined, and
-    at the end only this application is taken off it. Raises CapacityError if the port cannot be
-    had or the replicas do not start.
+    Opens the stores here first, where their errors are easiest to see. Joins a Ray Serve that is
+    already running, and in the end removes only this application from it. Raises CapacityError if
+    the port is taken or the replicas do not start.
     """
     chosen_port = port or serving.port
     app = build_app(serving, model, generation)
     _check_stores(serving, model)
     is_ours = _start_serve(serving.host, chosen_port)
     stopped = threading.Event()
-    previous = {name: _on_signal(name, stopped) for name in (signal.SIGINT, signal.SIGTERM)}
+    previous = {
+        number: signal.signal(number, lambda *_: stopped.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         _deploy(app)
         log.info("serving on http://%s:%d/v1 (stop with Ctrl-C)", serving.host, chosen_port)
         stopped.wait()
     finally:
-        for name, handler in previous.items():
-            signal.signal(name, handler)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
         _stop_serve(is_ours)
 
 
@@ -102,7 +106,7 @@ def _check_stores(serving: ServingConfig, model: ModelConfig) -> None:
 
 
 def _start_serve(host: str, port: int) -> bool:
-    """Start Ray Serve there, or join the one that runs; whether it was started."""
+    """Start Ray Serve, or join the one that is running; whether it was started here."""
     running = _get_global_client(raise_if_no_controller_running=False)
     if running is None:
         check_port(port, host=host)
@@ -111,7 +115,7 @@ def _start_serve(host: str, port: int) -> bool:
     found = running.http_config
     if (found.host, found.port) != (host, port):
         raise CapacityError(
-            f"Ray Serve already runs here, at {found.host}:{found.port} and not at {host}:{port};"
+            f"Ray Serve is already running at {found.host}:{found.port}, not at {host}:{port};"
             f" use it with --port {found.port} --set serving.host={found.host}."
         )
     return False
@@ -122,41 +126,41 @@ def _deploy(app: ray_serve.Application) -> None:
         ray_serve.run(app, name=APP_NAME, route_prefix="/")
     except (RuntimeError, RayServeException) as error:
         raise CapacityError(
-            f"The server did not start: {_last_cause() or error}; the logs of its replicas are"
-            " under /tmp/ray/session_latest/logs/serve."
+            f"The server did not start: {_last_cause() or error}; see the logs of its replicas in"
+            " /tmp/ray/session_latest/logs/serve."
         ) from error
 
 
 def _last_cause() -> str | None:
-    """The last line of the traceback with which a replica failed to start."""
+    """The last line of the traceback of a replica that failed to start."""
     application = ray_serve.status().applications.get(APP_NAME)
     for deployment in application.deployments.values() if application else ():
-        if deployment.status == DeploymentStatus.DEPLOY_FAILED:
+        if deployment.status == "DEPLOY_FAILED":
             return deployment.message.strip().splitlines()[-1].rstrip(".")
     return None
 
 
 def _stop_serve(is_ours: bool) -> None:
-    """Leave Ray Serve as it was found."""
+    """Stop Ray Serve if it was started here, else remove only this application."""
     if is_ours:
         ray_serve.shutdown()
         return
     try:
         ray_serve.delete(APP_NAME)
     except TimeoutError:
-        log.warning("generators still finish their chunks; Ray Serve removes them afterwards")
+        log.warning("generators are finishing their chunks; Ray Serve will then remove them")
 
 
 def check_port(port: int, *, host: str = "127.0.0.1") -> None:
-    """Raise CapacityError if something listens on the port and keeps doing so for a while.
+    """Raise CapacityError if the port stays taken.
 
-    A server that was killed a moment ago may need a moment to let go of it.
+    Waits a while, because a server that was just killed needs a moment to release its port.
     """
     deadline = time.monotonic() + PORT_WAIT_S
     while not _is_free(port, host):
         if time.monotonic() >= deadline:
             raise CapacityError(
-                f"Port {port} on {host} is taken; stop what listens there or choose another --port."
+                f"Port {port} on {host} is taken; stop what uses it or choose another --port."
             )
         time.sleep(0.5)
 
@@ -171,25 +175,20 @@ def _is_free(port: int, host: str) -> bool:
     return True
 
 
-def _replicas(scaling: ScalingConfig, address: StoreAddress) -> dict[str, Any]:
+def _scaled(
+    deployment: ray_serve.Deployment, scaling: ScalingConfig, address: StoreAddress
+) -> ray_serve.Deployment:
     if scaling.min_replicas == scaling.max_replicas:
-        return {"num_replicas": scaling.min_replicas}
+        return deployment.options(num_replicas=scaling.min_replicas)
     policy = AutoscalingPolicy(
         policy_function=QueuePolicy,
         policy_kwargs={"address": asdict(address), "scaling": scaling.model_dump()},
     )
-    return {
-        "autoscaling_config": AutoscalingConfig(
+    return deployment.options(
+        autoscaling_config=AutoscalingConfig(
             min_replicas=scaling.min_replicas,
-            initial_replicas=max(scaling.min_replicas, 0),
+            initial_replicas=scaling.min_replicas,
             max_replicas=scaling.max_replicas,
             policy=policy,
         )
-    }
-
-
-def _on_signal(number: int, stopped: threading.Event) -> Any:
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        stopped.set()
-
-    return signal.signal(number, stop)
+    )

@@ -1,6 +1,6 @@
-"""The two deployments on Ray Serve: generators that pull their work, and the HTTP ingress.
+"""The two deployments on Ray Serve: generators with their workers, and the HTTP ingress.
 
-No logic of its own: it opens the stores, loads the model and keeps a worker's thread running.
+Contains no logic: opens the stores, loads the model and keeps the thread of a worker running.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ray import serve as ray_serve
 
 from serve.config import ServingConfig
 from serve.http.api import create_api
-from serve.http.dependencies import FilmFormat, open_context
+from serve.http.dependencies import FrameSize, open_context
 from serve.stores.address import StoreAddress
 from serve.work.generators import load_generator
 from serve.work.worker import Worker
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class GeneratorReplica:
-    """One loaded model and the thread that draws chunks with it."""
+    """One loaded model and the thread that generates chunks with it."""
 
     def __init__(
         self,
@@ -54,12 +54,12 @@ class GeneratorReplica:
         self._thread.start()
 
     def check_health(self) -> None:
-        """Called by Ray Serve; a replica whose loop has died is replaced."""
+        """Called by Ray Serve, which replaces a replica whose worker has died."""
         if not self._thread.is_alive():
-            raise RuntimeError("the worker's loop has ended; its log says why")
+            raise RuntimeError("the worker thread has ended; its log has the reason")
 
     def __del__(self) -> None:
-        """Called by Ray Serve when the replica is let go: the chunk in hand is finished first."""
+        """Called by Ray Serve before it removes the replica; finishes the current chunk."""
         if hasattr(self, "_thread"):
             self._worker.stop()
             self._thread.join(timeout=self._grace_s)
@@ -67,16 +67,16 @@ class GeneratorReplica:
 
 @ray_serve.ingress()
 class Ingress:
-    """The HTTP interface; any number of them over the same stores."""
+    """The HTTP API; any number of replicas can share the same stores."""
 
     def __init__(
         self,
         config: ServingConfig,
         address: StoreAddress,
-        film_format: FilmFormat,
-        _generators: DeploymentHandle,  # not called: binding it is what deploys them
+        default_size: FrameSize,
+        _generators: DeploymentHandle[GeneratorReplica],  # never called: binding it deploys it
     ) -> None:
-        self._context = open_context(config, address, film_format)
+        self._context = open_context(config, address, default_size)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Ray Serve inside the replica."""

@@ -1,1 +1,1 @@
-"""The HTTP API: routes, schemas, problems, event streams."""
+"""The HTTP API: routes, schemas, problem documents, event streams."""

@@ -11,7 +11,7 @@ FILE = Path(__file__).resolve().parents[2] / "docs" / "openapi.json"
 
 
 def document() -> str:
-    """Return the description as JSON text, the same on every machine."""
+    """The description as JSON text, the same on every machine."""
     return json.dumps(routed_app().openapi(), indent=1, sort_keys=True) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Rows -> answers: what the API shows of stories, shots, jobs and their memory."""
+"""Rows -> responses: how the API shows stories, shots, jobs and their memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def job_response(session: Session, job: Job) -> schemas.JobResponse:
 
 def shot_response(session: Session, shot: Shot) -> schemas.ShotResponse:
     """A shot in the version that is shown."""
-    done = shots.chunks(session, shot.id, shot.version)
+    done = shots.committed_chunks(session, shot, shot.version)
     return schemas.ShotResponse(
         shot_id=shot.id,
         story_id=shot.story_id,
@@ -71,6 +71,7 @@ def reference_response(reference: Reference) -> schemas.ReferenceResponse:
 def story_response(session: Session, story: Story) -> schemas.StoryResponse:
     """A story with its shots, references and unfinished jobs."""
     url = f"{API}/stories/{story.id}"
+    unfinished = stories.jobs(session, story.id, unfinished_only=True)
     return schemas.StoryResponse(
         story_id=story.id,
         title=story.title,
@@ -80,7 +81,7 @@ def story_response(session: Session, story: Story) -> schemas.StoryResponse:
         created_at=story.created_at,
         shots=[shot_response(session, shot) for shot in stories.shots(session, story.id)],
         references=[reference_response(r) for r in stories.references(session, story.id)],
-        jobs=[job_response(session, job) for job in stories.live_jobs(session, story.id)],
+        jobs=[job_response(session, job) for job in unfinished],
         video_url=f"{url}/video.mp4",
         events_url=f"{url}/events",
     )
@@ -98,7 +99,7 @@ def story_summary(story: Story) -> schemas.StorySummary:
 
 def memory_response(session: Session, shot: Shot) -> schemas.MemoryResponse:
     """The keyframes that the shown version of a shot was made from, segment by segment."""
-    done = shots.chunks(session, shot.id, shot.version)
+    done = shots.committed_chunks(session, shot, shot.version)
     segments = []
     for segment in shots.segments(session, shot, shot.version):
         modes = [chunk.mode for chunk in done if chunk.segment_id == segment.id and chunk.mode]

@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from fw_model.errors import CapacityError, FilmWeaverError, InputError, StorageError, shown
@@ -18,6 +19,7 @@ from serve.errors import BusyError, ConflictError, FullError, NotFoundError, Too
 
 log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
+Responses = dict[int | str, dict[str, Any]]  # FastAPI's type for what a route may answer
 
 STATUS: tuple[tuple[type[FilmWeaverError], HTTPStatus], ...] = (  # the first match wins
     (NotFoundError, HTTPStatus.NOT_FOUND),
@@ -30,34 +32,36 @@ STATUS: tuple[tuple[type[FilmWeaverError], HTTPStatus], ...] = (  # the first ma
     (CapacityError, HTTPStatus.SERVICE_UNAVAILABLE),
     (FilmWeaverError, HTTPStatus.INTERNAL_SERVER_ERROR),
 )
+MEANING = {
+    404: "The resource does not exist or was deleted.",
+    409: "The state of the resource does not allow this.",
+    413: "The request body is larger than the limit.",
+    422: "A value in the request is not valid.",
+    429: "Too many jobs are unfinished; try again after `Retry-After` seconds.",
+    503: "The database, the blobs or the generators are not available; try again later.",
+    507: "A disk of the server is full.",
+    "default": "The server failed unexpectedly; its log has the reason.",
+}
 
 
-SCHEMA = {
-    "type": "object",
-    "description": "RFC 9457 problem details.",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "What was wrong and what to do, in words."},
-    },
-}
-_SENT = sorted({status for _, status in STATUS})
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    status.value: {
-        "description": status.phrase,
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-    for status in _SENT
-}
-"""The problems that any route may answer with, for the description of the API."""
+class Problem(BaseModel):
+    """RFC 9457 problem details, sent as application/problem+json."""
+
+    type: str = "about:blank"
+    title: str = Field(description="Name of the HTTP status.")
+    status: int = Field(description="HTTP status.")
+    detail: str = Field(description="What was wrong, the value, and what to do.")
+
+
+def declare(*statuses: int | str) -> Responses:
+    """The problems that a route may answer with, for its OpenAPI description."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": MEANING[status], "content": content} for status in statuses}
 
 
 def problem(status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """A problem document as a response."""
-    title = HTTPStatus(status).phrase
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail).model_dump()
     return JSONResponse(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 
@@ -103,5 +107,4 @@ async def _disk_full(_request: Request, error: Exception) -> JSONResponse:
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    detail = "The server failed unexpectedly; its log has the reason."
-    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(MEANING["default"]))

@@ -1,10 +1,10 @@
-"""What the API takes and gives. Unknown keys are errors; every answer links to what it names."""
+"""Request and response bodies. Unknown keys are errors; responses link to related resources."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from fw_model.generation.story_file import MAX_CHUNKS, MAX_PROMPT_CHARACTERS
 
@@ -12,17 +12,37 @@ JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 JobKind = Literal["shot", "extend", "regenerate"]
 
 
-def _says_something(prompt: str) -> str:
-    if not prompt.strip():
-        raise ValueError("the prompt is blank")
-    return prompt
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("the text is blank")
+    return text
 
 
 Prompt = Annotated[
-    str, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS), AfterValidator(_says_something)
+    str,
+    Field(
+        min_length=1,
+        max_length=MAX_PROMPT_CHARACTERS,
+        description="Text that describes what the video shows.",
+    ),
+    AfterValidator(_not_blank),
 ]
-NumChunks = Annotated[int, Field(ge=1, le=MAX_CHUNKS, strict=True)]
-Weight = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_not_blank)]
+NumChunks = Annotated[
+    int, Field(ge=1, le=MAX_CHUNKS, strict=True, description="Length in chunks of the model.")
+]
+Weight = Annotated[
+    float,
+    Field(gt=0, le=10, allow_inf_nan=False, description="Factor on the retrieval score."),
+]
+Timestamp = Annotated[float, Field(description="Seconds since 1970-01-01 UTC.")]
+Stale = Annotated[
+    bool, Field(description="It read a version of an earlier shot that is no longer shown.")
+]
+FrameSide = Annotated[
+    int | None,
+    Field(ge=16, strict=True, description="Pixels; the size the model was trained on if unset."),
+]
 
 
 class Request(BaseModel):
@@ -32,16 +52,22 @@ class Request(BaseModel):
 
 
 class StoryRequest(Request):
-    """Begin a story. Sizes are pixels; the model's own where unset."""
+    """A new story."""
 
     title: str = Field("untitled", min_length=1, max_length=200)
-    seed: int = Field(0, ge=0, lt=2**63, strict=True)
-    width: int | None = Field(None, ge=16, strict=True)
-    height: int | None = Field(None, ge=16, strict=True)
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**63,
+        strict=True,
+        description="Same seed, shots and model: same film.",
+    )
+    width: FrameSide = None
+    height: FrameSide = None
 
 
 class ShotReference(Request):
-    """A reference that this shot must draw on, by id or by name."""
+    """A reference that this shot must use, by id or by name."""
 
     reference_id: str | None = Field(None, max_length=200)
     name: str | None = Field(None, max_length=200)
@@ -50,58 +76,84 @@ class ShotReference(Request):
     @model_validator(mode="after")
     def _is_named_once(self) -> ShotReference:
         if (self.reference_id is None) == (self.name is None):
-            raise ValueError("give a reference's reference_id or its name, one of them")
+            raise ValueError("give either the reference_id or the name of a reference")
         return self
 
     @property
     def key(self) -> str:
-        """What it was named by."""
+        """The id or the name that was given."""
         return self.reference_id or self.name or ""
 
 
 class ShotRequest(Request):
-    """Add a shot to a story."""
+    """A new shot at the end of a story."""
 
     prompt: Prompt
     num_chunks: NumChunks = 1
     references: list[ShotReference] = Field(default_factory=list, max_length=16)
-    top_k: int | None = Field(None, ge=0, le=64, strict=True)
-    negative_prompt: str = Field("", max_length=MAX_PROMPT_CHARACTERS)
-    num_inference_steps: int | None = Field(None, ge=1, le=1000, strict=True)
-    guidance_scale: float | None = Field(None, ge=0, le=100, allow_inf_nan=False)
+    top_k: int | None = Field(
+        None,
+        ge=0,
+        le=64,
+        strict=True,
+        description="Keyframes to retrieve; the server's default if unset.",
+    )
+    negative_prompt: str = Field(
+        "", max_length=MAX_PROMPT_CHARACTERS, description="What the video should not show."
+    )
+    num_inference_steps: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        strict=True,
+        description="Denoising steps; the server's default if unset.",
+    )
+    guidance_scale: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        allow_inf_nan=False,
+        description="Strength of classifier-free guidance; the server's default if unset.",
+    )
 
 
 class ExtendRequest(Request):
-    """Go on with a shot, under a prompt of its own."""
+    """More chunks at the end of a shot, with a new prompt."""
 
     prompt: Prompt
     num_chunks: NumChunks = 1
 
 
 class RegenerateRequest(Request):
-    """Make a shot again; `prompt` replaces the one it began with."""
+    """A new version of a shot; `prompt` replaces the first prompt of the shot."""
 
     prompt: Prompt | None = None
 
 
 class ReferenceForm(BaseModel):
-    """The fields that come with a reference image."""
+    """The fields beside a reference image."""
 
-    name: str = Field(min_length=1, max_length=200)
+    name: Name
     weight: Weight = 1.0
-    pinned: bool = False
-    muted: bool = False
+    pinned: bool = Field(False, description="Every shot uses it, whatever its score.")
+    muted: bool = Field(False, description="Only shots that name it use it.")
 
-    @field_validator("name")
-    @classmethod
-    def _is_not_blank(cls, name: str) -> str:
-        if not name.strip():
-            raise ValueError("the name is blank")
-        return name
+
+class AliveResponse(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class ReadyResponse(BaseModel):
+    """The server can do its work."""
+
+    status: Literal["ready", "cold"]
+    num_generators: int
 
 
 class JobResponse(BaseModel):
-    """A job; `error` is why it failed, or why it is being tried again."""
+    """A job and its progress."""
 
     job_id: str
     story_id: str
@@ -111,30 +163,30 @@ class JobResponse(BaseModel):
     state: JobState
     num_chunks: int
     num_done: int
-    step: int = 0
+    step: int = Field(0, description="Finished denoising steps of the chunk in progress.")
     num_steps: int = 0
-    error: str | None
-    created_at: float
-    started_at: float | None
-    ended_at: float | None
+    error: str | None = Field(description="Why the job failed, or why it is being retried.")
+    created_at: Timestamp
+    started_at: Timestamp | None
+    ended_at: Timestamp | None
     url: str
 
 
 class SegmentResponse(BaseModel):
-    """A part of a shot made with one prompt."""
+    """A part of a shot that was made with one prompt."""
 
     prompt: str
     num_chunks: int
 
 
 class ShotResponse(BaseModel):
-    """A shot in the version that is shown; `stale` if an earlier shot was since made again."""
+    """The version of a shot that is shown."""
 
     shot_id: str
     story_id: str
     index: int
     version: int
-    stale: bool
+    stale: Stale
     segments: list[SegmentResponse]
     num_chunks_done: int
     num_frames: int
@@ -155,14 +207,14 @@ class ReferenceResponse(BaseModel):
 
 
 class StoryResponse(BaseModel):
-    """A story with its shots in order and the jobs that have not ended."""
+    """A story with its shots in order, its references and its unfinished jobs."""
 
     story_id: str
     title: str
     seed: int
     width: int
     height: int
-    created_at: float
+    created_at: Timestamp
     shots: list[ShotResponse]
     references: list[ReferenceResponse]
     jobs: list[JobResponse]
@@ -175,23 +227,23 @@ class StorySummary(BaseModel):
 
     story_id: str
     title: str
-    created_at: float
+    created_at: Timestamp
     url: str
 
 
 class StoryPage(BaseModel):
-    """Stories, newest first; `next` goes into `after` for those behind them."""
+    """Stories, newest first."""
 
     stories: list[StorySummary]
-    next: str | None
+    next: str | None = Field(description="`after` of the next page; null on the last page.")
 
 
 class RetrievedResponse(BaseModel):
-    """A keyframe that was read; `score` is its weight times its likeness to the prompt."""
+    """A keyframe that a segment read."""
 
     rank: int
     keyframe_id: str
-    score: float
+    score: float = Field(description="Its weight times its similarity to the prompt.")
     weight: float
     pinned: bool
     shot_id: str | None
@@ -203,21 +255,21 @@ class RetrievedResponse(BaseModel):
 
 
 class SegmentMemory(BaseModel):
-    """What one segment was made from; `mode` is None until its first chunk is committed."""
+    """What one segment was made from."""
 
     prompt: str
     num_chunks: int
-    mode: str | None
+    mode: str | None = Field(description="Mode of the first chunk; null until it is finished.")
     chunk_modes: list[str]
     retrieved: list[RetrievedResponse]
 
 
 class MemoryResponse(BaseModel):
-    """The caches a shot was made with."""
+    """The keyframes and modes that a shot was made with."""
 
     shot_id: str
     index: int
     version: int
-    stale: bool
+    stale: Stale
     mode: str | None
     segments: list[SegmentMemory]

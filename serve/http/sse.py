@@ -1,4 +1,4 @@
-"""A story's log as server-sent events: any ingress can serve it and resume it."""
+"""The log of a story as server-sent events; any ingress can continue a stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serve.stores.tables import Event, Story
 async def stream(
     context: ServerContext, story_id: str, *, after: int, follow: bool
 ) -> AsyncIterator[str]:
-    """Yield events numbered above `after`; ends after a while, and the client resumes."""
+    """Yield events numbered above `after`; ends after event_stream_s, and the client reconnects."""
     limits = context.config.limits
     ends_at = time.monotonic() + limits.event_stream_s
     quiet_since = time.monotonic()

@@ -1,7 +1,7 @@
 """Content-addressed blobs on any pyarrow filesystem (local, s3://, gs://).
 
-A blob is written before any row names it and is never changed, so readers need no lock and a
-crash leaves at worst a blob that nothing names.
+A blob is written before any row points at it and never changes, so readers need no lock and a
+crash leaves at worst an unused blob. Knows nothing of the database.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ import pyarrow as pa
 from pyarrow import fs
 
 from fw_model.errors import ConfigError, StorageError
+from fw_model.files.atomic import write_atomic
 from serve.errors import FullError
 
-TORN = ".tmp"  # ends the names of files that are not whole
+PARTIAL_SUFFIX = ".tmp"  # of files that are not complete
 
 
 @dataclass(frozen=True)
 class StoredBlob:
-    """A blob that has been written and that a row will point at."""
+    """A blob that was written and that a row will point at."""
 
     key: str
     num_bytes: int
@@ -35,7 +36,7 @@ class StoredBlob:
 
 
 class BlobStore:
-    """Bytes under the SHA-256 of their content."""
+    """Stores bytes under the SHA-256 of their content."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -45,14 +46,16 @@ class BlobStore:
             else:
                 self._filesystem, root = fs.LocalFileSystem(), str(Path(uri).resolve())
         except (pa.ArrowInvalid, OSError) as error:
-            raise ConfigError(f"serving.blobs_uri {uri!r} cannot be opened: {error}.") from error
+            raise ConfigError(
+                f"serving.blobs_uri {uri!r} cannot be opened: {error}; give a path, s3:// or gs://."
+            ) from error
         self._root = root.rstrip("/")
         self._local = isinstance(self._filesystem, fs.LocalFileSystem)
 
     def put(self, content: bytes, media_type: str) -> StoredBlob:
-        """Store `content` durably; storing it again refreshes its age."""
+        """Store `content` durably; storing it again resets its age."""
         key = hashlib.sha256(content).hexdigest()
-        with _translated(f"Cannot write a blob of {len(content)} bytes under {self.uri}"):
+        with _storage_errors(f"Cannot write a blob of {len(content)} bytes under {self.uri}"):
             if self._local:
                 self._put_local(self._path(key), content)
             else:
@@ -61,20 +64,23 @@ class BlobStore:
         return StoredBlob(key, len(content), media_type)
 
     def get(self, key: str) -> bytes:
-        """Return the bytes of `key`; StorageError if they are gone or were altered."""
+        """Return the bytes of `key`; StorageError if they are missing or damaged."""
         with (
-            _translated(f"Cannot read blob {key[:12]} of {self.uri}"),
+            _storage_errors(f"Cannot read blob {key[:12]} of {self.uri}"),
             self._filesystem.open_input_stream(self._path(key)) as stream,
         ):
-            content = stream.read()
+            content: bytes = stream.read()
         if hashlib.sha256(content).hexdigest() != key:
-            raise StorageError(f"Blob {key[:12]} of {self.uri} is damaged: its hash differs.")
+            raise StorageError(
+                f"Blob {key[:12]} of {self.uri} is damaged: its content has another hash;"
+                " restore it from a backup or regenerate its shot."
+            )
         return content
 
     def list_older(self, than: float) -> list[str]:
         """Keys of blobs last written before the time `than`."""
         selector = fs.FileSelector(self._root, recursive=True, allow_not_found=True)
-        with _translated(f"Cannot list the blobs of {self.uri}"):
+        with _storage_errors(f"Cannot list the blobs of {self.uri}"):
             found = self._filesystem.get_file_info(selector)
         return [
             info.base_name
@@ -82,39 +88,39 @@ class BlobStore:
             if info.type == fs.FileType.File
             and info.mtime is not None
             and info.mtime.timestamp() < than
-            and not info.base_name.endswith(TORN)
+            and not info.base_name.endswith(PARTIAL_SUFFIX)
         ]
 
-    def drop_torn(self, than: float) -> None:
-        """Remove what writers that were killed left half-written before the time `than`."""
+    def delete_partial(self, than: float) -> None:
+        """Delete incomplete files that killed writers left before the time `than`."""
         if not self._local:
             return  # an object appears whole or not at all
-        with _translated(f"Cannot clear the blobs of {self.uri}"):
-            for path in Path(self._root).glob(f"*/*{TORN}"):
-                with contextlib.suppress(FileNotFoundError):  # its writer was slow, not dead
+        with _storage_errors(f"Cannot delete incomplete blobs of {self.uri}"):
+            for path in Path(self._root).glob(f"*/*{PARTIAL_SUFFIX}"):
+                with contextlib.suppress(FileNotFoundError):  # its writer was slow, not killed
                     if path.stat().st_mtime < than:
                         path.unlink()
 
     def delete(self, key: str) -> None:
-        """Remove a blob; one that is already gone is no error."""
+        """Delete a blob if it exists."""
         with (
-            _translated(f"Cannot delete blob {key[:12]}"),
+            _storage_errors(f"Cannot delete blob {key[:12]}"),
             contextlib.suppress(FileNotFoundError),
         ):
             self._filesystem.delete_file(self._path(key))
 
     def delete_older(self, key: str, than: float) -> bool:
-        """Remove a blob last written before the time `than`; one written since is kept."""
+        """Delete a blob unless it was written after the time `than`; whether it was deleted."""
         path = self._path(key)
-        with _translated(f"Cannot delete blob {key[:12]}"):
+        with _storage_errors(f"Cannot delete blob {key[:12]}"):
             if not self._local:
                 info = self._filesystem.get_file_info(path)
                 is_old = info.mtime is not None and info.mtime.timestamp() < than
                 if is_old:
                     self.delete(key)
                 return is_old
-            # Set aside first: whoever writes the key meanwhile makes a new file, which stays.
-            aside = f"{path}.{uuid.uuid4().hex}{TORN}"
+            # Renamed first: a writer that stores the same key meanwhile makes a new file.
+            aside = f"{path}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}"
             try:
                 os.rename(path, aside)
                 is_old = os.stat(aside).st_mtime < than
@@ -135,28 +141,17 @@ class BlobStore:
 
     @staticmethod
     def _put_local(path: str, content: bytes) -> None:
-        folder = os.path.dirname(path)
-        os.makedirs(folder, exist_ok=True)
-        temporary = f"{path}.{uuid.uuid4().hex}{TORN}"
+        write_atomic(Path(path), content)
+        descriptor = os.open(os.path.dirname(path), os.O_RDONLY)
         try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)  # the rename itself must survive a power cut
+            os.fsync(descriptor)  # so that the rename survives a power cut
         finally:
             os.close(descriptor)
 
 
 @contextmanager
-def _translated(what: str) -> Iterator[None]:
-    """Raise StorageError, which says `what` failed, for an error of the system."""
+def _storage_errors(what: str) -> Iterator[None]:
+    """Turn an OSError into a StorageError that begins with `what`."""
     try:
         yield
     except OSError as error:
@@ -164,7 +159,7 @@ def _translated(what: str) -> Iterator[None]:
 
 
 def storage_error(what: str, error: Exception) -> StorageError:
-    """The error to raise for one of the system or of FFmpeg: a full disk has one of its own."""
+    """The error to raise for one from the system or FFmpeg; FullError for a full disk."""
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-        return FullError(f"{what}: the disk is full.")
+        return FullError(f"{what}: the disk is full; free some space.")
     return StorageError(f"{what}: {getattr(error, 'strerror', None) or error}.")

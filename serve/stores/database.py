@@ -1,7 +1,7 @@
 """Engine, transactions and schema of the server's database: SQLite by default, or PostgreSQL.
 
 SQLite runs in WAL mode with synchronous=FULL, so a committed transaction survives a power cut.
-It must lie on a local disk; several nodes share a PostgreSQL (DATABASE_URL).
+It must be on a local disk; several nodes share a PostgreSQL (DATABASE_URL).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from alembic import command
 from alembic.config import Config as AlembicConfig
@@ -25,12 +24,12 @@ from serve.errors import FullError
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 BUSY_TIMEOUT_S = 30.0
-DISK_FULL = "53100"  # PostgreSQL's code
-MIGRATION_LOCK = 0x46696C6D  # any constant, the same in every process of the project
+DISK_FULL = "53100"  # a code of PostgreSQL
+MIGRATION_LOCK = 0x46696C6D  # any constant, the same in every process
 
 
 class Database:
-    """One engine; every read or write happens in a transaction opened here."""
+    """One engine; all reads and writes happen in transactions opened here."""
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
         self.url = url
@@ -39,11 +38,11 @@ class Database:
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether this is the embedded database."""
+        """Whether this is SQLite, which locks the whole database for a write."""
         return self._engine.dialect.name == "sqlite"
 
     def migrate(self) -> None:
-        """Bring the schema to the newest revision; processes that do so at once take turns."""
+        """Bring the schema to the newest revision; concurrent processes take turns."""
         config = AlembicConfig()
         config.set_main_option("script_location", str(MIGRATIONS))
         with translated_errors(), self._connect(write=True) as connection, connection.begin():
@@ -85,29 +84,30 @@ class Database:
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Turn a database that is full, locked or away into StorageError, in one sentence."""
+    """Turn the error of a full, locked or unreachable database into a one-line StorageError."""
     try:
         yield
     except (OperationalError, InterfaceError) as error:
         reason = str(error.orig).strip().splitlines()[0]
         is_full = "full" in reason or getattr(error.orig, "sqlstate", None) == DISK_FULL
         kind = FullError if is_full else StorageError
-        raise kind(f"The database refused: {reason}.") from error
+        raise kind(f"The database refused the request: {reason}.") from error
 
 
 def sqlite_url(data_dir: Path) -> str:
-    """The SQLite file under `data_dir`, a folder that is made; ConfigError if it cannot be."""
+    """URL of the SQLite file in the folder `data_dir`, which is created if needed."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"serving.data_dir {str(data_dir)!r} cannot be made: {error.strerror}; choose another."
+            f"serving.data_dir {str(data_dir)!r} cannot be created: {error.strerror};"
+            " choose another folder."
         ) from error
     return f"sqlite:///{data_dir / 'filmweaver.db'}"
 
 
 def with_driver(url: str) -> str:
-    """A PostgreSQL `url` as DATABASE_URL has it, with the driver that is installed."""
+    """`url` with the name of the installed driver if it names plain PostgreSQL."""
     for plain in ("postgres://", "postgresql://"):
         if url.startswith(plain):
             return "postgresql+psycopg://" + url.removeprefix(plain)
@@ -120,10 +120,14 @@ def _engine(url: str) -> Engine:
         if backend == "postgresql":
             return create_engine(url, pool_pre_ping=True)
         if backend != "sqlite":
-            raise ConfigError(f"DATABASE_URL must name sqlite or postgresql, not {backend!r}.")
+            raise ConfigError(
+                f"DATABASE_URL must start with sqlite or postgresql, not {backend!r}."
+            )
         engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
-    except (ArgumentError, ValueError) as error:  # the latter for a port that is no number
-        raise ConfigError("DATABASE_URL is no database URL (postgresql://host/name).") from error
+    except (ArgumentError, ValueError) as error:  # ValueError: the port is not a number
+        raise ConfigError(
+            "DATABASE_URL is not a valid URL; write it like postgresql://host/name."
+        ) from error
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"DATABASE_URL needs the driver {error.name!r}: pip install 'filmweaver[postgres]'."
@@ -133,13 +137,13 @@ def _engine(url: str) -> Engine:
     return engine
 
 
-def _set_pragmas(connection: sqlite3.Connection, _record: Any) -> None:
-    connection.isolation_level = None  # transactions are begun below, not by the driver
+def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # _begin_sqlite begins transactions, not the driver
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _begin_sqlite(connection: Connection) -> None:
     write = connection.get_execution_options().get("filmweaver_write", False)
-    # A deferred transaction that later writes can fail with "locked" no matter the time-out.
+    # A deferred transaction that writes later can fail with "locked" before the timeout.
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -1,8 +1,8 @@
-"""The log of a story: what happened, numbered, so that any ingress can resume any stream."""
+"""The numbered log of a story, from which any ingress can continue any event stream."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -10,8 +10,10 @@ from sqlalchemy.orm import Session
 from serve.stores.tables import Event, Story
 
 
-def append(session: Session, story_id: str, kind: str, data: dict[str, Any], *, now: float) -> int:
-    """Log an event in the transaction that makes it true; returns its number."""
+def append(
+    session: Session, story_id: str, kind: str, data: Mapping[str, str | int], *, now: float
+) -> None:
+    """Log an event in the transaction that makes it true."""
     seq = session.execute(
         update(Story)
         .where(Story.id == story_id)
@@ -19,8 +21,7 @@ def append(session: Session, story_id: str, kind: str, data: dict[str, Any], *, 
         .returning(Story.num_events)
         .execution_options(synchronize_session=False)
     ).scalar_one()
-    session.add(Event(story_id=story_id, seq=seq, kind=kind, data=data, created_at=now))
-    return int(seq)
+    session.add(Event(story_id=story_id, seq=seq, kind=kind, data=dict(data), created_at=now))
 
 
 def after(session: Session, story_id: str, seq: int, *, limit: int = 500) -> list[Event]:

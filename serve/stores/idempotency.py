@@ -1,7 +1,8 @@
-"""Requests that may be sent twice: the answer is stored in the transaction that earns it.
+"""Requests that may be sent twice: the response is stored in the transaction of its effect.
 
 So a key is never "in flight": a second request waits for the first one's transaction and then
-reads its answer (IETF draft idempotency-key-header-07: same body replays, another body is 422).
+reads its response (IETF draft idempotency-key-header-07: the same request gets the same response,
+another request with the same key is refused).
 """
 
 from __future__ import annotations
@@ -9,18 +10,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import delete, text
 from sqlalchemy.orm import Session
 
-from fw_model.errors import InputError
+from fw_model.errors import InputError, shown
 from serve.stores.tables import Idempotency
 
 
 @dataclass(frozen=True)
 class IdempotencyKey:
-    """The client's key and the hash of what it asked for."""
+    """The client's key and the hash of the request it came with."""
 
     key: str
     fingerprint: str
@@ -29,11 +29,11 @@ class IdempotencyKey:
 def once(
     session: Session,
     key: IdempotencyKey | None,
-    make: Callable[[], dict[str, Any]],
+    make: Callable[[], dict[str, object]],
     *,
     now: float,
-) -> dict[str, Any]:
-    """Return `make()`, or the stored answer if `key` was used before with the same request."""
+) -> dict[str, object]:
+    """Return `make()`, or the stored response if `key` was used before for the same request."""
     if key is None:
         return make()
     if session.get_bind().dialect.name == "postgresql":
@@ -43,7 +43,7 @@ def once(
     if known is not None:
         if known.fingerprint != key.fingerprint:
             raise InputError(
-                f"Idempotency-Key {key.key!r} was used with another request; choose a new one."
+                f"Idempotency-Key {shown(key.key)} was used for another request; choose a new key."
             )
         return known.body
     body = make()
@@ -51,6 +51,6 @@ def once(
     return body
 
 
-def forget(session: Session, *, before: float) -> None:
-    """Drop keys older than the time `before`."""
-    session.execute(delete(Idempotency).where(Idempotency.created_at < before))
+def delete_older(session: Session, than: float) -> None:
+    """Delete keys first used before the time `than`."""
+    session.execute(delete(Idempotency).where(Idempotency.created_at < than))

@@ -1,22 +1,20 @@
-"""The shared keyframe store: which keyframes a shot may draw on, and which it drew on."""
+"""The shared keyframe store: which keyframes a shot may read, and which it did read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.orm import Session
 
-from serve.errors import NotFoundError
-from serve.stores import stories
+from serve.stores import rows
 from serve.stores.blobs import StoredBlob
 from serve.stores.tables import Keyframe, Reference, Retrieval, Segment, Shot
 
 
 @dataclass(frozen=True)
 class BankEntry:
-    """A keyframe row with what it stands for: a shot of the story, or a reference image."""
+    """A keyframe with its source: a shot of the story, or a reference image."""
 
     keyframe: Keyframe
     shot_index: int | None
@@ -32,64 +30,55 @@ class RetrievedEntry:
 
 
 @dataclass(frozen=True)
-class MadeKeyframe:
-    """A keyframe row that is not yet added, and the blobs it will point at."""
+class NewKeyframe:
+    """A keyframe row that is not in the database yet, and the stored blobs it points at."""
 
     row: Keyframe
     blobs: tuple[StoredBlob, ...]
 
 
-def add(session: Session, made: MadeKeyframe, *, now: float) -> None:
-    """Put a keyframe into the store."""
-    for blob in made.blobs:
-        stories.add_blob(session, blob, now=now)
-    session.add(made.row)
+def add(session: Session, keyframe: NewKeyframe, *, now: float) -> None:
+    """Add a keyframe to the store."""
+    for blob in keyframe.blobs:
+        rows.record_blob(session, blob, now=now)
+    session.add(keyframe.row)
 
 
-def add_of_reference(
-    session: Session, reference_id: str, made: MadeKeyframe, *, now: float
+def add_for_reference(
+    session: Session, reference_id: str, keyframe: NewKeyframe, *, now: float
 ) -> None:
-    """Put a reference's keyframe into the store, unless another worker did or it is gone."""
+    """Add a reference's keyframe, unless another worker has or the reference was deleted."""
     reference = session.get(Reference, reference_id, with_for_update=True)
-    known = select(Keyframe.id).where(Keyframe.reference_id == reference_id)
-    if reference is None or session.scalar(known) is not None:
+    existing = select(Keyframe.id).where(Keyframe.reference_id == reference_id)
+    if reference is None or session.scalar(existing) is not None:
         return
-    made.row.reference_id = reference_id
-    add(session, made, now=now)
-
-
-def get(session: Session, keyframe_id: str) -> Keyframe:
-    """The keyframe; NotFoundError if unknown."""
-    keyframe = session.get(Keyframe, keyframe_id)
-    if keyframe is None:
-        raise NotFoundError(f"No keyframe {keyframe_id!r}.")
-    return keyframe
+    keyframe.row.reference_id = reference_id
+    add(session, keyframe, now=now)
 
 
 def bank(session: Session, shot: Shot) -> list[BankEntry]:
     """Keyframes of earlier shots, in the versions shown, and of the story's references."""
-    rows = session.execute(
-        _entries().where(
+    return _entries(
+        session,
+        _entry_columns().where(
             Keyframe.story_id == shot.story_id,
             or_(
                 Keyframe.reference_id.is_not(None),
                 and_(Shot.index < shot.index, Shot.version == Keyframe.version),
             ),
-        )
+        ),
     )
-    return [_entry(*row) for row in rows]
 
 
 def of_shot(session: Session, shot: Shot, version: int) -> list[BankEntry]:
     """Keyframes already taken from this version of the shot."""
-    rows = session.execute(
-        _entries().where(Keyframe.shot_id == shot.id, Keyframe.version == version)
-    )
-    return [_entry(*row) for row in rows]
+    columns = _entry_columns()
+    query = columns.where(Keyframe.shot_id == shot.id, Keyframe.version == version)
+    return _entries(session, query)
 
 
-def missing(session: Session, story_id: str) -> list[Reference]:
-    """References of which no worker has made a keyframe yet."""
+def references_without_keyframe(session: Session, story_id: str) -> list[Reference]:
+    """References of the story for which no worker has made a keyframe yet."""
     query = (
         select(Reference)
         .outerjoin(Keyframe, Keyframe.reference_id == Reference.id)
@@ -100,17 +89,18 @@ def missing(session: Session, story_id: str) -> list[Reference]:
 
 
 def retrieved(session: Session, segment_id: str) -> list[RetrievedEntry]:
-    """What the segment drew on, best first; empty until its first chunk is committed."""
-    rows = session.execute(
-        _entries(Retrieval)
+    """What the segment read, best first; empty until its first chunk is committed."""
+    query = (
+        _entry_columns()
+        .add_columns(Retrieval)
         .join(Retrieval, Retrieval.keyframe_id == Keyframe.id)
         .where(Retrieval.segment_id == segment_id)
         .order_by(Retrieval.rank)
     )
-    return [RetrievedEntry(_entry(*row[:3]), row[3]) for row in rows]
+    return [RetrievedEntry(BankEntry(*row[:3]), row[3]) for row in session.execute(query)]
 
 
-def drew_on(session: Session, source: Shot) -> list[Shot]:
+def readers_of_old_versions(session: Session, source: Shot) -> list[Shot]:
     """Later shots whose shown version read a keyframe of a version of `source` not shown now."""
     readers = (
         select(Segment.shot_id)
@@ -127,14 +117,14 @@ def drew_on(session: Session, source: Shot) -> list[Shot]:
     return list(session.scalars(query.order_by(Shot.index)))
 
 
-def _entries(*more: Any) -> Select[Any]:
+def _entry_columns() -> Select[Keyframe, int, Reference]:
     return (
-        select(Keyframe, Shot.index, Reference, *more)
+        select(Keyframe, Shot.index, Reference)
         .select_from(Keyframe)
         .outerjoin(Shot, Shot.id == Keyframe.shot_id)
         .outerjoin(Reference, Reference.id == Keyframe.reference_id)
     )
 
 
-def _entry(keyframe: Keyframe, shot_index: int | None, reference: Reference | None) -> BankEntry:
-    return BankEntry(keyframe, shot_index, reference)
+def _entries(session: Session, query: Select[Keyframe, int, Reference]) -> list[BankEntry]:
+    return [BankEntry(*row) for row in session.execute(query)]

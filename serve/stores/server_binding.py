@@ -14,7 +14,7 @@ from serve.stores.tables import ServerBinding
 
 BLOBS = "blobs"
 MODEL = "model"
-FRAME_MULTIPLE = "frame multiple"  # in pixels, of the model
+FRAME_MULTIPLE = "frame multiple"
 
 
 def bind(session: Session, name: str, value: str, *, rebind: bool) -> None:
@@ -42,3 +42,8 @@ def read(session: Session, name: str) -> str | None:
     """The recorded value, or None."""
     row = session.get(ServerBinding, name)
     return None if row is None else row.value
+
+
+def read_frame_multiple(session: Session) -> int:
+    """The number of pixels that widths and heights must be multiples of; 1 until a model loads."""
+    return int(read(session, FRAME_MULTIPLE) or 1)

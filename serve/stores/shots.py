@@ -1,39 +1,35 @@
 """Shots, their segments, and the jobs that make them, in the caller's transaction.
 
-Jobs of a story run one after another in the order of `position`, so what a shot may draw on is
-settled when its first chunk begins.
+Jobs of a story run one after another in the order of `position`, so the keyframes that a shot may
+read are settled when its first chunk begins.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from serve.errors import BusyError, ConflictError, NotFoundError
-from serve.stores import events, stories
-from serve.stores.tables import Chunk, Job, Segment, Shot, Story
+from serve.errors import BusyError, ConflictError
+from serve.stores import events, rows, stories
+from serve.stores.tables import UNFINISHED, Chunk, Job, ReferenceUse, Segment, Shot, Story
 
 
 @dataclass(frozen=True)
 class ShotSettings:
-    """What a new shot is made with, beside its prompt; None means the server's default."""
+    """What a new shot is made with besides its prompt; None means the server's default."""
 
     top_k: int | None = None
     negative_prompt: str = ""
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
-    references: list[dict[str, Any]] = field(default_factory=list)  # [{reference_id, weight}]
+    references: list[ReferenceUse] = field(default_factory=list)
 
 
 def get(session: Session, shot_id: str) -> Shot:
     """The shot; NotFoundError if unknown."""
-    shot = session.get(Shot, shot_id)
-    if shot is None:
-        raise NotFoundError(f"No shot {shot_id!r}.")
-    return shot
+    return rows.get(session, Shot, shot_id)
 
 
 def create(
@@ -51,12 +47,9 @@ def create(
     _check_queue(session, max_queued_jobs)
     last = session.scalar(select(func.max(Shot.index)).where(Shot.story_id == story_id))
     shot = Shot(
-        id=stories.new_id("shot"),
+        id=rows.new_id("shot"),
         story_id=story_id,
         index=0 if last is None else last + 1,
-        version=0,
-        latest_version=0,
-        stale=False,
         created_at=now,
         **vars(settings),
     )
@@ -75,16 +68,11 @@ def extend(
     max_queued_jobs: int,
     now: float,
 ) -> Job:
-    """Queue more chunks at the end of a shot; ConflictError if it has none to go on from."""
-    shot = get(session, shot_id)
-    story = stories.get(session, shot.story_id, lock=True)
-    _check_queue(session, max_queued_jobs)
-    session.refresh(shot)
-    version = shot.version
-    if _live(session, shot, shot.latest_version):
-        version = shot.latest_version  # it is being remade: go on from what will be shown
+    """Queue more chunks at the end of a shot; ConflictError if it has no chunk to continue."""
+    story, shot = _lock(session, shot_id, max_queued_jobs=max_queued_jobs)
+    version = _coming_version(session, shot)
     if not _count_chunks(session, shot, version):
-        raise ConflictError("The shot has no chunk to extend; make it again first.")
+        raise ConflictError("The shot has no chunk to extend; regenerate it first.")
     segment = _add_segment(session, shot, version=version, prompt=prompt, num_chunks=num_chunks)
     return _add_job(
         session, story, shot, kind="extend", version=version, segments=[segment], now=now
@@ -94,16 +82,14 @@ def extend(
 def regenerate(
     session: Session, shot_id: str, *, prompt: str | None, max_queued_jobs: int, now: float
 ) -> Job:
-    """Queue a new version of a shot; the present one is shown until the new one is whole."""
-    shot = get(session, shot_id)
-    story = stories.get(session, shot.story_id, lock=True)
-    _check_queue(session, max_queued_jobs)
-    session.refresh(shot)
-    if shot.latest_version != shot.version and _live(session, shot, shot.latest_version):
-        raise ConflictError("The shot is already being made again; wait for it or cancel it.")
-    old = segments(session, shot, shot.version)
+    """Queue a new version of a shot; the current one is shown until the new one is complete."""
+    story, shot = _lock(session, shot_id, max_queued_jobs=max_queued_jobs)
+    if _coming_version(session, shot) != shot.version:
+        raise ConflictError(
+            "The shot is already being regenerated; wait for that job or cancel it."
+        )
     shot.latest_version += 1
-    fresh = [
+    new_segments = [
         _add_segment(
             session,
             shot,
@@ -111,7 +97,7 @@ def regenerate(
             prompt=prompt if prompt is not None and number == 0 else segment.prompt,
             num_chunks=segment.num_chunks,
         )
-        for number, segment in enumerate(old)
+        for number, segment in enumerate(segments(session, shot, shot.version))
     ]
     return _add_job(
         session,
@@ -119,7 +105,7 @@ def regenerate(
         shot,
         kind="regenerate",
         version=shot.latest_version,
-        segments=fresh,
+        segments=new_segments,
         now=now,
     )
 
@@ -130,11 +116,11 @@ def segments(session: Session, shot: Shot, version: int) -> list[Segment]:
     return list(session.scalars(query.order_by(Segment.index)))
 
 
-def chunks(session: Session, shot_id: str, version: int, *, done_only: bool = True) -> list[Chunk]:
-    """The chunks of one version, in order."""
-    query = select(Chunk).where(Chunk.shot_id == shot_id, Chunk.version == version)
-    if done_only:
-        query = query.where(Chunk.state == "done")
+def committed_chunks(session: Session, shot: Shot, version: int) -> list[Chunk]:
+    """The committed chunks of one version, in order."""
+    query = select(Chunk).where(
+        Chunk.shot_id == shot.id, Chunk.version == version, Chunk.state == "done"
+    )
     return list(session.scalars(query.order_by(Chunk.index)))
 
 
@@ -150,20 +136,33 @@ def film_chunks(session: Session, story_id: str) -> list[Chunk]:
 
 
 def _check_queue(session: Session, max_queued_jobs: int) -> None:
-    waiting = session.scalar(
-        select(func.count()).select_from(Job).where(Job.state.in_(stories.LIVE))
+    unfinished = session.scalar(
+        select(func.count()).select_from(Job).where(Job.state.in_(UNFINISHED))
     )
-    if (waiting or 0) >= max_queued_jobs:
+    if (unfinished or 0) >= max_queued_jobs:
         raise BusyError(
-            f"{waiting} jobs are waiting, the limit; ask again later.", retry_after_s=30
+            f"{unfinished} jobs are unfinished and serving.limits.max_queued_jobs allows"
+            f" {max_queued_jobs}; try again later.",
+            retry_after_s=30,
         )
 
 
-def _live(session: Session, shot: Shot, version: int) -> bool:
+def _lock(session: Session, shot_id: str, *, max_queued_jobs: int) -> tuple[Story, Shot]:
+    """A shot and its story, which is held until the transaction ends."""
+    shot = get(session, shot_id)
+    story = stories.get(session, shot.story_id, lock=True)
+    _check_queue(session, max_queued_jobs)
+    session.refresh(shot)
+    return story, shot
+
+
+def _coming_version(session: Session, shot: Shot) -> int:
+    """The newest version if jobs still work on it, else the one shown."""
     query = select(Job.id).where(
-        Job.shot_id == shot.id, Job.version == version, Job.state.in_(stories.LIVE)
+        Job.shot_id == shot.id, Job.version == shot.latest_version, Job.state.in_(UNFINISHED)
     )
-    return session.scalars(query.limit(1)).first() is not None
+    is_in_work = session.scalars(query.limit(1)).first() is not None
+    return shot.latest_version if is_in_work else shot.version
 
 
 def _count_chunks(session: Session, shot: Shot, version: int) -> int:
@@ -181,7 +180,7 @@ def _add_segment(
         )
     )
     segment = Segment(
-        id=stories.new_id("segment"),
+        id=rows.new_id("segment"),
         shot_id=shot.id,
         version=version,
         index=0 if last is None else last + 1,
@@ -205,7 +204,7 @@ def _add_job(
 ) -> Job:
     first = _count_chunks(session, shot, version)
     job = Job(
-        id=stories.new_id("job"),
+        id=rows.new_id("job"),
         story_id=story.id,
         shot_id=shot.id,
         version=version,
@@ -215,32 +214,27 @@ def _add_job(
         state="queued",
         first_chunk=first,
         num_chunks=sum(segment.num_chunks for segment in segments),
-        num_done=0,
         created_at=now,
     )
     story.num_jobs += 1
     session.add(job)
     session.flush()
-    owners = [segment.id for segment in segments for _ in range(segment.num_chunks)]
+    segment_ids = [segment.id for segment in segments for _ in range(segment.num_chunks)]
     session.add_all(
         Chunk(
-            id=stories.new_id("chunk"),
+            id=rows.new_id("chunk"),
             story_id=story.id,
             shot_id=shot.id,
-            segment_id=owner,
+            segment_id=segment_id,
             job_id=job.id,
             version=version,
             index=first + number,
             state="pending",
-            epoch=0,
             ready_at=now,
-            num_errors=0,
-            num_lost=0,
-            step=0,
-            num_steps=0,
         )
-        for number, owner in enumerate(owners)
+        for number, segment_id in enumerate(segment_ids)
     )
-    data = {"job_id": job.id, "shot_id": shot.id, "shot": shot.index, "kind": kind}
-    events.append(session, story.id, "job.queued", data | {"num_chunks": job.num_chunks}, now=now)
+    data: dict[str, str | int] = {"job_id": job.id, "shot_id": shot.id, "kind": kind}
+    data |= {"shot": shot.index, "num_chunks": job.num_chunks}
+    events.append(session, story.id, "job.queued", data, now=now)
     return job

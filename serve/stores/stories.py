@@ -1,37 +1,26 @@
-"""Stories and the reference images given to them."""
+"""Stories and the reference images given to them, in the caller's transaction."""
 
 from __future__ import annotations
-
-import uuid
 
 from sqlalchemy import delete, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from serve.errors import ConflictError, NotFoundError
-from serve.stores import events
+from serve.stores import events, rows
 from serve.stores.blobs import StoredBlob
-from serve.stores.tables import Blob, Job, Reference, Shot, Story
-
-LIVE = ("queued", "running")
-
-
-def new_id(kind: str) -> str:
-    """A fresh id that tells what it names."""
-    return f"{kind}_{uuid.uuid4().hex}"
+from serve.stores.tables import UNFINISHED, Job, Reference, Shot, Story
 
 
 def create(
     session: Session, *, title: str, seed: int, width: int, height: int, now: float
 ) -> Story:
-    """Begin an empty story; `width` and `height` in pixels."""
+    """Create an empty story; `width` and `height` in pixels."""
     story = Story(
-        id=new_id("story"),
+        id=rows.new_id("story"),
         title=title,
         seed=seed,
         width=width,
         height=height,
-        num_events=0,
-        num_jobs=0,
         created_at=now,
     )
     session.add(story)
@@ -41,11 +30,8 @@ def create(
 
 
 def get(session: Session, story_id: str, *, lock: bool = False) -> Story:
-    """The story; `lock` holds its row until the transaction ends, NotFoundError if unknown."""
-    story = session.get(Story, story_id, with_for_update=lock or None)
-    if story is None:
-        raise NotFoundError(f"No story {story_id!r}.")
-    return story
+    """The story, NotFoundError if unknown; `lock` holds it until the transaction ends."""
+    return rows.get(session, Story, story_id, lock=lock)
 
 
 def find_locked(session: Session, story_id: str) -> Story | None:
@@ -54,7 +40,7 @@ def find_locked(session: Session, story_id: str) -> Story | None:
 
 
 def page(session: Session, *, limit: int, after: str | None) -> list[Story]:
-    """Stories, newest first, behind the story `after`."""
+    """Stories, newest first, starting after the story with the id `after`."""
     query = select(Story).order_by(Story.created_at.desc(), Story.id.desc()).limit(limit)
     if after is not None:
         last = get(session, after)
@@ -63,7 +49,7 @@ def page(session: Session, *, limit: int, after: str | None) -> list[Story]:
 
 
 def remove(session: Session, story_id: str) -> None:
-    """Delete a story with all that is in it; a chunk in flight will find nothing to commit to."""
+    """Delete a story and everything in it; the commit of a chunk in flight will be refused."""
     get(session, story_id, lock=True)
     session.execute(delete(Story).where(Story.id == story_id))
 
@@ -73,23 +59,12 @@ def shots(session: Session, story_id: str) -> list[Shot]:
     return list(session.scalars(select(Shot).where(Shot.story_id == story_id).order_by(Shot.index)))
 
 
-def live_jobs(session: Session, story_id: str) -> list[Job]:
-    """Jobs of a story that have not ended, in order."""
-    query = select(Job).where(Job.story_id == story_id, Job.state.in_(LIVE)).order_by(Job.position)
-    return list(session.scalars(query))
-
-
-def jobs(session: Session, story_id: str) -> list[Job]:
-    """All jobs of a story, in the order in which they run."""
+def jobs(session: Session, story_id: str, *, unfinished_only: bool = False) -> list[Job]:
+    """Jobs of a story, in the order in which they run."""
     query = select(Job).where(Job.story_id == story_id).order_by(Job.position)
+    if unfinished_only:
+        query = query.where(Job.state.in_(UNFINISHED))
     return list(session.scalars(query))
-
-
-def add_blob(session: Session, blob: StoredBlob, *, now: float) -> None:
-    """Note that the database points at a stored blob."""
-    if session.get(Blob, blob.key) is None:
-        session.add(Blob(**vars(blob), created_at=now))
-        session.flush()
 
 
 def add_reference(
@@ -103,14 +78,16 @@ def add_reference(
     image: StoredBlob,
     now: float,
 ) -> Reference:
-    """Give a story an image under a name of its own."""
+    """Add an image to a story; ConflictError if the story has one of the same name."""
     get(session, story_id, lock=True)
-    taken = select(Reference.id).where(Reference.story_id == story_id, Reference.name == name)
-    if session.scalar(taken) is not None:
-        raise ConflictError(f"The story already has a reference named {name!r}.")
-    add_blob(session, image, now=now)
+    same_name = select(Reference.id).where(Reference.story_id == story_id, Reference.name == name)
+    if session.scalar(same_name) is not None:
+        raise ConflictError(
+            f"The story already has a reference named {name!r}; choose another name."
+        )
+    rows.record_blob(session, image, now=now)
     reference = Reference(
-        id=new_id("reference"),
+        id=rows.new_id("reference"),
         story_id=story_id,
         name=name,
         weight=weight,
@@ -132,7 +109,7 @@ def references(session: Session, story_id: str) -> list[Reference]:
 
 
 def find_reference(session: Session, story_id: str, id_or_name: str) -> Reference:
-    """A reference of this story by id or name; NotFoundError if it has none such."""
+    """The reference of this story with this id or name; NotFoundError if there is none."""
     query = select(Reference).where(
         Reference.story_id == story_id,
         or_(Reference.id == id_or_name, Reference.name == id_or_name),

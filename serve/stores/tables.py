@@ -2,12 +2,12 @@
 
 A story is a list of shots; a shot has versions; a version is a list of segments (a prompt and a
 number of chunks); a chunk is the unit of work, of leases and of commits. Jobs of one story run in
-the order in which they were asked for.
+the order in which they were requested.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 from sqlalchemy import (
     JSON,
@@ -26,6 +26,14 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 ID = String(64)
 BLOB_KEY = String(64)
+UNFINISHED = ("queued", "running")  # states of a job
+
+
+class ReferenceUse(TypedDict):
+    """A reference that a shot names; its own weight applies where `weight` is None."""
+
+    reference_id: str
+    weight: float | None
 
 
 class Base(DeclarativeBase):
@@ -46,7 +54,7 @@ class Story(Base):
 
 
 class Shot(Base):
-    """`version` is the one shown, `latest_version` the newest begun: they differ while remaking."""
+    """`version` is the one shown, `latest_version` the newest, which may be unfinished."""
 
     __tablename__ = "shots"
     __table_args__ = (UniqueConstraint("story_id", "index"),)
@@ -61,7 +69,7 @@ class Shot(Base):
     negative_prompt: Mapped[str] = mapped_column(Text, default="")
     num_inference_steps: Mapped[int | None] = mapped_column(Integer)
     guidance_scale: Mapped[float | None] = mapped_column(Float)
-    references: Mapped[list[dict[str, Any]]] = mapped_column(JSON)  # [{reference_id, weight}]
+    references: Mapped[list[ReferenceUse]] = mapped_column(JSON)
     created_at: Mapped[float] = mapped_column(Float)
 
 
@@ -93,10 +101,10 @@ class Job(Base):
     shot_id: Mapped[str] = mapped_column(ForeignKey("shots.id", ondelete="CASCADE"))
     version: Mapped[int] = mapped_column(Integer)
     position: Mapped[int] = mapped_column(Integer)
-    segment_id: Mapped[str | None] = mapped_column(ID)  # the one it makes; all if it remakes
+    segment_id: Mapped[str | None] = mapped_column(ID)  # the one it makes; null if several
     kind: Mapped[str] = mapped_column(String(20))  # shot | extend | regenerate
     state: Mapped[str] = mapped_column(String(20))  # queued | running | done | failed | cancelled
-    first_chunk: Mapped[int] = mapped_column(Integer)  # index in the shot of its first chunk
+    first_chunk: Mapped[int] = mapped_column(Integer)  # index in the shot
     num_chunks: Mapped[int] = mapped_column(Integer)
     num_done: Mapped[int] = mapped_column(Integer, default=0)
     error: Mapped[str | None] = mapped_column(Text)
@@ -124,14 +132,16 @@ class Chunk(Base):
     state: Mapped[str] = mapped_column(String(20))  # pending | running | done
     epoch: Mapped[int] = mapped_column(Integer, default=0)
     lease_until: Mapped[float | None] = mapped_column(Float)
-    worker_id: Mapped[str | None] = mapped_column(String(120))  # last holder: the one that is warm
-    ready_at: Mapped[float] = mapped_column(Float)  # not to be claimed earlier
+    worker_id: Mapped[str | None] = mapped_column(
+        String(120)
+    )  # the last holder: it has the story in memory
+    ready_at: Mapped[float] = mapped_column(Float)  # may not be claimed earlier
     num_errors: Mapped[int] = mapped_column(Integer, default=0)
     num_lost: Mapped[int] = mapped_column(Integer, default=0)
     step: Mapped[int] = mapped_column(Integer, default=0)
     num_steps: Mapped[int] = mapped_column(Integer, default=0)
     mode: Mapped[str | None] = mapped_column(String(20))
-    seed: Mapped[str | None] = mapped_column(String(24))  # decimal: it may need 64 bits unsigned
+    seed: Mapped[str | None] = mapped_column(String(24))  # decimal: it can need 64 bits unsigned
     latents_blob: Mapped[str | None] = mapped_column(BLOB_KEY)
     fragment_blob: Mapped[str | None] = mapped_column(BLOB_KEY)
     num_frames: Mapped[int | None] = mapped_column(Integer)
@@ -139,7 +149,7 @@ class Chunk(Base):
 
 
 class Keyframe(Base):
-    """A row of the shared keyframe store; `shot_id` is null for a reference image's."""
+    """A row of the shared keyframe store; `shot_id` is null if it comes from a reference image."""
 
     __tablename__ = "keyframes"
     __table_args__ = (
@@ -154,7 +164,7 @@ class Keyframe(Base):
     reference_id: Mapped[str | None] = mapped_column(
         ForeignKey("references.id", ondelete="CASCADE")
     )
-    digest: Mapped[str] = mapped_column(String(64))  # the generator's id: its noise is drawn by it
+    digest: Mapped[str] = mapped_column(String(64))  # the generator's id, which seeds its noise
     version: Mapped[int] = mapped_column(Integer, default=0)
     frame: Mapped[int] = mapped_column(Integer)
     caption: Mapped[str] = mapped_column(Text)
@@ -166,7 +176,7 @@ class Keyframe(Base):
 
 
 class Reference(Base):
-    """An image given by the user; its keyframe is made by the first worker that needs it."""
+    """An image given by the user; the first worker that needs its keyframe makes it."""
 
     __tablename__ = "references"
     __table_args__ = (UniqueConstraint("story_id", "name"),)
@@ -197,7 +207,7 @@ class Retrieval(Base):
 
 
 class Blob(Base):
-    """What the database points at in the blob store."""
+    """A blob in the blob store that the database points at."""
 
     __tablename__ = "blobs"
 
@@ -217,18 +227,18 @@ class Event(Base):
     )
     seq: Mapped[int] = mapped_column(Integer, primary_key=True)
     kind: Mapped[str] = mapped_column(String(40))
-    data: Mapped[dict[str, Any]] = mapped_column(JSON)
+    data: Mapped[dict[str, str | int]] = mapped_column(JSON)
     created_at: Mapped[float] = mapped_column(Float)
 
 
 class Idempotency(Base):
-    """The answer given to an Idempotency-Key, written with the effect it stands for."""
+    """The response to a request with an Idempotency-Key, stored together with its effect."""
 
     __tablename__ = "idempotency"
 
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))
-    body: Mapped[dict[str, Any]] = mapped_column(JSON)
+    body: Mapped[dict[str, object]] = mapped_column(JSON)
     created_at: Mapped[float] = mapped_column(Float, index=True)
 
 
@@ -248,7 +258,7 @@ class Usage(Base):
 
 
 class Worker(Base):
-    """A generator replica that has been seen; used for readiness, never for correctness."""
+    """A generator replica and when it was last alive; for readiness, never for correctness."""
 
     __tablename__ = "workers"
 

@@ -1,12 +1,13 @@
-"""Rows -> ChunkRequest, ChunkResult -> rows: the seam between the durable store and the model.
+"""Rows -> ChunkRequest and ChunkResult -> rows: where the stores and the generator meet.
 
-Latents [C, F, h, w] are stored as safetensors, keyframe images as PNG, frames as fragments.
+Latents [C, F, h, w] are stored as safetensors, keyframe images as PNG, frames as fragments. Writes
+blobs but no rows: it knows nothing of transactions.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,9 +22,9 @@ from fw_model.errors import InputError
 from fw_model.generation.request import ChunkRequest, ChunkResult, HistoryChunk
 from fw_model.media.images import read_image
 from fw_model.media.keyframes import encode_png
-from serve.stores import keyframes, shots, stories
+from serve.stores import keyframes, rows, shots
 from serve.stores.blobs import BlobStore, StoredBlob
-from serve.stores.keyframes import BankEntry, MadeKeyframe, RetrievedEntry
+from serve.stores.keyframes import BankEntry, NewKeyframe, RetrievedEntry
 from serve.stores.tables import Chunk, Reference, Retrieval, Segment, Shot, Story
 from serve.stores.tables import Keyframe as KeyframeRow
 from serve.work.films import encode_fragment
@@ -31,62 +32,61 @@ from serve.work.generators import LoadedGenerator
 from serve.work.jobs import ChunkCommit, Claim
 
 LATENTS_TYPE = "application/x-safetensors"
-LATENTS_IN_MEMORY = 256  # chunks whose latents a worker keeps instead of reading them again
+LATENTS_IN_MEMORY = 256  # latents that a worker keeps instead of reading them again
 
 NO_LATENTS = torch.empty(0)
 NO_IMAGE = np.empty((0, 0, 3), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
-class ChunkPlan:
+class ChunkInputs:
     """The rows that a claimed chunk depends on, read in one snapshot."""
 
+    claim: Claim
     story: Story
     shot: Shot
     segment: Segment
-    history: Sequence[tuple[Chunk, str]]  # finished chunks of this version, with their prompts
-    retrieved: Sequence[RetrievedEntry]  # empty before the segment's first commit
-    bank: Sequence[BankEntry]  # read only where nothing was retrieved yet
+    history: Sequence[tuple[Chunk, str]]  # committed chunks of this version, with their prompts
+    segment_has_begun: bool  # a chunk of it is committed, so the keyframes it reads are settled
+    retrieved: Sequence[RetrievedEntry]  # empty until the segment has begun
+    bank: Sequence[BankEntry]  # empty once the segment has begun
     own_keyframes: Sequence[BankEntry]
-    missing_references: Sequence[Reference]
-
-    @property
-    def segment_has_begun(self) -> bool:
-        """Whether a chunk of the segment is committed, so that what it reads is settled."""
-        return any(chunk.segment_id == self.segment.id for chunk, _ in self.history)
+    references_without_keyframe: Sequence[Reference]  # empty once the segment has begun
 
 
-def read_plan(session: Session, claim: Claim) -> ChunkPlan | None:
-    """Read what the claimed chunk depends on; None if it was deleted or cancelled meanwhile."""
+def read_inputs(session: Session, claim: Claim) -> ChunkInputs | None:
+    """Read what the claimed chunk depends on; None if it was deleted or cancelled."""
     chunk = session.get(Chunk, claim.chunk_id)
     if chunk is None:
         return None
     shot = session.get_one(Shot, claim.shot_id)
     prompts = {s.id: s.prompt for s in shots.segments(session, shot, claim.version)}
-    done = shots.chunks(session, shot.id, claim.version)
-    retrieved = keyframes.retrieved(session, chunk.segment_id)
-    begun = any(other.segment_id == chunk.segment_id for other in done)
-    return ChunkPlan(
+    done = shots.committed_chunks(session, shot, claim.version)
+    has_begun = any(other.segment_id == chunk.segment_id for other in done)
+    without_keyframe = keyframes.references_without_keyframe
+    return ChunkInputs(
+        claim=claim,
         story=session.get_one(Story, claim.story_id),
         shot=shot,
         segment=session.get_one(Segment, chunk.segment_id),
         history=[(other, prompts[other.segment_id]) for other in done],
-        retrieved=retrieved,
-        bank=[] if begun else keyframes.bank(session, shot),
+        segment_has_begun=has_begun,
+        retrieved=keyframes.retrieved(session, chunk.segment_id),
+        bank=[] if has_begun else keyframes.bank(session, shot),
         own_keyframes=keyframes.of_shot(session, shot, claim.version),
-        missing_references=[] if begun else keyframes.missing(session, shot.story_id),
+        references_without_keyframe=([] if has_begun else without_keyframe(session, shot.story_id)),
     )
 
 
 @dataclass(frozen=True)
 class PreparedChunk:
-    """A request, and the rows that record what its segment reads (none if they are there)."""
+    """A request, and rows for the keyframes that its segment reads (empty once recorded)."""
 
     request: ChunkRequest
     retrievals: Sequence[Retrieval]
 
 
-class ChunkExchange:
+class ChunkIO:
     """Builds requests from rows and rows from results, for one loaded generator."""
 
     def __init__(self, blobs: BlobStore, loaded: LoadedGenerator, *, fragment_crf: int) -> None:
@@ -95,7 +95,7 @@ class ChunkExchange:
         self._fragment_crf = fragment_crf
         self._latents: OrderedDict[str, Tensor] = OrderedDict()
 
-    def reference_keyframe(self, reference: Reference, story: Story, *, now: float) -> MadeKeyframe:
+    def reference_keyframe(self, reference: Reference, story: Story, *, now: float) -> NewKeyframe:
         """Make the keyframe of a reference image and store its blobs."""
         keyframe = self._loaded.generator.reference_keyframe(
             read_image(self._blobs.get(reference.image_blob)),
@@ -104,21 +104,22 @@ class ChunkExchange:
             width=story.width,
             height=story.height,
         )
-        return self._made(keyframe, story_id=story.id, now=now)
+        return self._store_keyframe(keyframe, story_id=story.id, now=now)
 
-    def prepare(self, plan: ChunkPlan, claim: Claim) -> PreparedChunk:
-        """Build the request of a claimed chunk, choosing keyframes if its segment has none yet."""
-        if plan.retrieved or plan.segment_has_begun:
-            read, retrievals = [self._recorded(item, plan) for item in plan.retrieved], []
+    def prepare(self, inputs: ChunkInputs) -> PreparedChunk:
+        """Build the request of a claimed chunk; the first of a segment chooses its keyframes."""
+        retrievals: list[Retrieval] = []
+        if inputs.segment_has_begun:
+            read = [self._read_retrieved(item, inputs) for item in inputs.retrieved]
         else:
-            chosen = self._choose(plan)
+            chosen = self._choose(inputs)
             read = [
-                replace(scored, keyframe=self._whole(scored.keyframe, row))
+                replace(scored, keyframe=self._with_pixels(scored.keyframe, row))
                 for scored, row in chosen
             ]
             retrievals = [
                 Retrieval(
-                    segment_id=plan.segment.id,
+                    segment_id=inputs.segment.id,
                     rank=rank,
                     keyframe_id=row.id,
                     score=scored.score,
@@ -128,51 +129,44 @@ class ChunkExchange:
                 for rank, (scored, row) in enumerate(chosen)
             ]
         request = ChunkRequest(
-            story_seed=plan.story.seed,
-            shot=plan.shot.index,
-            chunk=claim.index,
-            version=claim.version,
-            prompt=plan.segment.prompt,
-            width=plan.story.width,
-            height=plan.story.height,
+            story_seed=inputs.story.seed,
+            shot=inputs.shot.index,
+            chunk=inputs.claim.index,
+            version=inputs.claim.version,
+            prompt=inputs.segment.prompt,
+            width=inputs.story.width,
+            height=inputs.story.height,
             history=tuple(
                 HistoryChunk(self._read_latents(chunk.latents_blob), prompt)
-                for chunk, prompt in plan.history
+                for chunk, prompt in inputs.history
             ),
             keyframes=tuple(read),
-            negative_prompt=plan.shot.negative_prompt,
-            num_inference_steps=plan.shot.num_inference_steps,
-            guidance_scale=plan.shot.guidance_scale,
+            negative_prompt=inputs.shot.negative_prompt,
+            num_inference_steps=inputs.shot.num_inference_steps,
+            guidance_scale=inputs.shot.guidance_scale,
         )
         return PreparedChunk(request, retrievals)
 
-    def generate(
+    def store_result(
         self,
+        inputs: ChunkInputs,
         prepared: PreparedChunk,
+        result: ChunkResult,
         *,
-        on_step: Callable[[int, int], None],
-        should_cancel: Callable[[], bool],
-    ) -> ChunkResult:
-        """Draw a prepared chunk; raises Cancelled when `should_cancel` says so."""
-        return self._loaded.generator.generate_chunk(
-            prepared.request, on_step=on_step, should_cancel=should_cancel
-        )
-
-    def commit(
-        self, plan: ChunkPlan, claim: Claim, prepared: PreparedChunk, result: ChunkResult,
-        *, seconds: float, now: float,
-    ) -> ChunkCommit:  # fmt: skip
-        """Store the blobs of a result and return the rows that will point at them."""
+        seconds: float,
+        now: float,
+    ) -> ChunkCommit:
+        """Store the blobs of a result; returns what to commit to the database."""
         fragment = encode_fragment(result.frames, fps=self._loaded.fps, crf=self._fragment_crf)
-        own = [_bare(entry, plan) for entry in plan.own_keyframes]
-        made = [
-            self._made(keyframe, story_id=plan.story.id, now=now)
+        own = [_without_pixels(entry, inputs.shot) for entry in inputs.own_keyframes]
+        new_keyframes = [
+            self._store_keyframe(keyframe, story_id=inputs.story.id, now=now)
             for keyframe in self._loaded.generator.admit(result.keyframes, own)
         ]
-        for keyframe in made:
-            keyframe.row.shot_id = claim.shot_id
-            keyframe.row.chunk_id = claim.chunk_id
-            keyframe.row.version = claim.version
+        for keyframe in new_keyframes:
+            keyframe.row.shot_id = inputs.claim.shot_id
+            keyframe.row.chunk_id = inputs.claim.chunk_id
+            keyframe.row.version = inputs.claim.version
         return ChunkCommit(
             latents=self._put_latents(result.latents),
             fragment=self._blobs.put(fragment, "video/mp4"),
@@ -180,28 +174,33 @@ class ChunkExchange:
             mode=prepared.request.mode,
             seed=result.seed,
             seconds=seconds,
-            keyframes=made,
+            keyframes=new_keyframes,
             retrievals=prepared.retrievals,
         )
 
-    def _recorded(self, item: RetrievedEntry, plan: ChunkPlan) -> ScoredKeyframe:
+    def _read_retrieved(self, item: RetrievedEntry, inputs: ChunkInputs) -> ScoredKeyframe:
         row, retrieval = item.entry.keyframe, item.retrieval
-        keyframe = self._whole(_bare(item.entry, plan), row)
+        keyframe = self._with_pixels(_without_pixels(item.entry, inputs.shot), row)
         keyframe = replace(keyframe, weight=retrieval.weight, pinned=retrieval.pinned)
         return ScoredKeyframe(keyframe, retrieval.score)
 
-    def _choose(self, plan: ChunkPlan) -> list[tuple[ScoredKeyframe, KeyframeRow]]:
-        """Retrieve from the bank, on embeddings alone."""
-        for entry in plan.bank:
-            self._check_comparable(entry.keyframe)
-        rows = {entry.keyframe.id: entry.keyframe for entry in plan.bank}
-        # Row ids stand in for the generator's while it chooses: they lead back to the rows.
-        bank = [replace(_bare(e, plan), keyframe_id=e.keyframe.id) for e in plan.bank]
-        chosen = self._loaded.generator.retrieve(plan.segment.prompt, bank, top_k=plan.shot.top_k)
-        return [(scored, rows[scored.keyframe.keyframe_id]) for scored in chosen]
+    def _choose(self, inputs: ChunkInputs) -> list[tuple[ScoredKeyframe, KeyframeRow]]:
+        """Retrieve from the bank by embeddings alone."""
+        by_id = {entry.keyframe.id: entry.keyframe for entry in inputs.bank}
+        for row in by_id.values():
+            self._check_comparable(row)
+        # Row ids replace the generator's own ids here: they lead from the choice to the rows.
+        bank = [
+            replace(_without_pixels(entry, inputs.shot), keyframe_id=entry.keyframe.id)
+            for entry in inputs.bank
+        ]
+        chosen = self._loaded.generator.retrieve(
+            inputs.segment.prompt, bank, top_k=inputs.shot.top_k
+        )
+        return [(scored, by_id[scored.keyframe.keyframe_id]) for scored in chosen]
 
-    def _whole(self, keyframe: Keyframe, row: KeyframeRow) -> Keyframe:
-        """The keyframe with its latents and image read."""
+    def _with_pixels(self, keyframe: Keyframe, row: KeyframeRow) -> Keyframe:
+        """The keyframe with its latents and image, read from the blobs."""
         return replace(
             keyframe,
             keyframe_id=row.digest,
@@ -212,18 +211,17 @@ class ChunkExchange:
     def _check_comparable(self, row: KeyframeRow) -> None:
         if row.model_id != self._loaded.embedder_id:
             raise InputError(
-                f"The story's keyframes were embedded by {row.model_id!r} but this server runs "
-                f"{self._loaded.embedder_id!r}; serve it with the embedder it was begun with."
+                f"The story's keyframes were embedded by {row.model_id!r}, but this server uses"
+                f" {self._loaded.embedder_id!r}; serve the story with its first embedder."
             )
 
-    def _made(self, keyframe: Keyframe, *, story_id: str, now: float) -> MadeKeyframe:
+    def _store_keyframe(self, keyframe: Keyframe, *, story_id: str, now: float) -> NewKeyframe:
         latents = self._put_latents(keyframe.latents)
         image = self._blobs.put(encode_png(keyframe.image), "image/png")
         row = KeyframeRow(
-            id=stories.new_id("keyframe"),
+            id=rows.new_id("keyframe"),
             story_id=story_id,
             digest=keyframe.keyframe_id,
-            version=0,
             frame=keyframe.frame,
             caption=keyframe.caption,
             embedding=np.asarray(keyframe.embedding, dtype="<f4").tobytes(),
@@ -232,7 +230,7 @@ class ChunkExchange:
             image_blob=image.key,
             created_at=now,
         )
-        return MadeKeyframe(row, (latents, image))
+        return NewKeyframe(row, (latents, image))
 
     def _put_latents(self, latents: Tensor) -> StoredBlob:
         plain = latents.detach().to("cpu", torch.float32).contiguous()
@@ -255,8 +253,8 @@ class ChunkExchange:
             self._latents.popitem(last=False)
 
 
-def _bare(entry: BankEntry, plan: ChunkPlan) -> Keyframe:
-    """A keyframe of the bank without latents and image: what choosing needs."""
+def _without_pixels(entry: BankEntry, shot: Shot) -> Keyframe:
+    """A keyframe as `shot` may read it, without latents and image: enough to choose it."""
     row, reference = entry.keyframe, entry.reference
     keyframe = Keyframe(
         keyframe_id=row.digest,
@@ -269,12 +267,12 @@ def _bare(entry: BankEntry, plan: ChunkPlan) -> Keyframe:
     )
     if reference is None:
         return keyframe
-    asked = next((r for r in plan.shot.references if r["reference_id"] == reference.id), None)
-    weight = asked.get("weight") if asked is not None else None
+    use = next((use for use in shot.references if use["reference_id"] == reference.id), None)
+    weight = use["weight"] if use is not None else None
     return replace(
         keyframe,
         name=reference.name,
         weight=reference.weight if weight is None else weight,
-        pinned=reference.pinned or asked is not None,
-        muted=reference.muted and asked is None,
+        pinned=reference.pinned or use is not None,
+        muted=reference.muted and use is None,
     )

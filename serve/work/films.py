@@ -1,7 +1,7 @@
 """Fragments and films: a chunk's frames as H.264, and fragments joined without re-encoding.
 
-A fragment is one closed group of pictures without B-frames, as fragmented MP4: it plays alone,
-joins others by shifting its time stamps, and is what a live playlist serves.
+A fragment is one closed group of pictures without B-frames, so it plays alone and joins others
+with nothing but new time stamps. Knows nothing of stories: a film is a list of blob keys.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 import io
 import os
 import threading
-import uuid
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -22,16 +21,19 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from fw_model.errors import MediaError
+from fw_model.files.atomic import atomic_file
 from serve.stores.blobs import BlobStore, storage_error
 
-FORMAT = "1"  # part of a film's name: raise it when films are assembled differently
+FORMAT = "1"  # part of each cached film's name; raise it when films are assembled differently
 
 
 def encode_fragment(frames: NDArray[np.uint8], *, fps: float, crf: int) -> bytes:
     """Encode uint8 [F, H, W, 3] as one fragment; height and width must be even."""
     _, height, width, _ = frames.shape
     if height % 2 or width % 2:
-        raise MediaError(f"Frames of {width}x{height} px cannot be encoded: both must be even.")
+        raise MediaError(
+            f"Frames of {width}x{height} px cannot be encoded; width and height must be even."
+        )
     sink = io.BytesIO()
     movflags = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
     with av.open(sink, "w", format="mp4", options=movflags) as container:
@@ -40,7 +42,7 @@ def encode_fragment(frames: NDArray[np.uint8], *, fps: float, crf: int) -> bytes
         rate = Fraction(fps).limit_denominator(1001)
         stream = container.add_stream("libx264", rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.thread_count = 1  # one thread: equal frames give equal bytes
+        stream.codec_context.thread_count = 1  # with one thread, equal frames give equal bytes
         for frame in frames:
             for packet in stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")):
                 container.mux(packet)
@@ -50,7 +52,7 @@ def encode_fragment(frames: NDArray[np.uint8], *, fps: float, crf: int) -> bytes
 
 
 def join_fragments(fragments: Sequence[bytes], path: Path) -> None:
-    """Write fragments one after another to an MP4 that players can start before it is loaded."""
+    """Join fragments into an MP4 file that players can start before they have all of it."""
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as film:
         stream, number = None, 0
         for fragment in fragments:
@@ -60,7 +62,7 @@ def join_fragments(fragments: Sequence[bytes], path: Path) -> None:
                     stream = film.add_stream_from_template(source)
                     time_base = 1 / Fraction(source.average_rate)
                 for packet in part.demux(source):
-                    if packet.size == 0:  # the demuxer's end mark
+                    if packet.size == 0:  # marks the end
                         continue
                     packet.stream, packet.time_base = stream, time_base
                     packet.pts = packet.dts = number
@@ -70,7 +72,7 @@ def join_fragments(fragments: Sequence[bytes], path: Path) -> None:
 
 
 class FilmCache:
-    """Films assembled from fragments, kept on disk under the hash of what they are made of."""
+    """Films assembled from fragments, cached on disk under the hash of their blob keys."""
 
     def __init__(self, folder: Path, blobs: BlobStore, *, max_bytes: int) -> None:
         self._folder = folder
@@ -79,22 +81,19 @@ class FilmCache:
         self._lock = threading.Lock()
 
     def film(self, fragment_keys: Sequence[str]) -> Path:
-        """Return an MP4 of the fragments, assembled unless it is there; StorageError if full."""
+        """Return an MP4 file of the fragments, assembled unless it is cached."""
         digest = hashlib.sha256("\n".join([FORMAT, *fragment_keys]).encode()).hexdigest()
         path = self._folder / f"{digest}.mp4"
         with self._lock:
             if path.exists():
                 os.utime(path)
                 return path
-            temporary = self._folder / f"{digest}.{uuid.uuid4().hex}.tmp"
             try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                join_fragments([self._blobs.get(key) for key in fragment_keys], temporary)
-                os.replace(temporary, path)
+                with atomic_file(path) as file:
+                    fragments = [self._blobs.get(key) for key in fragment_keys]
+                    join_fragments(fragments, Path(file.name))
             except (OSError, FFmpegError) as error:
                 raise storage_error("Cannot assemble the film", error) from error
-            finally:
-                temporary.unlink(missing_ok=True)
             self._drop_oldest(keep=path)
         return path
 
@@ -106,5 +105,5 @@ class FilmCache:
                 return
             if film != keep:
                 excess -= film.stat().st_size
-                with contextlib.suppress(FileNotFoundError):  # another ingress was faster
+                with contextlib.suppress(FileNotFoundError):  # another ingress deleted it
                     film.unlink()

@@ -1,4 +1,7 @@
-"""What draws the chunks behind the server: FilmWeaver's StoryGenerator, or code of your own."""
+"""The generator behind the server: FilmWeaver's StoryGenerator, or your own code.
+
+Knows nothing of HTTP or jobs; reads only the server binding from the database.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +22,15 @@ if TYPE_CHECKING:
 
 
 class ChunkGenerator(Protocol):
-    """The part of StoryGenerator that a worker calls; a chunk is a pure function of its request."""
+    """The methods that a worker calls; a chunk must be a pure function of its request."""
 
     def retrieve(
         self, prompt: str, bank: Sequence[Keyframe], *, top_k: int | None = None
     ) -> list[ScoredKeyframe]:
-        """Choose what a chunk reads; looks at embeddings alone."""
+        """Choose the keyframes that a chunk reads, by their embeddings alone."""
 
     def admit(self, candidates: Sequence[Keyframe], bank: Sequence[Keyframe]) -> list[Keyframe]:
-        """Choose which new keyframes are kept; looks at embeddings alone."""
+        """Choose which new keyframes to keep, by their embeddings alone."""
 
     def reference_keyframe(
         self,
@@ -38,7 +41,7 @@ class ChunkGenerator(Protocol):
         width: int,
         height: int,
     ) -> Keyframe:
-        """Turn an outside image [H, W, 3] into a keyframe."""
+        """Turn a user's image [H, W, 3] into a keyframe."""
 
     def generate_chunk(
         self,
@@ -47,31 +50,31 @@ class ChunkGenerator(Protocol):
         on_step: Callable[[int, int], None] | None,
         should_cancel: Callable[[], bool] | None,
     ) -> ChunkResult:
-        """Draw one chunk; raises Cancelled when `should_cancel` says so."""
+        """Generate one chunk; raises Cancelled when `should_cancel` returns True."""
 
 
 @dataclass(frozen=True)
 class LoadedGenerator:
-    """A generator with the server_binding that the store records beside its work."""
+    """A generator, and the properties that the stores record with its work."""
 
     generator: ChunkGenerator
     fps: float
-    embedder_id: str  # of the model that makes keyframe embeddings: they compare only among one
-    frame_multiple: int = 2  # a frame's width and height must divide by it
+    embedder_id: str  # only embeddings of the same model can be compared
+    frame_multiple: int = 2  # of width and height, in pixels
 
 
 GENERATORS = {"story": "serve.work.generators:load_story_generator"}
 
 
 def find_generator(kind: str) -> Callable[[ModelConfig, GenerationConfig], LoadedGenerator]:
-    """What `serving.generator` names; ConfigError if it names nothing."""
+    """The loader that `serving.generator` names; ConfigError if there is none."""
     loader: Callable[[ModelConfig, GenerationConfig], LoadedGenerator]
     loader = resolve(kind, GENERATORS, "generator")
     return loader
 
 
 def bind_model(database: Database, config: ServingConfig, model: ModelConfig) -> None:
-    """Bind the database to what draws its chunks; ConfigError if that is another model."""
+    """Bind the database to its generator and model; ConfigError if it belongs to another model."""
     name = f"{config.generator} {model_fingerprint(model)}"
     with database.writing() as session:
         server_binding.bind(session, server_binding.MODEL, name, rebind=config.rebind)
@@ -80,7 +83,7 @@ def bind_model(database: Database, config: ServingConfig, model: ModelConfig) ->
 def load_generator(
     database: Database, config: ServingConfig, model: ModelConfig, generation: GenerationConfig
 ) -> LoadedGenerator:
-    """Load what draws the chunks of a database, and note there which frames it can draw."""
+    """Load the generator of a database, and record there which frame sizes it supports."""
     bind_model(database, config, model)
     loaded = find_generator(config.generator)(model, generation)
     with database.writing() as session:
@@ -89,7 +92,7 @@ def load_generator(
 
 
 def load_story_generator(model: ModelConfig, generation: GenerationConfig) -> LoadedGenerator:
-    """Load the model and put FilmWeaver's own generator on it."""
+    """Load the model into FilmWeaver's own generator."""
     from fw_model.generation.generator import StoryGenerator
     from fw_model.loading.load import load_model
 

@@ -1,9 +1,9 @@
-"""Claims, leases, heartbeats and commits: how chunks are worked on by many and lost by none.
+"""Claims, leases, heartbeats and commits: many workers share the chunks and none is lost.
 
 A worker claims the next chunk of a story under a lease and an epoch. It may commit only while its
-epoch is the chunk's latest; a worker that was thought dead finds nothing to commit to. Therefore a
-committed chunk is never lost, recomputed or replaced, and only the chunk in flight can be computed
-twice. Pure over the store: knows nothing of Ray, HTTP or the model.
+epoch is the chunk's latest, so the commit of a worker that was presumed dead is refused. Therefore
+a committed chunk is never lost, recomputed or replaced, and only the chunk in flight can be
+computed twice. Works on the database alone: knows nothing of Ray, HTTP or the model.
 """
 
 from __future__ import annotations
@@ -16,11 +16,21 @@ from sqlalchemy import ColumnElement, Select, and_, case, delete, exists, func, 
 from sqlalchemy.orm import Session, aliased
 
 from serve.config import LeaseConfig
-from serve.errors import ConflictError, NotFoundError
-from serve.stores import events, keyframes, stories
+from serve.errors import ConflictError
+from serve.stores import events, keyframes, rows, stories
 from serve.stores.blobs import StoredBlob
-from serve.stores.keyframes import MadeKeyframe
-from serve.stores.tables import Chunk, Job, Retrieval, Segment, Shot, Story, Usage, Worker
+from serve.stores.keyframes import NewKeyframe
+from serve.stores.tables import (
+    UNFINISHED,
+    Chunk,
+    Job,
+    Retrieval,
+    Segment,
+    Shot,
+    Story,
+    Usage,
+    Worker,
+)
 
 log = logging.getLogger(__name__)
 MAX_RETRY_DELAY_S = 60.0
@@ -28,7 +38,7 @@ MAX_RETRY_DELAY_S = 60.0
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to commit one chunk, good while `epoch` is the chunk's latest."""
+    """The right to commit one chunk, valid while `epoch` is the chunk's latest."""
 
     chunk_id: str
     story_id: str
@@ -41,7 +51,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class ChunkCommit:
-    """All that one chunk adds to the database, in one transaction."""
+    """Everything that one chunk adds to the database, in one transaction."""
 
     latents: StoredBlob
     fragment: StoredBlob
@@ -49,27 +59,27 @@ class ChunkCommit:
     mode: str
     seed: int
     seconds: float
-    keyframes: Sequence[MadeKeyframe]
+    keyframes: Sequence[NewKeyframe]
     retrievals: Sequence[Retrieval]  # of the chunk's segment; empty once recorded
 
 
 def claim(session: Session, worker_id: str, *, lease: LeaseConfig, now: float) -> Claim | None:
-    """Take the next chunk that can run, the worker's own stories first; None if there is none."""
+    """Claim the next chunk that can run, the worker's own stories first; None if there is none."""
     while (chunk := _next_chunk(session, worker_id, lease=lease, now=now)) is not None:
         if chunk.state == "running":
-            log.warning("chunk %s: the lease of %s ran out", chunk.id, chunk.worker_id)
+            log.warning("chunk %s: the lease of worker %s expired", chunk.id, chunk.worker_id)
             chunk.num_lost += 1
             if chunk.num_lost > lease.max_lost_leases:
                 reason = f"{chunk.num_lost} workers died while making chunk {chunk.index}"
                 _end(session, session.get_one(Job, chunk.job_id), "failed", error=reason, now=now)
                 continue
-        return _take(session, chunk, worker_id, lease=lease, now=now)
+        return _start(session, chunk, worker_id, lease=lease, now=now)
     return None
 
 
-def holds(session: Session, claim: Claim) -> bool:
+def is_valid(session: Session, claim: Claim) -> bool:
     """Whether a commit under this claim would still be accepted."""
-    return session.scalar(select(exists().where(*_mine(claim)))) or False
+    return session.scalar(select(exists().where(*_claimed(claim)))) or False
 
 
 def heartbeat(
@@ -81,40 +91,33 @@ def heartbeat(
     num_steps: int,
     now: float,
 ) -> bool:
-    """Prolong the lease and note the denoising step; False if the claim is lost."""
-    done = session.execute(
-        update(Chunk)
-        .where(*_mine(claim))
-        .values(lease_until=now + lease.duration_s, step=step, num_steps=num_steps)
-    )
-    return done.rowcount == 1
+    """Extend the lease and record the denoising step; False if the claim is lost."""
+    lease_until = now + lease.duration_s
+    return _update(session, claim, lease_until=lease_until, step=step, num_steps=num_steps)
 
 
 def commit(session: Session, claim: Claim, result: ChunkCommit, *, now: float) -> bool:
     """Make the chunk part of its story, with keyframes and events; False if the claim is lost."""
     story = stories.find_locked(session, claim.story_id)
     if story is None:
-        return False  # deleted meanwhile
-    done = session.execute(
-        update(Chunk)
-        .where(*_mine(claim))
-        .values(
-            state="done",
-            lease_until=None,
-            latents_blob=result.latents.key,
-            fragment_blob=result.fragment.key,
-            num_frames=result.num_frames,
-            mode=result.mode,
-            seed=str(result.seed),
-            committed_at=now,
-        )
-    )
-    if done.rowcount != 1:
+        return False
+    if not _update(
+        session,
+        claim,
+        state="done",
+        lease_until=None,
+        latents_blob=result.latents.key,
+        fragment_blob=result.fragment.key,
+        num_frames=result.num_frames,
+        mode=result.mode,
+        seed=str(result.seed),
+        committed_at=now,
+    ):
         return False
     for blob in (result.latents, result.fragment):
-        stories.add_blob(session, blob, now=now)
-    for made in result.keyframes:
-        keyframes.add(session, made, now=now)
+        rows.record_blob(session, blob, now=now)
+    for keyframe in result.keyframes:
+        keyframes.add(session, keyframe, now=now)
     session.add_all(result.retrievals)
     session.add(
         Usage(
@@ -135,25 +138,19 @@ def commit(session: Session, claim: Claim, result: ChunkCommit, *, now: float) -
 
 def release(
     session: Session, claim: Claim, *, error: str | None, delay_s: float, now: float
-) -> bool:
-    """Give a chunk back, to be tried again after `delay_s`; `error` is shown on its job."""
+) -> None:
+    """Return a chunk to the queue for a retry after `delay_s`; `error` is shown on its job."""
     if stories.find_locked(session, claim.story_id) is None:
-        return False
-    given = session.execute(
-        update(Chunk)
-        .where(*_mine(claim))
-        .values(state="pending", lease_until=None, ready_at=now + delay_s)
-    )
-    if given.rowcount == 1:
+        return
+    if _update(session, claim, state="pending", lease_until=None, ready_at=now + delay_s):
         session.execute(update(Job).where(Job.id == claim.job_id).values(error=error))
-    return given.rowcount == 1
 
 
 def fail(
     session: Session, claim: Claim, *, error: str, retry: bool, lease: LeaseConfig, now: float
 ) -> None:
-    """Note that the chunk failed: try it again if `retry` and tries are left, else end its job."""
-    if stories.find_locked(session, claim.story_id) is None or not holds(session, claim):
+    """Record that the chunk failed; retry it if `retry` and attempts are left, else end its job."""
+    if stories.find_locked(session, claim.story_id) is None or not is_valid(session, claim):
         return
     chunk = session.get_one(Chunk, claim.chunk_id)
     chunk.num_errors += 1
@@ -167,34 +164,33 @@ def fail(
 
 def get(session: Session, job_id: str) -> Job:
     """The job; NotFoundError if unknown."""
-    job = session.get(Job, job_id)
-    if job is None:
-        raise NotFoundError(f"No job {job_id!r}.")
-    return job
+    return rows.get(session, Job, job_id)
 
 
 def cancel(session: Session, job_id: str, *, now: float) -> Job:
-    """End a job at once; committed chunks stay, the one in flight finds nothing to commit to."""
+    """End a job at once; committed chunks stay, and the commit of one in flight will be refused."""
     job = get(session, job_id)
     stories.get(session, job.story_id, lock=True)
     session.refresh(job)
     if job.state == "cancelled":
         return job
-    if job.state not in stories.LIVE:
-        raise ConflictError(f"The job is already {job.state}; only waiting jobs can be cancelled.")
+    if job.state not in UNFINISHED:
+        raise ConflictError(
+            f"The job is already {job.state}; only a queued or running job can be cancelled."
+        )
     _end(session, job, "cancelled", error=None, now=now)
     return job
 
 
 def running_chunk(session: Session, job: Job) -> Chunk | None:
-    """The chunk of a job that a worker is on."""
+    """The chunk of a job that a worker is generating."""
     return session.scalars(
         select(Chunk).where(Chunk.job_id == job.id, Chunk.state == "running")
     ).first()
 
 
-def beat_worker(session: Session, worker_id: str, *, now: float) -> None:
-    """Note that a worker is alive."""
+def record_alive(session: Session, worker_id: str, *, now: float) -> None:
+    """Record that a worker is alive."""
     worker = session.get(Worker, worker_id)
     if worker is None:
         session.add(Worker(id=worker_id, started_at=now, seen_at=now))
@@ -203,7 +199,7 @@ def beat_worker(session: Session, worker_id: str, *, now: float) -> None:
 
 
 def count_workers(session: Session, *, since: float) -> int:
-    """Workers seen after the time `since`."""
+    """Number of workers that were alive after the time `since`."""
     query = select(func.count()).select_from(Worker).where(Worker.seen_at > since)
     return session.scalar(query) or 0
 
@@ -211,24 +207,24 @@ def count_workers(session: Session, *, since: float) -> int:
 def _next_chunk(
     session: Session, worker_id: str, *, lease: LeaseConfig, now: float
 ) -> Chunk | None:
-    """The first chunk that can run; its story is locked, as wherever one is changed."""
+    """The first chunk that can run; its story is locked, as for every change to a chunk."""
     runnable = _runnable(worker_id, lease=lease, now=now)
     while True:
-        locking = runnable.join(Story, Story.id == Chunk.story_id).with_only_columns(Story.id)
-        story_id = session.scalar(locking.with_for_update(skip_locked=True, of=Story))
+        story_ids = runnable.join(Story, Story.id == Chunk.story_id).with_only_columns(Story.id)
+        story_id = session.scalar(story_ids.with_for_update(skip_locked=True, of=Story))
         if story_id is None:
             return None
-        # Looked up again: another worker may have taken it just before the lock was ours.
+        # Another worker may have claimed the chunk just before this one got the lock.
         chunk = session.scalars(runnable.where(Chunk.story_id == story_id)).first()
         if chunk is not None:
             return chunk
 
 
-def _runnable(worker_id: str, *, lease: LeaseConfig, now: float) -> Select[tuple[Chunk]]:
+def _runnable(worker_id: str, *, lease: LeaseConfig, now: float) -> Select[Chunk]:
     earlier = aliased(Job)
     blocked = exists().where(
         earlier.story_id == Job.story_id,
-        earlier.state.in_(stories.LIVE),
+        earlier.state.in_(UNFINISHED),
         earlier.position < Job.position,
     )
     ready = and_(
@@ -244,14 +240,14 @@ def _runnable(worker_id: str, *, lease: LeaseConfig, now: float) -> Select[tuple
     return (
         select(Chunk)
         .join(Job, and_(Job.id == Chunk.job_id, Chunk.index == Job.first_chunk + Job.num_done))
-        .where(Job.state.in_(stories.LIVE), or_(ready, abandoned), ~blocked)
+        .where(Job.state.in_(UNFINISHED), or_(ready, abandoned), ~blocked)
         .order_by(case((Chunk.worker_id == worker_id, 0), else_=1), Job.created_at, Job.id)
         .limit(1)
         .execution_options(populate_existing=True)
     )
 
 
-def _take(
+def _start(
     session: Session, chunk: Chunk, worker_id: str, *, lease: LeaseConfig, now: float
 ) -> Claim:
     chunk.state = "running"
@@ -283,18 +279,24 @@ def _take(
     )
 
 
-def _mine(claim: Claim) -> tuple[ColumnElement[bool], ...]:
+def _claimed(claim: Claim) -> tuple[ColumnElement[bool], ...]:
     return (Chunk.id == claim.chunk_id, Chunk.epoch == claim.epoch, Chunk.state == "running")
 
 
+def _update(session: Session, claim: Claim, **values: float | str | None) -> bool:
+    """Change the claimed chunk; False if the claim is lost."""
+    query = update(Chunk).where(*_claimed(claim)).values(**values).returning(Chunk.id)
+    return session.scalar(query) is not None
+
+
 def _advance(session: Session, claim: Claim, result: ChunkCommit, *, now: float) -> None:
-    """Log the committed chunk and make the next one ready, or end the job."""
+    """Log the committed chunk, then make the next one ready or end the job."""
     job = session.get_one(Job, claim.job_id)
     session.refresh(job)
     job.num_done += 1
     job.error = None
-    data = {"job_id": job.id, "shot_id": job.shot_id, "chunk": claim.index}
-    data |= {"version": claim.version, "mode": result.mode, "num_frames": result.num_frames}
+    data: dict[str, str | int] = {"job_id": job.id, "shot_id": job.shot_id, "mode": result.mode}
+    data |= {"chunk": claim.index, "version": claim.version, "num_frames": result.num_frames}
     events.append(session, job.story_id, "chunk.done", data, now=now)
     if job.num_done == job.num_chunks:
         _end(session, job, "done", error=None, now=now)
@@ -308,7 +310,7 @@ def _advance(session: Session, claim: Claim, result: ChunkCommit, *, now: float)
 
 
 def _end(session: Session, job: Job, state: str, *, error: str | None, now: float) -> None:
-    """Close a job as done, failed or cancelled, with all that follows from it."""
+    """End a job as done, failed or cancelled, with all consequences."""
     job.state, job.error, job.ended_at = state, error, now
     session.flush()
     data = {"job_id": job.id, "shot_id": job.shot_id}
@@ -322,24 +324,24 @@ def _end(session: Session, job: Job, state: str, *, error: str | None, now: floa
     session.execute(delete(Chunk).where(Chunk.job_id == job.id, Chunk.state != "done"))
     if job.kind == "extend" and job.num_done == 0:
         session.execute(delete(Segment).where(Segment.id == job.segment_id))
-    waiting = select(Job).where(
+    later = select(Job).where(
         Job.shot_id == job.shot_id,
         Job.version == job.version,
         Job.position > job.position,
-        Job.state.in_(stories.LIVE),
+        Job.state.in_(UNFINISHED),
     )
-    follower = session.scalars(waiting.order_by(Job.position)).first()
-    if follower is not None:  # its own end takes those behind it along
+    next_job = session.scalars(later.order_by(Job.position)).first()
+    if next_job is not None:  # ending it cancels those after it
         reason = f"the part of the shot before it was {state}"
-        _end(session, follower, "cancelled", error=reason, now=now)
+        _end(session, next_job, "cancelled", error=reason, now=now)
 
 
 def _publish(session: Session, job: Job, *, now: float) -> None:
-    """Show the version that a job has made, and flag the later shots that drew on the old one."""
+    """Show the version that a job made, and flag later shots that read the old one as stale."""
     shot = session.get_one(Shot, job.shot_id)
     shot.version, shot.stale = job.version, False
     session.flush()
-    for later in keyframes.drew_on(session, shot):
+    for later in keyframes.readers_of_old_versions(session, shot):
         later.stale = True
         data = {"shot_id": later.id, "because_of": shot.id}
         events.append(session, job.story_id, "shot.stale", data, now=now)

@@ -1,7 +1,7 @@
-"""The pull loop: claim a chunk, build its request from rows, draw it, commit it. Knows no Ray.
+"""The worker loop: claim a chunk, build its request, generate it, commit it. Knows nothing of Ray.
 
-While a chunk is drawn, a second thread prolongs its lease and watches whether the claim still
-holds; a claim that was lost (cancelled, deleted, taken over) stops the drawing at the next step.
+While a chunk is generated, a second thread extends its lease and checks that the claim is still
+valid; generation stops at the next denoising step if it is not (cancelled, deleted, taken over).
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from serve.stores import keyframes
 from serve.stores.blobs import BlobStore
 from serve.stores.database import Database
 from serve.work import jobs
-from serve.work.chunk_io import ChunkExchange, ChunkPlan, read_plan
-from serve.work.cleanup import sweep
+from serve.work.chunk_io import ChunkInputs, ChunkIO, read_inputs
+from serve.work.cleanup import clean_up
 from serve.work.generators import LoadedGenerator
 from serve.work.jobs import MAX_RETRY_DELAY_S, Claim
 
 log = logging.getLogger(__name__)
-WATCH_S = 0.5  # how soon a cancelled chunk is noticed
-SWEEP_EVERY_S = 3600.0
+CLAIM_CHECK_S = 0.5  # the longest time until a cancelled chunk is noticed
+CLEANUP_INTERVAL_S = 3600.0
 
 
 class Worker:
-    """Draws chunks of any story, one at a time, until it is stopped."""
+    """Generates chunks of any story, one at a time, until it is stopped."""
 
     def __init__(
         self,
@@ -44,17 +44,17 @@ class Worker:
         self.worker_id = worker_id
         self._database = database
         self._lease = config.lease
-        self._exchange = ChunkExchange(blobs, loaded, fragment_crf=config.fragment_crf)
+        self._generator = loaded.generator
+        self._chunk_io = ChunkIO(blobs, loaded, fragment_crf=config.fragment_crf)
         self._stop = threading.Event()
-        self._abandon = threading.Event()
         self._storage_failures = 0
-        self._last_beat = 0.0
+        self._last_heartbeat = 0.0
         self._blobs = blobs
         self._idempotency_s = config.limits.idempotency_hours * 3600
-        self._next_sweep = time.monotonic()
+        self._next_cleanup = time.monotonic()
 
     def run(self) -> None:
-        """Work until `stop`; a store that is away is waited for."""
+        """Work until `stop`; waits for a store that cannot be reached."""
         log.info("worker %s is ready", self.worker_id)
         while not self._stop.is_set():
             try:
@@ -63,18 +63,16 @@ class Worker:
                 log.error("worker %s: %s", self.worker_id, error)
                 worked = False
             if not worked:
-                self._sweep_when_due()
+                self._clean_up_when_due()
                 self._stop.wait(self._lease.poll_s)
 
-    def stop(self, *, finish_chunk: bool = True) -> None:
-        """End the loop after the chunk in hand, or at its next step if not `finish_chunk`."""
-        if not finish_chunk:
-            self._abandon.set()
+    def stop(self) -> None:
+        """End the loop after the current chunk."""
         self._stop.set()
 
     def step(self) -> bool:
-        """Claim and draw one chunk; False if there was none to claim."""
-        self._beat_when_due()
+        """Claim and generate one chunk; False if there was none to claim."""
+        self._heartbeat_when_due()
         with self._database.writing() as session:
             claim = jobs.claim(
                 session, self.worker_id, lease=self._lease, now=self._database.clock()
@@ -83,7 +81,7 @@ class Worker:
             return False
         with LeaseKeeper(self._database, claim, self._lease, self.worker_id) as keeper:
             try:
-                self._draw(claim, keeper)
+                self._generate(claim, keeper)
                 self._storage_failures = 0
             except Cancelled:
                 self._release(claim, error=None, delay_s=0.0)
@@ -96,42 +94,43 @@ class Worker:
                 self._fail(claim, f"{type(error).__name__}: {error}", retry=True)
         return True
 
-    def _draw(self, claim: Claim, keeper: LeaseKeeper) -> None:
-        plan = self._plan(claim)
-        if plan is None:
+    def _generate(self, claim: Claim, keeper: LeaseKeeper) -> None:
+        inputs = self._read_inputs(claim)
+        if inputs is None:
             return
         started = time.perf_counter()
-        prepared = self._exchange.prepare(plan, claim)
-        result = self._exchange.generate(
-            prepared,
-            on_step=keeper.note_step,
-            should_cancel=lambda: keeper.is_lost or self._abandon.is_set(),
+        prepared = self._chunk_io.prepare(inputs)
+        result = self._generator.generate_chunk(
+            prepared.request, on_step=keeper.note_step, should_cancel=keeper.is_lost
         )
         seconds = time.perf_counter() - started
         now = self._database.clock()
-        commit = self._exchange.commit(plan, claim, prepared, result, seconds=seconds, now=now)
+        commit = self._chunk_io.store_result(inputs, prepared, result, seconds=seconds, now=now)
         with self._database.writing() as session:
             committed = jobs.commit(session, claim, commit, now=self._database.clock())
         if committed:
             log.info(
                 "story %s shot %d chunk %d: %s in %.1f s",
-                claim.story_id, plan.shot.index, claim.index, commit.mode, seconds,
+                claim.story_id, inputs.shot.index, claim.index, commit.mode, seconds,
             )  # fmt: skip
         else:
-            log.warning("chunk %s epoch %d: claim lost, discarded", claim.chunk_id, claim.epoch)
+            log.warning(
+                "chunk %s: the claim of epoch %d was lost; its result is discarded",
+                claim.chunk_id, claim.epoch,
+            )  # fmt: skip
 
-    def _plan(self, claim: Claim) -> ChunkPlan | None:
-        """Read the plan, after making keyframes of references that have none."""
+    def _read_inputs(self, claim: Claim) -> ChunkInputs | None:
+        """Read the inputs of a chunk, after making the missing keyframes of references."""
         while True:
             with self._database.reading() as session:
-                plan = read_plan(session, claim)
-            if plan is None or not plan.missing_references:
-                return plan
-            for reference in plan.missing_references:
+                inputs = read_inputs(session, claim)
+            if inputs is None or not inputs.references_without_keyframe:
+                return inputs
+            for reference in inputs.references_without_keyframe:
                 now = self._database.clock()
-                made = self._exchange.reference_keyframe(reference, plan.story, now=now)
+                keyframe = self._chunk_io.reference_keyframe(reference, inputs.story, now=now)
                 with self._database.writing() as session:
-                    keyframes.add_of_reference(session, reference.id, made, now=now)
+                    keyframes.add_for_reference(session, reference.id, keyframe, now=now)
 
     def _release(self, claim: Claim, *, error: str | None, delay_s: float) -> None:
         with self._database.writing() as session:
@@ -139,11 +138,11 @@ class Worker:
             jobs.release(session, claim, error=error, delay_s=delay_s, now=now)
 
     def _wait_for_storage(self, claim: Claim, error: StorageError) -> None:
-        """A full disk is nobody's fault: the job waits, and says why, for as long as it takes."""
+        """Retry for as long as it takes; the job shows the reason meanwhile."""
         log.error("chunk %s: %s", claim.chunk_id, error)
         delay = self._lease.retry_delay_s * 2 ** min(self._storage_failures, 10)
         self._storage_failures += 1
-        reason = f"{error} It is tried again."
+        reason = f"{error} The server keeps retrying."
         self._release(claim, error=reason, delay_s=min(delay, MAX_RETRY_DELAY_S))
 
     def _fail(self, claim: Claim, error: str, *, retry: bool) -> None:
@@ -152,25 +151,25 @@ class Worker:
             now = self._database.clock()
             jobs.fail(session, claim, error=error, retry=retry, lease=self._lease, now=now)
 
-    def _sweep_when_due(self) -> None:
-        if time.monotonic() < self._next_sweep:
+    def _clean_up_when_due(self) -> None:
+        if time.monotonic() < self._next_cleanup:
             return
-        self._next_sweep = time.monotonic() + SWEEP_EVERY_S
+        self._next_cleanup = time.monotonic() + CLEANUP_INTERVAL_S
         try:
-            sweep(self._database, self._blobs, idempotency_s=self._idempotency_s)
-        except StorageError as error:  # the next one may have more luck
-            log.warning("sweeping: %s", error)
+            clean_up(self._database, self._blobs, idempotency_s=self._idempotency_s)
+        except StorageError as error:  # not urgent: the next cleanup tries again
+            log.warning("cleanup: %s", error)
 
-    def _beat_when_due(self) -> None:
+    def _heartbeat_when_due(self) -> None:
         now = self._database.clock()
-        if now - self._last_beat >= self._lease.heartbeat_s:
+        if now - self._last_heartbeat >= self._lease.heartbeat_s:
             with self._database.writing() as session:
-                jobs.beat_worker(session, self.worker_id, now=now)
-            self._last_beat = now
+                jobs.record_alive(session, self.worker_id, now=now)
+            self._last_heartbeat = now
 
 
 class LeaseKeeper:
-    """Prolongs a claim's lease in a thread for as long as the `with` block runs."""
+    """Extends the lease of a claim from a thread for as long as the `with` block runs."""
 
     def __init__(
         self, database: Database, claim: Claim, lease: LeaseConfig, worker_id: str
@@ -184,13 +183,12 @@ class LeaseKeeper:
         self._lost = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
 
-    @property
     def is_lost(self) -> bool:
         """Whether a commit under the claim would be refused."""
         return self._lost.is_set()
 
     def note_step(self, step: int, num_steps: int) -> None:
-        """Tell which denoising step is done; written with the next heartbeat."""
+        """Record the denoising step; it is stored with the next heartbeat."""
         self._steps = (step, num_steps)
 
     def __enter__(self) -> Self:
@@ -207,27 +205,27 @@ class LeaseKeeper:
         self._thread.join()
 
     def _run(self) -> None:
-        last_beat = time.monotonic()
-        while not self._ended.wait(min(WATCH_S, self._lease.heartbeat_s)):
+        last_heartbeat = time.monotonic()
+        while not self._ended.wait(min(CLAIM_CHECK_S, self._lease.heartbeat_s)):
             try:
-                if time.monotonic() - last_beat >= self._lease.heartbeat_s:
-                    held = self._beat()
-                    last_beat = time.monotonic()
+                if time.monotonic() - last_heartbeat >= self._lease.heartbeat_s:
+                    is_valid = self._heartbeat()
+                    last_heartbeat = time.monotonic()
                 else:
                     with self._database.reading() as session:
-                        held = jobs.holds(session, self._claim)
-            except StorageError as error:  # the fence decides at commit; until then, go on
+                        is_valid = jobs.is_valid(session, self._claim)
+            except StorageError as error:  # the commit decides; continue until then
                 log.warning("heartbeat of chunk %s: %s", self._claim.chunk_id, error)
                 continue
-            if not held:
+            if not is_valid:
                 self._lost.set()
                 return
 
-    def _beat(self) -> bool:
+    def _heartbeat(self) -> bool:
         step, num_steps = self._steps
         now = self._database.clock()
         with self._database.writing() as session:
-            jobs.beat_worker(session, self._worker_id, now=now)
+            jobs.record_alive(session, self._worker_id, now=now)
             return jobs.heartbeat(
                 session, self._claim, lease=self._lease, step=step, num_steps=num_steps, now=now
             )

@@ -30,7 +30,7 @@ from fw_model.media.video import read_frames
 from pipelines.toyfilms.config import ToyFilmsConfig
 from serve.config import LeaseConfig, ServingConfig
 from serve.http.api import create_api
-from serve.http.dependencies import FilmFormat, open_context
+from serve.http.dependencies import FrameSize, open_context
 from serve.stores.address import StoreAddress
 from serve.work.generators import LoadedGenerator
 from serve.work.worker import Worker
@@ -42,7 +42,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The real API and a real worker over a fake generator, on a real socket."""
     monkeypatch.delenv("DATABASE_URL", raising=False)
     config = ServingConfig(data_dir=str(tmp_path / "serve"), lease=LeaseConfig(poll_s=0.02))
-    context = open_context(config, StoreAddress.of(config), FilmFormat(64, 48))
+    context = open_context(config, StoreAddress.of(config), FrameSize(64, 48))
     loaded = LoadedGenerator(FakeGenerator(), fps=12.0, embedder_id="fake-16")
     worker = Worker(
         "worker-1", database=context.database, blobs=context.blobs, loaded=loaded, config=config

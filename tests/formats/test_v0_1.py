@@ -31,7 +31,7 @@ from fake_generator import FakeGenerator
 
 from serve.config import ServingConfig
 from serve.http.api import create_api
-from serve.http.dependencies import FilmFormat, open_context
+from serve.http.dependencies import FrameSize, open_context
 from serve.stores.address import StoreAddress
 from serve.work.generators import LoadedGenerator
 from serve.work.worker import Worker
@@ -81,7 +81,7 @@ def test_a_curated_output_opens_and_can_be_encoded(written):
 def test_a_database_with_a_waiting_job_is_opened_and_the_job_finished(written, monkeypatch):
     monkeypatch.delenv("DATABASE_URL", raising=False)
     config = ServingConfig(data_dir=str(written / "server"))
-    context = open_context(config, StoreAddress.of(config), FilmFormat(64, 48))
+    context = open_context(config, StoreAddress.of(config), FrameSize(64, 48))
     client = TestClient(create_api(context))
     (story,) = client.get("/v1/stories").json()["stories"]
     film = f"/v1/stories/{story['story_id']}/video.mp4"

@@ -1,6 +1,8 @@
 """Stores in a temporary folder, the API over them, and workers with the fake generator."""
 
 import io
+import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -16,11 +18,14 @@ from fake_generator import FakeGenerator
 
 from serve.config import LeaseConfig, ServingConfig
 from serve.http.api import create_api
-from serve.http.dependencies import FilmFormat, open_context
+from serve.http.dependencies import FrameSize, open_context
+from serve.http.openapi import document
 from serve.stores.address import StoreAddress
 from serve.stores.database import Database
 from serve.work.generators import LoadedGenerator
 from serve.work.worker import Worker
+
+DESCRIPTION = json.loads(document())
 
 
 class Clock:
@@ -58,16 +63,29 @@ def context(config, monkeypatch):
     """Opened stores whose clock the test moves."""
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.setattr(Database, "migrate", lambda _self: None)  # copied as migrated
-    opened = open_context(config, StoreAddress.of(config), FilmFormat(64, 48))
+    opened = open_context(config, StoreAddress.of(config), FrameSize(64, 48))
     opened.database.clock = Clock()
     yield opened
     opened.database.close()
 
 
+def check_declared(response):
+    """Fail if the OpenAPI description does not declare the status and the media type."""
+    path, method = response.request.url.path, response.request.method.lower()
+    for template, operations in DESCRIPTION["paths"].items():
+        if re.fullmatch(re.sub(r"{\w+}", "[^/]+", template), path):
+            declared = operations[method]["responses"]
+            assert str(response.status_code) in declared, (method, path, response.status_code)
+            media_types = declared[str(response.status_code)].get("content")
+            if media_types:
+                assert response.headers["content-type"].split(";")[0] in media_types
+
+
 @pytest.fixture
 def client(context):
-    """The API without Ray."""
+    """The API without Ray; every response must be one that its description declares."""
     with TestClient(create_api(context), raise_server_exceptions=False) as client:
+        client.event_hooks["response"].append(check_declared)
         yield client
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from serve.autoscaling import Queue, QueuePolicy, SlowToShrink, desired_replicas, read_queue
+from serve.autoscaling import DownscaleDelay, Queue, QueuePolicy, desired_replicas, read_queue
 from serve.config import ScalingConfig
 from serve.stores.address import StoreAddress
 
@@ -32,8 +32,8 @@ def test_the_floor_holds_when_nothing_waits():
 
 
 def test_a_falling_wish_is_followed_late_and_a_rising_one_at_once():
-    wish = SlowToShrink(60)
-    assert [wish.follow(w, now=t) for t, w in [(0, 1), (1, 5), (30, 0), (60, 0), (62, 0)]] == [
+    delay = DownscaleDelay(60)
+    assert [delay.apply(w, now=t) for t, w in [(0, 1), (1, 5), (30, 0), (60, 0), (62, 0)]] == [
         1, 5, 5, 5, 0,
     ]  # fmt: skip
 

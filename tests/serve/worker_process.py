@@ -28,9 +28,8 @@ def work(data_dir, name, step_s):
 def _is_done(database):
     from sqlalchemy import func, select
 
-    from serve.stores.stories import LIVE
-    from serve.stores.tables import Job
+    from serve.stores.tables import UNFINISHED, Job
 
     with database.reading() as session:
-        query = select(func.count()).select_from(Job).where(Job.state.in_(LIVE))
+        query = select(func.count()).select_from(Job).where(Job.state.in_(UNFINISHED))
         return session.scalar(query) == 0

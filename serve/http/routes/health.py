@@ -1,35 +1,36 @@
-"""Whether the process lives, and whether the server can do its work."""
+"""Whether the process is alive, and whether the server can do its work."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
-from serve.http import problems
 from serve.http.dependencies import Context
+from serve.http.problems import declare
+from serve.http.schemas import AliveResponse, ReadyResponse
 from serve.work import jobs
 
 router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")
-async def healthz() -> dict[str, str]:
-    """The process answers."""
-    return {"status": "ok"}
+async def healthz() -> AliveResponse:
+    """Check that the process answers."""
+    return AliveResponse(status="ok")
 
 
-@router.get("/readyz", response_model=None)
-def readyz(context: Context) -> dict[str, Any] | JSONResponse:
-    """Database and blobs work, and a generator is there (or may start from zero: "cold")."""
-    lease = context.config.lease
+@router.get("/readyz", responses=declare(503, 507))
+def readyz(context: Context) -> ReadyResponse:
+    """Check that the database and the blobs work and that a generator is running.
+
+    The status is "cold" if none is running but the first job will start one.
+    """
     with context.database.reading() as session:
-        since = context.database.clock() - lease.duration_s
-        num_workers = jobs.count_workers(session, since=since)
+        since = context.database.clock() - context.config.lease.duration_s
+        num_generators = jobs.count_workers(session, since=since)
     context.blobs.check_writable()
-    if num_workers:
-        return {"status": "ready", "num_generators": num_workers}
-    if context.config.scaling.min_replicas == 0:
-        return {"status": "cold", "num_generators": 0}
-    return problems.problem(503, "No generator is up yet; ask again.", headers={"Retry-After": "2"})
+    if not num_generators and context.config.scaling.min_replicas > 0:
+        headers = {"Retry-After": "2"}
+        raise HTTPException(503, "No generator is running yet; try again soon.", headers)
+    status = "ready" if num_generators else "cold"
+    return ReadyResponse(status=status, num_generators=num_generators)

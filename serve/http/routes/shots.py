@@ -1,97 +1,91 @@
-"""/v1/shots and /v1/jobs: extend, make again, look into the memory, follow and cancel work."""
+"""/v1/shots and /v1/jobs: read, extend and regenerate shots, follow and cancel jobs."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
+from sqlalchemy.orm import Session
 
 from serve.http import presenters, schemas
-from serve.http.dependencies import Context, KeyHeader, idempotency_key
-from serve.stores import idempotency, shots
+from serve.http.dependencies import Context, Idempotent
+from serve.http.problems import declare
+from serve.stores import shots
 from serve.work import jobs
 
-router = APIRouter(prefix="/v1", tags=["shots"])
+router = APIRouter(prefix="/v1", tags=["shots"], responses=declare(404, 503))
 
 
 @router.get("/shots/{shot_id}")
 def get_shot(shot_id: str, context: Context) -> schemas.ShotResponse:
-    """A shot in the version that is shown."""
+    """Read the version of a shot that is shown."""
     with context.database.reading() as session:
         return presenters.shot_response(session, shots.get(session, shot_id))
 
 
-@router.post("/shots/{shot_id}/extend", status_code=202, response_model=schemas.JobResponse)
+@router.post("/shots/{shot_id}/extend", status_code=202, responses=declare(409, 413, 422, 429, 507))
 def extend_shot(
-    shot_id: str,
-    body: schemas.ExtendRequest,
-    request: Request,
-    context: Context,
-    key: KeyHeader = None,
-) -> Any:
-    """Go on with a shot under a prompt of its own."""
-    once = idempotency_key(request, key, body.model_dump_json().encode())
-    with context.database.writing() as session:
-        now = context.database.clock()
+    shot_id: str, body: schemas.ExtendRequest, context: Context, request: Idempotent
+) -> schemas.JobResponse:
+    """Continue a shot with a new prompt. Returns the job that makes the new chunks."""
 
-        def make() -> dict[str, Any]:
-            job = shots.extend(
-                session,
-                shot_id,
-                prompt=body.prompt,
-                num_chunks=body.num_chunks,
-                max_queued_jobs=context.config.limits.max_queued_jobs,
-                now=now,
-            )
-            return presenters.job_response(session, job).model_dump()
+    def extend(session: Session, now: float) -> schemas.JobResponse:
+        job = shots.extend(
+            session,
+            shot_id,
+            prompt=body.prompt,
+            num_chunks=body.num_chunks,
+            max_queued_jobs=context.config.limits.max_queued_jobs,
+            now=now,
+        )
+        return presenters.job_response(session, job)
 
-        return idempotency.once(session, once, make, now=now)
+    return request.once(body.model_dump_json().encode(), schemas.JobResponse, extend)
 
 
-@router.post("/shots/{shot_id}/regenerate", status_code=202, response_model=schemas.JobResponse)
+@router.post(
+    "/shots/{shot_id}/regenerate", status_code=202, responses=declare(409, 413, 422, 429, 507)
+)
 def regenerate_shot(
     shot_id: str,
-    request: Request,
     context: Context,
+    request: Idempotent,
     body: schemas.RegenerateRequest | None = None,
-    key: KeyHeader = None,
-) -> Any:
-    """Make a shot again; later shots that drew on it are flagged stale, not changed."""
-    wanted = body or schemas.RegenerateRequest()
-    once = idempotency_key(request, key, wanted.model_dump_json().encode())
-    with context.database.writing() as session:
-        now = context.database.clock()
+) -> schemas.JobResponse:
+    """Make a new version of a shot. Later shots that read the old one become stale; none changes.
 
-        def make() -> dict[str, Any]:
-            job = shots.regenerate(
-                session,
-                shot_id,
-                prompt=wanted.prompt,
-                max_queued_jobs=context.config.limits.max_queued_jobs,
-                now=now,
-            )
-            return presenters.job_response(session, job).model_dump()
+    The old version is shown until the new one is complete.
+    """
+    settings = body or schemas.RegenerateRequest()
 
-        return idempotency.once(session, once, make, now=now)
+    def regenerate(session: Session, now: float) -> schemas.JobResponse:
+        job = shots.regenerate(
+            session,
+            shot_id,
+            prompt=settings.prompt,
+            max_queued_jobs=context.config.limits.max_queued_jobs,
+            now=now,
+        )
+        return presenters.job_response(session, job)
+
+    return request.once(settings.model_dump_json().encode(), schemas.JobResponse, regenerate)
 
 
 @router.get("/shots/{shot_id}/memory")
 def get_memory(shot_id: str, context: Context) -> schemas.MemoryResponse:
-    """Which keyframes a shot was made from, with their scores, and in which mode."""
+    """Read which keyframes a shot was made from, with their scores, and in which mode."""
     with context.database.reading() as session:
         return presenters.memory_response(session, shots.get(session, shot_id))
 
 
 @router.get("/jobs/{job_id}")
 def get_job(job_id: str, context: Context) -> schemas.JobResponse:
-    """A job and how far it is."""
+    """Read the state and the progress of a job."""
     with context.database.reading() as session:
         return presenters.job_response(session, jobs.get(session, job_id))
 
 
-@router.post("/jobs/{job_id}/cancel")
+@router.post("/jobs/{job_id}/cancel", responses=declare(409, 507))
 def cancel_job(job_id: str, context: Context) -> schemas.JobResponse:
-    """End a job; what it has finished stays in the film."""
+    """Cancel a job. Chunks that are finished stay in the film."""
     with context.database.writing() as session:
         job = jobs.cancel(session, job_id, now=context.database.clock())
         return presenters.job_response(session, job)

@@ -16,8 +16,7 @@ from serve.stores.blobs import BlobStore
 from serve.stores.database import Database, with_driver
 from serve.stores.idempotency import IdempotencyKey
 from serve.stores.shots import ShotSettings
-from serve.stores.stories import LIVE
-from serve.stores.tables import Base, Chunk, Event, Idempotency, Job, Usage
+from serve.stores.tables import UNFINISHED, Base, Chunk, Event, Idempotency, Job, Usage
 from serve.work import jobs
 from serve.work.worker import Worker
 
@@ -89,7 +88,7 @@ def test_many_workers_commit_every_chunk_once(database, tmp_path):
     chance, num_cancelled = random.Random(1), 0
     while True:
         with database.reading() as session:
-            live = list(session.scalars(select(Job).where(Job.state.in_(LIVE))))
+            live = list(session.scalars(select(Job).where(Job.state.in_(UNFINISHED))))
         if not live:
             break
         if num_cancelled < 3 and chance.random() < 0.1:

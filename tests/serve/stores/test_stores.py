@@ -17,7 +17,7 @@ from fw_model.errors import ConfigError, StorageError
 from serve.stores.blobs import BlobStore
 from serve.stores.database import Database
 from serve.stores.tables import Base
-from serve.work.cleanup import sweep
+from serve.work.cleanup import clean_up
 from serve.work.films import FilmCache, encode_fragment, join_fragments
 
 
@@ -105,7 +105,7 @@ def test_a_worker_outlives_storage_that_it_cannot_list(context, make_worker, tmp
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="Cannot list"):
         context.blobs.list_older(2**40)
-    make_worker()._sweep_when_due()
+    make_worker()._clean_up_when_due()
 
 
 def test_only_old_blobs_that_nothing_names_are_swept(client, story, add_shot, context, work_off):
@@ -113,14 +113,14 @@ def test_only_old_blobs_that_nothing_names_are_swept(client, story, add_shot, co
     work_off()
     orphan = context.blobs.put(b"an orphan", "text/plain")
     context.database.clock.now = time.time() + 3600
-    assert sweep(context.database, context.blobs, idempotency_s=1) == 0, "all are young"
+    assert clean_up(context.database, context.blobs, idempotency_s=1) == 0, "all are young"
     context.database.clock.now = time.time() + 2 * 24 * 3600
-    assert sweep(context.database, context.blobs, idempotency_s=1) == 1
+    assert clean_up(context.database, context.blobs, idempotency_s=1) == 1
     with pytest.raises(StorageError):
         context.blobs.get(orphan.key)
     assert client.get(story["video_url"]).status_code == 200
     client.delete(f"/v1/stories/{story['story_id']}")
-    assert sweep(context.database, context.blobs, idempotency_s=1) > 4
+    assert clean_up(context.database, context.blobs, idempotency_s=1) > 4
     assert context.blobs.list_older(2**40) == []
 
 

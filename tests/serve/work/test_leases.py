@@ -142,7 +142,7 @@ def test_a_cancelled_job_keeps_what_it_committed_and_discards_the_chunk_in_fligh
 
 
 def test_drawing_stops_when_its_job_is_cancelled(client, add_shot, make_worker, monkeypatch):
-    monkeypatch.setattr("serve.work.worker.WATCH_S", 0.01)
+    monkeypatch.setattr("serve.work.worker.CLAIM_CHECK_S", 0.01)
     monkeypatch.setenv("FAKE_STEP_S", "0.2")
     job = add_shot(num_chunks=1)
     finished = []
