@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field, StringConstraints
 
@@ -22,6 +22,7 @@ from fw_model.evaluation.stories.truth import FigureTruth, ShotTruth, StoryTruth
 from pipelines.storage.store import local_copy
 
 Stories = tuple[StoryTruth, ...]
+Entry = TypeVar("Entry", bound=BaseModel)
 Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Prompts = Annotated[list[Prompt], Field(min_length=1)]
 
@@ -62,43 +63,38 @@ def read_scenes(content: Any, uri: str) -> Stories:
     return tuple(scene.truth(number) for number, scene in enumerate(scenes))
 
 
-class _Presets(BaseModel):
-    class Preset(BaseModel):
-        segment_prompts: Prompts
+class _Stories(BaseModel, Generic[Entry]):
+    stories: list[Entry]
 
-    stories: list[Preset]
+
+class _Preset(BaseModel):
+    segment_prompts: Prompts
 
 
 def read_dreamverse(content: Any, uri: str) -> Stories:
     """Read story presets of Dreamverse: [{id, label, segment_prompts}]."""
-    presets = _validated(_Presets, content, uri)
+    presets = _validated(_Stories[_Preset], content, uri)
     return _numbered([preset.segment_prompts for preset in presets.stories])
 
 
-class _Multishot(BaseModel):
-    class Test(BaseModel):
-        prompts: Prompts
-
-    stories: list[Test]
+class _MultishotTest(BaseModel):
+    prompts: Prompts
 
 
 def read_multishot(content: Any, uri: str) -> Stories:
     """Read multi-shot tests [{id, prompts}]; the figures are the identities ("ID_A is a ...")."""
-    tests = _validated(_Multishot, content, uri)
+    tests = _validated(_Stories[_MultishotTest], content, uri)
     stories = _numbered([test.prompts for test in tests.stories])
     return tuple(_with_identities(story) for story in stories)
 
 
-class _Singles(BaseModel):
-    class Single(BaseModel):
-        prompt_en: Prompt
-
-    stories: list[Single]
+class _SinglePrompt(BaseModel):
+    prompt_en: Prompt
 
 
 def read_vbench(content: Any, uri: str) -> Stories:
     """Read prompts of VBench [{prompt_en, dimension}], each a story of one shot."""
-    singles = _validated(_Singles, content, uri)
+    singles = _validated(_Stories[_SinglePrompt], content, uri)
     return _numbered([[single.prompt_en] for single in singles.stories])
 
 

@@ -166,7 +166,7 @@ def recipe_faults(
     for character in scene.characters:
         count = sum(character.name in shot.characters for shot in scene.shots)
         if count < min(2, num_shots):
-            faults.append(f"{character.name!r} is in {count} shots and should be in more")
+            faults.append(f"{character.name!r} is in {count} shot(s) and should be in more")
     for number, shot in enumerate(scene.shots, start=1):
         prompt_faults = _prompt_faults(scene, shot, min_words, max_words)
         faults += [f"shot {number} {fault}" for fault in prompt_faults]
