@@ -52,9 +52,9 @@ def text_encoder(
 ) -> None:
     """Train a UMT5 text encoder on the prompts of toy films, without rendering any."""
     settings = common.load()
-    from pipelines.pretraining.text_encoder import run_pretrain_text
+    from pipelines.pretrain import run_pretrain_text_encoder
 
-    accuracy = run_pretrain_text(settings.pretrain, settings.toyfilms, output)
+    accuracy = run_pretrain_text_encoder(settings.pretrain, settings.toyfilms, output)
     out.print(f"Text encoder: {output}; lowest accuracy {min(accuracy.values()):.3f}")
 
 
@@ -66,7 +66,7 @@ def toy_judge(
 ) -> None:
     """Train the judge of generated toy films."""
     settings = common.load()
-    from pipelines.pretraining.toy_judge import run_pretrain_toy_judge
+    from pipelines.pretrain import run_pretrain_toy_judge
 
     accuracy = run_pretrain_toy_judge(settings.pretrain, films, output)
     for name, value in accuracy.items():

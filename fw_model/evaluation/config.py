@@ -12,21 +12,21 @@ from fw_model.evaluation.judges.config import AestheticConfig, CharactersConfig,
 from fw_model.evaluation.variants import VARIANTS
 
 HELD_OUT_SEEDS = "1000000:1000010"
-"""Stories that are made from any seed: these are not trained on."""
+"""For suites that make a story from any seed: these seeds are not trained on."""
 
 SUITE_SEEDS = {"toyfilms": HELD_OUT_SEEDS, "scenes20x5": "0:20"}
-"""What is filmed of a suite unless `seeds` says otherwise."""
+"""The stories of a suite that are filmed unless `seeds` is set."""
 
 _CACHE_VARIANTS = tuple(name for name in VARIANTS if not VARIANTS[name].needs_checkpoint)
 
 
 class EvaluationConfig(StrictModel):
-    """What is measured. A story's result depends on its seed, never on which others are run."""
+    """What is measured. A story's result depends on its seed, not on which others are filmed."""
 
     suite: str = Field(
         default="toyfilms",
-        description="toyfilms, scenes20x5, file (the stories of suite_path), or module:Name for a "
-        "suite of your own.",
+        description="toyfilms, scenes20x5, file (the stories of suite_path), or module:Name for "
+        "your own suite.",
     )
     suite_path: str | None = Field(
         default=None,
@@ -35,34 +35,33 @@ class EvaluationConfig(StrictModel):
     )
     seeds: str | None = Field(
         default=None,
-        description="Numbers of the stories, FIRST:LAST, LAST left out. Null: every story of a "
-        "suite that is written down; of others 1000000:1000010, held out from training.",
+        description="Stories to film, FIRST:LAST without LAST. Null: every story of a written "
+        "suite; 1000000:1000010, held out from training, of other suites.",
     )
     shots_per_story: int = Field(
         default=5,
         ge=1,
         le=64,
-        description="Shots in a story; of a story that is written down only the first so many are "
-        "filmed.",
+        description="Shots in a story; written stories are cut to this number.",
     )
-    num_chunks: int = Field(default=2, ge=1, le=3600, description="Chunks in a shot.")
+    num_chunks: int = Field(default=2, ge=1, le=3600, description="Chunks per shot.")
     variants: tuple[str, ...] = Field(
         default=_CACHE_VARIANTS,
-        description="Which variants to generate; those left out are null in the scorecard.",
+        description="Variants to film; the others are null in the scorecard.",
     )
     checkpoints: dict[str, str] = Field(
         default={},
-        description="Model folders of variants that were trained otherwise "
+        description="Model folders of the variants that need their own training "
         "(without_augmentation, without_negatives).",
     )
     toy_judge: str | None = Field(
-        default=None, description="Folder of a toy judge; default: the packaged one."
+        default=None, description="Folder of a toy judge; null: the packaged one."
     )
     clip: str | None = Field(
         default=None,
-        description="open_clip folder of the CLIP that judges consistency and alignment; default: "
-        "the model's own, for every variant the same. The packaged CLIP knows toy films alone, so "
-        "of other suites it measures nothing unless it is named here.",
+        description="open_clip folder of the CLIP that judges consistency and alignment of all "
+        "variants; null: the evaluated model's own. The packaged CLIP knows only toy films, so it "
+        "judges other suites only if it is named here.",
     )
     aesthetic: AestheticConfig = Field(
         default=AestheticConfig(), description="Weights of the aesthetic score."
@@ -71,15 +70,19 @@ class EvaluationConfig(StrictModel):
         default=InceptionConfig(), description="Weights of the Inception Score."
     )
     characters: CharactersConfig = Field(
-        default=CharactersConfig(), description="Who finds the characters of films."
+        default=CharactersConfig(), description="What finds the characters in films."
     )
-    num_actors: int = Field(default=2, ge=1, description="Stories generated at the same time.")
-    cpus_per_actor: float = Field(default=1.0, ge=0, description="Logical CPUs of each.")
-    gpus_per_actor: float = Field(default=0.0, ge=0, description="GPUs of each; may be a part.")
+    num_actors: int = Field(default=2, ge=1, description="Stories filmed at the same time.")
+    cpus_per_actor: float = Field(default=1.0, ge=0, description="Logical CPUs per actor.")
+    gpus_per_actor: float = Field(
+        default=0.0, ge=0, description="GPUs per actor; may be a fraction."
+    )
     num_bootstrap: int = Field(
-        default=2000, ge=100, le=100_000, description="Resamplings behind a 95 % interval."
+        default=2000, ge=100, le=100_000, description="Resamplings for a 95 % interval."
     )
-    films_in_report: int = Field(default=6, ge=0, le=200, description="Stories in scorecard.html.")
+    films_in_report: int = Field(
+        default=6, ge=0, le=200, description="Stories shown in scorecard.html."
+    )
 
     @field_validator("seeds")
     @classmethod
@@ -88,7 +91,7 @@ class EvaluationConfig(StrictModel):
             return None
         first, colon, last = seeds.partition(":")
         if not (colon and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
-            raise ValueError("seeds must look like FIRST:LAST with FIRST below LAST")
+            raise ValueError("seeds must be FIRST:LAST with FIRST below LAST")
         return seeds
 
     @model_validator(mode="after")
@@ -104,9 +107,9 @@ class EvaluationConfig(StrictModel):
     def _variants_are_known(self) -> Self:
         for name in (*self.variants, *self.checkpoints):
             if name not in VARIANTS:
-                raise ValueError(f"there is no variant {name!r}; choose from {', '.join(VARIANTS)}")
+                raise ValueError(f"unknown variant {name!r}; choose from {', '.join(VARIANTS)}")
         if not self.variants or len(set(self.variants)) < len(self.variants):
-            raise ValueError("name each variant once, and at least one")
+            raise ValueError("name at least one variant, and each only once")
         for name in self.variants:
             if VARIANTS[name].needs_checkpoint and name not in self.checkpoints:
                 raise ValueError(f"variant {name!r} needs a model folder: set checkpoints.{name}")
@@ -114,8 +117,9 @@ class EvaluationConfig(StrictModel):
 
     @property
     def story_seeds(self) -> range:
-        """The seeds as numbers; ConfigError where only the suite's file knows how many there are:
-        `pipelines.evaluation.suites.settled` looks.
+        """The seeds as numbers; ConfigError if only the suite's file says how many there are.
+
+        `pipelines.evaluation.suites.complete_settings` reads that file.
         """
         seeds = self.seeds
         if seeds is None and self.suite == "file":

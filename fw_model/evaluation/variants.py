@@ -20,7 +20,7 @@ from fw_model.media.keyframes import select_keyframe_indices
 
 @dataclass(frozen=True)
 class Variant:
-    """Which caches are read. `needs_checkpoint`: it differs by training, not by caches."""
+    """Which caches are read. `needs_checkpoint`: it differs in its training, not in its caches."""
 
     shot_cache: bool = True
     temporal_cache: bool = True
@@ -93,9 +93,9 @@ class _Camera:
         reads_history: bool,
         opening: tuple[HistoryChunk, ...] = (),
     ) -> tuple[FilmedShot, list[Keyframe]]:
-        """Return the shot and the keyframes that it offers to later ones.
+        """Return the shot and the keyframes that it offers to later shots.
 
-        `opening` stands before the first chunk as if it had been filmed; its frames are left out.
+        `opening` precedes the first chunk as if it had been filmed; its frames are left out.
         """
         history, parts, starts = opening, [], [0]
         keyframes: list[Keyframe] = []
@@ -106,10 +106,10 @@ class _Camera:
             parts.append(result.frames)
             history = (*history, HistoryChunk(result.latents, prompt))
             # Without history the generator would count each chunk's frames from zero.
-            places = select_keyframe_indices(len(result.frames), len(result.keyframes))
+            indices = select_keyframe_indices(len(result.frames), len(result.keyframes))
             offered = [
-                replace(keyframe, frame=starts[-1] + place)
-                for keyframe, place in zip(result.keyframes, places, strict=True)
+                replace(keyframe, frame=starts[-1] + index)
+                for keyframe, index in zip(result.keyframes, indices, strict=True)
             ]
             keyframes.extend(self._generator.admit(offered, keyframes))
             starts.append(starts[-1] + len(result.frames))
@@ -119,7 +119,7 @@ class _Camera:
         return filmed, keyframes
 
     def film_in_two_stages(self, prompts: Sequence[str]) -> list[FilmedShot]:
-        """Make a keyframe for every shot, each seeing those before; then animate each alone."""
+        """Make a keyframe for every shot, each from the earlier ones; then animate each alone."""
         stills: list[Keyframe] = []
         for index, prompt in enumerate(prompts):
             found = tuple(self._generator.retrieve(prompt, stills))

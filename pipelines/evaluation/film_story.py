@@ -39,7 +39,7 @@ class StoryFilmer:
         self._loaded: tuple[ModelConfig, StoryGenerator] | None = None
 
     def film(self, job: StoryJob) -> StoryJob:
-        """Film, score and store one story; the films first, the result last."""
+        """Film, score and store one story; the film first, the result last."""
         started_s = time.perf_counter()
         generator = self._generator(job.model)
         story = suite_story(job.seed, self._run.config)

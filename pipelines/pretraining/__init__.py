@@ -1,1 +1,1 @@
-"""Toy films and other videos as data for pretraining small parts."""
+"""Films as data for pretraining the small models."""

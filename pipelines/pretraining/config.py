@@ -17,14 +17,16 @@ class PretrainConfig(StrictModel):
     width: int = Field(64, ge=16, description="Width in pixels that frames are scaled to.")
     height: int = Field(64, ge=16, description="Height in pixels that frames are scaled to.")
     num_validation_films: int = Field(
-        12, ge=1, description="The last films by name are never trained on, only measured."
+        12, ge=1, description="Films held out for validation: the last ones by name."
     )
     name_hues: bool = Field(
         False,
-        description="Let CLIP learn the hues that prompts leave unsaid, in words (a blue bear); "
+        description="Teach CLIP the hues that prompts do not mention, in words (a blue bear); "
         "embedder.hue_augmentation must then be 0.",
     )
-    num_threads: int | None = Field(None, ge=1, description="Threads of torch; all if not set.")
+    num_threads: int | None = Field(
+        None, ge=1, description="Threads of torch; null uses all cores."
+    )
     vae: VaePretrainConfig = Field(VaePretrainConfig(), description="The small VAE.")
     embedder: EmbedderPretrainConfig = Field(
         EmbedderPretrainConfig(), description="The small CLIP."

@@ -1,1 +1,1 @@
-"""Models that look at films, and their settings."""
+"""The models that look at films, and their settings."""

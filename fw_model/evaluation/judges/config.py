@@ -1,4 +1,4 @@
-"""Settings of the judges that need something from outside: weights, or an endpoint."""
+"""Settings of the judges that need weights or an endpoint from the user."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class AestheticConfig(StrictModel):
         description="Folder, in open_clip's layout, of the CLIP that the head was trained on.",
     )
     frames_per_shot: int = Field(
-        default=8, ge=1, le=1000, description="Frames of each shot that are judged, evenly chosen."
+        default=8, ge=1, le=1000, description="Evenly spaced frames of each shot to judge."
     )
 
     @model_validator(mode="after")
     def _head_and_clip_belong_together(self) -> Self:
         if (self.head is None) != (self.clip is None):
-            raise ValueError("head and clip are given together, or neither")
+            raise ValueError("set head and clip together, or neither")
         return self
 
     def with_absolute_paths(self) -> Self:
@@ -46,7 +46,7 @@ class InceptionConfig(StrictModel):
         default=None, description="torchvision's inception_v3 weights, .pth or .safetensors."
     )
     frames_per_shot: int = Field(
-        default=8, ge=1, le=1000, description="Frames of each shot that are judged, evenly chosen."
+        default=8, ge=1, le=1000, description="Evenly spaced frames of each shot to judge."
     )
 
     def with_absolute_paths(self) -> Self:

@@ -1,7 +1,7 @@
-"""The toy judge: what a toy film's frames show, so that it can be held against what was asked for.
+"""The toy judge: what a toy film's frames show, to compare with what was asked for.
 
-A reading keeps probabilities frame by frame; any span of frames can be asked about. The toy judge's
-own accuracy on held-out truth lies beside its weights and goes into every scorecard.
+A reading keeps probabilities frame by frame, so it can answer for any span of frames. The toy
+judge's own accuracy on held-out truth lies beside its weights and goes into every scorecard.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class SeenFigure:
-    """A figure in a span of frames: hues in degrees, how sure its presence is in 0..1."""
+    """A figure in a span of frames: hues in degrees, probability of its presence."""
 
     kind: str
     presence: float
@@ -72,7 +72,7 @@ class ShotReading:
         return self.vocabulary.scales[int(self.scale[start:end].mean(0).argmax())]
 
     def figures_in(self, start: int = 0, end: int | None = None) -> dict[str, SeenFigure]:
-        """Return the figures seen in more likelihood than not in frames [start, end), by kind."""
+        """Return the figures that are probably in frames [start, end), by kind."""
         presence = self.presence[start:end].mean(0)
         return {
             kind: SeenFigure(
@@ -86,7 +86,7 @@ class ShotReading:
         }
 
     def action_of(self, kind: str, start: int = 0, end: int | None = None) -> str:
-        """Return what the figure of `kind` does over frames [start, end)."""
+        """Return what the figure of `kind` does in frames [start, end)."""
         rows = self.actions[start:end, self.vocabulary.kinds.index(kind)]
         return self.vocabulary.actions[int(rows.mean(0).argmax())]
 
@@ -97,7 +97,7 @@ class ShotReading:
 
 
 class ToyJudge:
-    """A trained network and what is known of it."""
+    """A trained network and its card: vocabulary, width, accuracy on held-out films."""
 
     def __init__(self, net: ToyJudgeNet, card: dict[str, Any] | None = None) -> None:
         self.net = net.float().eval()
@@ -105,7 +105,7 @@ class ToyJudge:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The words that it tells apart."""
+        """The words that it distinguishes."""
         return self.net.vocabulary
 
     @classmethod
@@ -118,18 +118,18 @@ class ToyJudge:
             net.load_state_dict(load_file(folder / WEIGHTS_FILE))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(
-                f"There is no usable toy judge in {folder} ({type(error).__name__}: {error}); "
-                "make one with `filmweaver pretrain toy-judge FILMS OUTPUT`."
+                f"There is no usable toy judge in {folder} ({type(error).__name__}: {error}); make "
+                "one with `filmweaver pretrain toy-judge FILMS OUTPUT`."
             ) from error
         return cls(net, card)
 
-    def save(self, folder: Path, **facts: Any) -> None:
-        """Write the weights in half precision, and beside them the words and `facts`."""
+    def save(self, folder: Path, **measured: Any) -> None:
+        """Write the weights in half precision, and a card with the vocabulary and `measured`."""
         folder.mkdir(parents=True, exist_ok=True)
         half = {name: value.half().contiguous() for name, value in self.net.state_dict().items()}
         save_file(half, folder / WEIGHTS_FILE)
         width = self.net.maps.in_channels
-        card = {"vocabulary": asdict(self.vocabulary), "width": width, **facts}
+        card = {"vocabulary": asdict(self.vocabulary), "width": width, **measured}
         (folder / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
     @torch.no_grad()
@@ -159,9 +159,9 @@ class ToyJudge:
 
 
 def fitting_weights(folder: Path, net: ToyJudgeNet) -> dict[str, torch.Tensor]:
-    """Return the weights of the toy judge in `folder` that `net` has in the same shape.
+    """Return the weights in `folder` that fit `net` by name and shape.
 
-    CheckpointError if there are none.
+    CheckpointError if none do.
     """
     try:
         saved = load_file(folder / WEIGHTS_FILE)
@@ -170,7 +170,9 @@ def fitting_weights(folder: Path, net: ToyJudgeNet) -> dict[str, torch.Tensor]:
     shapes = {name: weight.shape for name, weight in net.state_dict().items()}
     fitting = {n: w.float() for n, w in saved.items() if shapes.get(n) == w.shape}
     if not fitting:
-        raise CheckpointError(f"No weight of the toy judge in {folder} fits; begin anew.")
+        raise CheckpointError(
+            f"No weight of the toy judge in {folder} fits this network; train from scratch."
+        )
     return fitting
 
 
@@ -180,6 +182,6 @@ def hue_gap_deg(first: float, second: float) -> float:
 
 
 def _hue(vectors: Floats) -> float:
-    """Return the circular mean of hue vectors [F, 2], in degrees; unsure frames weigh less."""
+    """Return the circular mean of hue vectors [F, 2], in degrees; uncertain frames weigh less."""
     cosine, sine = vectors.mean(0).tolist()
     return math.degrees(math.atan2(sine, cosine)) % 360.0

@@ -1,7 +1,7 @@
-"""The toy judge's network: reads place, light, scale and every figure off toy films.
+"""The toy judge's network: reads place, light, scale and every figure in toy films.
 
-A map for each kind of figure says where it is; what lies under it says its hues and its box. What a
-figure does is read in the window that its boxes span: a closer look, frame by frame.
+A map for each kind of figure says where it is; the features under it give its hues and its box. A
+figure's action is read from finer features in the window that its boxes span.
 
 B clips, F frames, K kinds of figure, D features, H x W pixels.
 """
@@ -24,7 +24,7 @@ _ACTION = 96
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words that the toy judge tells apart, in the order of its outputs."""
+    """The words that the toy judge distinguishes, in the order of its outputs."""
 
     kinds: tuple[str, ...]
     places: tuple[str, ...]
@@ -35,7 +35,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class ToyJudgeOutput:
-    """What the network says of B clips of F frames; hues are vectors (cosine, sine)."""
+    """The network's outputs for B clips of F frames; hues are vectors (cosine, sine)."""
 
     place: Tensor  # [B, F, places] logits
     light: Tensor  # [B, F, lights]
@@ -81,10 +81,10 @@ class ToyJudgeNet(nn.Module):
         self.action = nn.Linear(2 * _ACTION, actions)
 
     def forward(self, frames: Tensor, true_boxes: Tensor | None = None) -> ToyJudgeOutput:
-        """Read `frames` [B, 3, F, H, W] in [-1, 1]; F may be any number of at least one.
+        """Read `frames` [B, 3, F, H, W] in [-1, 1]; F is at least one.
 
-        `true_boxes` [B, F, K, 4], in training, are where actions are read instead of the network's
-        own boxes, which are poor at first.
+        In training, actions are read in `true_boxes` [B, F, K, 4]: the network's own are poor at
+        first.
         """
         batch = frames.shape[0]
         pictures = _with_places(rearrange(frames, "b c f h w -> (b f) c h w"))  # [BF, 5, H, W]
@@ -116,7 +116,7 @@ class ToyJudgeNet(nn.Module):
         )
 
     def _actions(self, fine: Tensor, sharp: Tensor, boxes: Tensor) -> Tensor:
-        """Return action logits [B, K, actions] from what lies in the windows over `boxes`."""
+        """Return action logits [B, K, actions] from the features in the windows over `boxes`."""
         batch, frames, kinds, _ = boxes.shape
         seen = _windows(fine, boxes, _FINE_POINTS)  # [B, F, K, d * points]
         which = torch.eye(kinds, device=seen.device).expand(batch, frames, -1, -1)
@@ -129,7 +129,7 @@ class ToyJudgeNet(nn.Module):
 
 
 def _with_places(pictures: Tensor) -> Tensor:
-    """Return pictures [N, 3, H, W] at the size that is read, with x and y as channels beside."""
+    """Return pictures [N, 3, H, W] at the network's size, with x and y as two more channels."""
     if pictures.shape[-2:] != (IMAGE_SIZE, IMAGE_SIZE):
         pictures = functional.interpolate(
             pictures, (IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", antialias=True
@@ -141,7 +141,7 @@ def _with_places(pictures: Tensor) -> Tensor:
 
 
 def _slots(features: Tensor, maps: Tensor) -> Tensor:
-    """Gather what lies under each kind's map: [BF, D, h, w] -> [BF, K, D + 4 + K]."""
+    """Gather the features under each kind's map: [BF, D, h, w] -> [BF, K, D + 4 + K]."""
     rows, columns = features.shape[2:]
     masks = maps.flatten(2).softmax(-1)  # [BF, K, h w]
     flat = rearrange(features, "n d h w -> n (h w) d")
@@ -153,9 +153,9 @@ def _slots(features: Tensor, maps: Tensor) -> Tensor:
 
 
 def _windows(layer: Tensor, boxes: Tensor, points: int) -> Tensor:
-    """Sample a layer in one window a clip and kind: [BF, d, y, x] -> [B, F, K, d * points^2].
+    """Sample a layer in one window per clip and kind: [BF, d, y, x] -> [B, F, K, d * points^2].
 
-    The window spans the boxes [B, F, K, 4] of all frames, so that what moves is seen to move.
+    The window spans the boxes [B, F, K, 4] of all frames, so a moving figure moves inside it.
     """
     batch, frames, kinds, _ = boxes.shape
     low, high = boxes[..., :2].amin(1), boxes[..., 2:].amax(1)  # [B, K, 2]
@@ -170,7 +170,7 @@ def _windows(layer: Tensor, boxes: Tensor, points: int) -> Tensor:
 
 
 def cell_centres(rows: int, columns: int) -> Tensor:
-    """Return x and y of the middle of each cell of a map in fractions of the frame, [h w, 2]."""
+    """Return x and y of the centre of each cell of a map in fractions of the frame, [h w, 2]."""
     y, x = torch.meshgrid(
         (torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij"
     )

@@ -1,4 +1,4 @@
-"""A file of weights that a judge reads. Knows nothing of what the weights are for."""
+"""Reads a judge's weights file. Knows nothing of what the weights are for."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ StateDict = Mapping[str, torch.Tensor]
 def load_weights(path: str | Path) -> StateDict:
     """Return the tensors of a .safetensors file or a torch file, by name, as float32 on the CPU.
 
-    A torch file is read as weights alone, so that it cannot run code. CheckpointError otherwise.
+    A torch file is read with `weights_only`, so it cannot run code. CheckpointError if the file
+    holds anything else.
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise CheckpointError(f"There is no file of weights {str(path)!r}; check the path.")
+        raise CheckpointError(f"No weights file at {str(path)!r}; check the path.")
     try:
         if file.suffix == ".safetensors":
             state = load_file(file)
@@ -33,18 +34,18 @@ def load_weights(path: str | Path) -> StateDict:
         raise CheckpointError(f"The weights in {file} do not load: {error}") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{file} is no plain state dict (it holds code, or is no torch file); save the model's "
-            "state_dict() to a file of its own."
+            f"{file} is not a plain state dict (it holds code, or is not a torch file); save only "
+            "the model's state_dict()."
         ) from error
     if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
-        raise CheckpointError(f"{file} is no state dict: it must map names to tensors.")
+        raise CheckpointError(f"{file} is not a state dict: it must map names to tensors.")
     return {
         name: value.float() if value.is_floating_point() else value for name, value in state.items()
     }
 
 
 def weights_digest(path: str | Path) -> str:
-    """Return a hash of what the file holds; CheckpointError if it cannot be read."""
+    """Return a hash of the file's content; CheckpointError if it cannot be read."""
     try:
         with Path(path).expanduser().open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

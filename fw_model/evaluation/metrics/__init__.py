@@ -1,1 +1,1 @@
-"""One file a metric: what a film's readings or pixels say."""
+"""The metrics, one file for each family: what a film's readings or pixels say."""

@@ -1,4 +1,4 @@
-"""Is what a shot shows what its prompt asked for? Each measure is a share in 0..1 over a story."""
+"""Does a shot show what its prompt asks for? Each metric is a share in 0..1 over a story."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WHOLE: Span = (0, None)
 
 
 def figure_accuracy(readings: Sequence[ShotReading], story: StoryTruth) -> float:
-    """Return the share of shots that show just the kinds of figure asked for, no more, no less."""
+    """Return the share of shots that show exactly the kinds of figure asked for."""
     return _share([shows_figures(r, s) for r, s in _pairs(readings, story)])
 
 
@@ -32,12 +32,12 @@ def scale_accuracy(readings: Sequence[ShotReading], story: StoryTruth) -> float:
 
 
 def action_accuracy(readings: Sequence[ShotReading], story: StoryTruth) -> float:
-    """Return the share of asked-for figures that are there and do what they should."""
+    """Return the share of requested figures that are there and act as asked."""
     return _share([right for r, s in _pairs(readings, story) for right in acts(r, s)])
 
 
 def joint_accuracy(readings: Sequence[ShotReading], story: StoryTruth) -> float:
-    """Return the share of shots whose figures, place, scale and actions are all right."""
+    """Return the share of shots whose figures, place, scale and actions are all correct."""
     return _share(
         [
             shows_figures(r, s) and shows_place(r, s) and shows_scale(r, s) and all(acts(r, s))
@@ -47,23 +47,23 @@ def joint_accuracy(readings: Sequence[ShotReading], story: StoryTruth) -> float:
 
 
 def acts(reading: ShotReading, shot: ShotTruth, span: Span = WHOLE) -> list[bool]:
-    """Say of each figure asked for whether it is there in frames [start, end) and acts as asked."""
+    """Return for each requested figure whether it is in frames [start, end) and acts as asked."""
     seen = reading.figures_in(*span)
     return [f.kind in seen and reading.action_of(f.kind, *span) == f.action for f in shot.figures]
 
 
 def shows_figures(reading: ShotReading, shot: ShotTruth, span: Span = WHOLE) -> bool:
-    """Say whether frames [start, end) show just the figures asked for."""
+    """Return whether frames [start, end) show exactly the figures asked for."""
     return set(reading.figures_in(*span)) == {figure.kind for figure in shot.figures}
 
 
 def shows_place(reading: ShotReading, shot: ShotTruth, span: Span = WHOLE) -> bool:
-    """Say whether frames [start, end) are in the place asked for."""
+    """Return whether frames [start, end) are in the place asked for."""
     return reading.place_in(*span) == shot.place
 
 
 def shows_scale(reading: ShotReading, shot: ShotTruth, span: Span = WHOLE) -> bool:
-    """Say whether frames [start, end) have the camera scale asked for."""
+    """Return whether frames [start, end) have the camera scale asked for."""
     return reading.scale_in(*span) == shot.scale
 
 

@@ -1,7 +1,7 @@
 """How much people would like the pictures of a film: LAION's aesthetic predictors.
 
-A small head on unit CLIP embeddings gives a picture about 1..10. The head is recognised by its
-state dict: the linear one of `aesthetic-predictor` (v1) or the MLP of
+A small head on unit CLIP embeddings scores a picture from about 1 to 10. The head is recognised by
+its state dict: the linear one of `aesthetic-predictor` (v1) or the MLP of
 `improved-aesthetic-predictor` (v2). N pictures, E embedding width.
 """
 
@@ -50,7 +50,7 @@ class _Mlp(nn.Module):
 
 
 class AestheticPredictor:
-    """Scores pictures by what an embedder makes of them."""
+    """Scores pictures by their CLIP embeddings."""
 
     def __init__(self, head: nn.Module, embedder: Embedder, *, frames_per_shot: int) -> None:
         self._head = head.float().eval().requires_grad_(False)
@@ -59,15 +59,15 @@ class AestheticPredictor:
 
     @classmethod
     def load(cls, config: AestheticConfig, *, device: torch.device | str = "cpu") -> Self | None:
-        """Load head and CLIP, None where none are given; CheckpointError if they do not fit."""
+        """Load head and CLIP, if the config names them; CheckpointError if they do not fit."""
         if config.head is None or config.clip is None:
             return None
         head, width = load_head(config.head)
         embedder = OpenClipEmbedder.load(Path(config.clip).expanduser(), device=device)
         if width != embedder.width:
             raise CheckpointError(
-                f"The aesthetic head {config.head} reads embeddings of width {width}, but the CLIP "
-                f"in {config.clip} gives {embedder.width}; give the CLIP that it was trained on."
+                f"The aesthetic head {config.head} needs embeddings of width {width}, but the CLIP "
+                f"in {config.clip} gives {embedder.width}; use the CLIP that it was trained on."
             )
         return cls(head, embedder, frames_per_shot=config.frames_per_shot)
 
@@ -84,7 +84,7 @@ class AestheticPredictor:
 
 
 def load_head(path: str | Path) -> tuple[nn.Module, int]:
-    """Return the head in a file and the width it reads; CheckpointError if it is neither kind."""
+    """Return the head in a file and its input width; CheckpointError if it is neither kind."""
     state = load_weights(path)
     head, width = _empty_head(state, path)
     try:
@@ -95,7 +95,7 @@ def load_head(path: str | Path) -> tuple[nn.Module, int]:
 
 
 def _empty_head(state: StateDict, path: str | Path) -> tuple[nn.Module, int]:
-    """Return a head of the kind and width that the names and shapes of `state` tell."""
+    """Return a head of the kind and width that match the names and shapes of `state`."""
     first = state.get("weight", state.get("layers.0.weight"))
     if first is not None and first.ndim == 2:
         width = first.shape[1]
@@ -105,6 +105,6 @@ def _empty_head(state: StateDict, path: str | Path) -> tuple[nn.Module, int]:
             return _Mlp(width), width
     names = ", ".join(sorted(state)[:4]) or "nothing"
     raise CheckpointError(
-        f"{path} is no aesthetic head: it holds {names}; give the linear head of version 1 "
+        f"{path} is not an aesthetic head: it holds {names}. Use the linear head of version 1 "
         "(weight, bias) or the MLP without activations of version 2 (layers.0, 2, 4, 6, 7)."
     )

@@ -1,6 +1,6 @@
-"""The paper's CLIP measures: consistency between shots and alignment with the words, times 100.
+"""The paper's CLIP metrics: consistency between shots and alignment with the words, times 100.
 
-Of each shot the middles of its chunks are taken; a character is what lies in its box. S shots.
+The middle frames of its chunks stand for a shot; a character is the crop of its box. S shots.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class StoryEmbeddings:
-    """What CLIP makes of a film: shots, prompts, and characters by (shot, kind).
+    """CLIP embeddings of a film: shots, prompts, and characters by (shot, kind).
 
-    Words are of unit length. A shot, or a character in it, is the mean of its frames' unit vectors
-    and not made unit again: the product of two means is the mean of all their frames' cosines.
+    Text embeddings have unit length. A shot, or a character in it, is the mean of its frames' unit
+    vectors and is not normalised again: the product of two means is the mean of all cosines between
+    their frames.
     """
 
     shots: Floats  # [S, E]
@@ -53,7 +54,7 @@ def embed_frames(
     boxes: CharacterBoxes,
     embedder: Embedder,
 ) -> StoryEmbeddings:
-    """The same of shots [F, H, W, 3]; `standing` are (shot, frame), at least one of each shot."""
+    """Embed shots [F, H, W, 3]; `standing` holds (shot, frame), at least one for each shot."""
     frames = [shots[index][f] for index, f in standing]
     crops = {key: crop(shots[key[0]][key[1]], box) for key, box in boxes.items()}
     kinds = sorted({figure.kind for shot in story.shots for figure in shot.figures})
@@ -77,7 +78,7 @@ def _means(keys: Sequence[Key], rows: Floats) -> dict[Key, Floats]:
 
 
 def clip_measures(embeddings: StoryEmbeddings, story: StoryTruth) -> dict[str, float | None]:
-    """Return the four measures by their names in the scorecard."""
+    """Return the four metrics by their names in the scorecard."""
     return {
         "character_consistency": character_consistency(embeddings),
         "overall_consistency": overall_consistency(embeddings, story),
@@ -87,7 +88,7 @@ def clip_measures(embeddings: StoryEmbeddings, story: StoryTruth) -> dict[str, f
 
 
 def crop(frame: Pixels, box: Box) -> Pixels:
-    """Return what lies in a box given in fractions of the frame; never less than a few pixels."""
+    """Return the crop of a box in fractions of the frame, at least a few pixels wide and high."""
     height, width = frame.shape[:2]
     x0, y0, x1, y1 = box
     left, right = _span(x0, x1, width)
@@ -96,7 +97,7 @@ def crop(frame: Pixels, box: Box) -> Pixels:
 
 
 def character_consistency(embeddings: StoryEmbeddings) -> float | None:
-    """Return how alike the crops of one character are from shot to shot; None if none recurs."""
+    """Return how similar a character's crops are between shots; None if no character recurs."""
     pairs = [
         float(first @ second)
         for (a, first), (b, second) in combinations(embeddings.characters.items(), 2)
@@ -106,7 +107,7 @@ def character_consistency(embeddings: StoryEmbeddings) -> float | None:
 
 
 def overall_consistency(embeddings: StoryEmbeddings, story: StoryTruth) -> float | None:
-    """Return how alike shots of one place are; the paper's scenes have one place each."""
+    """Return how similar shots of one place are; the paper's scenes have one place each."""
     pairs = [
         float(embeddings.shots[a] @ embeddings.shots[b])
         for a, b in combinations(range(len(story.shots)), 2)
@@ -116,14 +117,14 @@ def overall_consistency(embeddings: StoryEmbeddings, story: StoryTruth) -> float
 
 
 def character_alignment(embeddings: StoryEmbeddings) -> float | None:
-    """Return how well the crops of characters fit their names; None if no character is seen."""
+    """Return how well the crops of characters match their names; None if none is seen."""
     return _percent(
         [float(row @ embeddings.names[kind]) for (_, kind), row in embeddings.characters.items()]
     )
 
 
 def overall_alignment(embeddings: StoryEmbeddings) -> float | None:
-    """Return how well shots fit their prompts."""
+    """Return how well shots match their prompts."""
     return _percent((embeddings.shots * embeddings.prompts).sum(axis=1).tolist())
 
 

@@ -1,7 +1,7 @@
-"""Does a shot copy its cached keyframes instead of filming anew?
+"""Does a shot copy its cached keyframes instead of showing something new?
 
-Consistency measures reward copying: the paper's model without augmentation scores higher overall
-consistency, and follows its prompts worse. So likeness is counted only beyond that of the truth.
+Consistency metrics reward copying: the paper's model without augmentation has a higher overall
+consistency but follows its prompts less. So only the similarity beyond that of the truth counts.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from fw_model.evaluation.stories.truth import FilmedShot, Pixels
 
-_SIZE = 16  # likeness of layout and colour: blur must not pass for it
+_SIZE = 16  # compares layout and colour only, so blur makes no difference
 
 
 def copy_paste(shots: Sequence[FilmedShot], truth: Sequence[Pixels]) -> float | None:
-    """Return the likeness of frames to their nearest cached keyframe, less what truth has.
+    """Return how similar frames are to their nearest cached keyframe, minus the same of the truth.
 
-    `truth` holds the true frames [F, H, W, 3] of each shot. Truth's cache is made of the same
-    frames of the same shots. 0 for truth, at most 2; None where no shot read a cached keyframe.
+    `truth` holds the true frames [F, H, W, 3] of each shot; its cache has the same frames of the
+    same shots. 0 for the truth, at most 2; None if no shot read a cached keyframe.
     """
     excess = []
     for filmed, true_frames in zip(shots, truth, strict=True):
@@ -28,19 +29,19 @@ def copy_paste(shots: Sequence[FilmedShot], truth: Sequence[Pixels]) -> float | 
         if not cached:
             continue
         true_cached = [truth[c.shot][min(c.frame, len(truth[c.shot]) - 1)] for c in cached]
-        likeness = nearest_likeness(filmed.frames, [c.image for c in cached])
-        excess.append(likeness - nearest_likeness(true_frames, true_cached))
+        similarity = nearest_similarity(filmed.frames, [c.image for c in cached])
+        excess.append(similarity - nearest_similarity(true_frames, true_cached))
     return float(np.mean(excess)) if excess else None
 
 
-def nearest_likeness(frames: Pixels, cached: Sequence[Pixels]) -> float:
-    """Return the mean over frames of the correlation with the most alike cached frame, -1 to 1."""
+def nearest_similarity(frames: Pixels, cached: Sequence[Pixels]) -> float:
+    """Return the mean over frames of the correlation with the most similar cached frame, -1..1."""
     table = _standardised(frames) @ _standardised(cached).T  # [F, N]
     return float(table.max(axis=1).mean())
 
 
-def _standardised(images: Sequence[Pixels] | Pixels) -> np.ndarray:
-    """Return images as vectors of mean zero and length one, [N, D]: their products correlate."""
+def _standardised(images: Sequence[Pixels] | Pixels) -> NDArray[np.float32]:
+    """Return images as vectors of mean 0 and length 1, [N, D]: products are correlations."""
     small = [cv2.resize(i, (_SIZE, _SIZE), interpolation=cv2.INTER_AREA) for i in images]
     rows = np.stack(small).reshape(len(small), -1).astype(np.float32)
     rows -= rows.mean(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Does a long shot fall apart? What is asked for against what is seen, chunk by chunk."""
+"""Does a long shot fall apart? What is seen against what was asked for, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from fw_model.evaluation.judges.toy_judge import ShotReading
 from fw_model.evaluation.metrics.accuracy import Span, acts, shows_figures, shows_place, shows_scale
 from fw_model.evaluation.stories.truth import FilmedShot, ShotTruth, StoryTruth
 
-_WINDOW = 10
+_WINDOW = 10  # chunks
 
 
 def accuracy_by_chunk(
     shots: Sequence[FilmedShot], readings: Sequence[ShotReading], story: StoryTruth
 ) -> list[float]:
-    """Return for each chunk number the share right of figures, place and scale over the shots."""
+    """Return, for each chunk number, the share of correct figures, places and scales."""
 
     def right(reading: ShotReading, shot: ShotTruth, span: Span) -> list[bool]:
         return [
@@ -31,7 +31,7 @@ def accuracy_by_chunk(
 def actions_by_chunk(
     shots: Sequence[FilmedShot], readings: Sequence[ShotReading], story: StoryTruth
 ) -> list[float]:
-    """Return for each chunk number the share of figures that are there and act as asked."""
+    """Return, for each chunk number, the share of figures that are there and act as asked."""
     return _by_chunk(shots, readings, story, acts)
 
 
@@ -50,9 +50,9 @@ def _by_chunk(
 
 
 def first_and_last(by_chunk: Sequence[float]) -> tuple[float, float] | None:
-    """Return the accuracy of the first chunks and of the last: ten, or half of them.
+    """Return the accuracy of the first ten chunks and of the last ten, or of each half.
 
-    None for one chunk.
+    None for a single chunk.
     """
     window = min(_WINDOW, len(by_chunk) // 2)
     if window == 0:
@@ -63,7 +63,7 @@ def first_and_last(by_chunk: Sequence[float]) -> tuple[float, float] | None:
 def drift_ratio(by_chunk: Sequence[float]) -> float | None:
     """Return the accuracy of the last chunks over that of the first.
 
-    1 where nothing drifts; None for one chunk, or where the first are all wrong.
+    1 if nothing drifts; None for a single chunk, or if the first are all wrong.
     """
     ends = first_and_last(by_chunk)
     return None if ends is None or ends[0] == 0 else ends[1] / ends[0]

@@ -1,4 +1,4 @@
-"""Does a character keep its colours? Prompts never say a hue: only the shot cache can carry it."""
+"""Does a character keep its hues? Prompts never mention one: only the shot cache can carry it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from fw_model.evaluation.stories.truth import StoryTruth
 def hue_errors_deg(readings: Sequence[ShotReading], story: StoryTruth) -> list[float]:
     """Return how far each character's body and hat are from their mean hue in earlier shots.
 
-    Two numbers in degrees, 0 to 180, for every time that a character is asked for and seen again.
-    Where it is not seen there is nothing to compare: `figure_accuracy` counts that.
+    Two numbers in degrees, 0 to 180, each time that a requested character is seen again. A
+    character that is not seen has no hue to compare; `figure_accuracy` counts it.
     """
     errors: list[float] = []
     earlier: dict[str, list[tuple[float, float]]] = {}

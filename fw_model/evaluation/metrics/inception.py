@@ -1,4 +1,4 @@
-"""The Inception Score of a set of films: are pictures clear, and are they varied?
+"""The Inception Score of a set of films: are pictures clear and varied?
 
 exp of the mean over pictures x of KL(p(y|x) || p(y)), p(y) the mean of p(y|x) over the set
 (Salimans et al. 2016, "Improved Techniques for Training GANs"). The score belongs to a set, never

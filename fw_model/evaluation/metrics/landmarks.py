@@ -1,8 +1,8 @@
-"""Does a place keep its shape? How far what stands in it has moved since an earlier shot there.
+"""Does a place keep its shape? How far its landmarks have moved since an earlier shot there.
 
-Prompts never say where a landmark stands: only the shot cache can carry it. Nothing is learned
-here: windows of the earlier shot's backdrop are looked for in the later shot's, to the left and to
-the right. H x W pixels of a frame, w those of a window.
+Prompts never say where a landmark stands: only the shot cache can carry it. No model is involved:
+windows of the earlier shot's backdrop are searched for in the later one's, to the left and right.
+A frame has H x W pixels, a window is w wide.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from fw_model.evaluation.judges.toy_judge import ShotReading
 from fw_model.evaluation.stories.truth import FilmedShot, ShotTruth, StoryTruth
 
-_PIVOT_Y = 0.62  # what stays in place when a toy camera comes nearer, in frame heights
-_WINDOW, _STEP, _REACH = 0.3, 0.05, 0.25  # of a window, and how far it is looked for: frame widths
-_MARGIN = 0.04  # round the box of a figure
-_SEEN = 0.5  # of the frames must show a pixel, and of a window's pixels must be seen
+_PIVOT_Y = 0.62  # the height that stays in place when a toy camera comes nearer, frame heights
+_WINDOW, _STEP, _REACH = 0.3, 0.05, 0.25  # width, spacing and search range, frame widths
+_MARGIN = 0.04  # around the box of a figure
+_SEEN = 0.5  # share of frames that must show a pixel, and of a window's pixels that are shown
 _SEEN_IN_BOTH = 0.3
-_FLAT = 5.0  # levels of 255 of deviation from the row's mean: less has nothing to be found by
+_FLAT = 5.0  # levels of 255 of deviation from the row's mean; a flatter window cannot be found
 _TIE = 3e-3  # a pixel of shift must be worth this much correlation
 
 Reals = NDArray[np.float32]
@@ -41,8 +41,8 @@ def landmark_displacement(
 ) -> float | None:
     """Return how far a place's landmarks stand from where its first shot has them.
 
-    Mean over all windows in frame widths of the wide view; None where no place is seen twice by a
-    resting camera.
+    The mean over all windows in frame widths of the wide view; None if a still camera sees no place
+    twice.
     """
     gaps: list[float] = []
     first: dict[int, int] = {}
@@ -61,7 +61,7 @@ def landmark_displacement(
 
 
 def window_shifts(old: Backdrop, new: Backdrop) -> list[float]:
-    """Return where each window of `old` that has something in it is found in `new`.
+    """Return how far each window of `old` that is not flat has shifted in `new`.
 
     Shifts to the right are positive, in frame widths.
     """
@@ -83,7 +83,7 @@ def window_shifts(old: Backdrop, new: Backdrop) -> list[float]:
 
 
 def backdrop(filmed: FilmedShot, reading: ShotReading) -> Backdrop:
-    """Return what stands behind the figures that the toy judge sees: the median over the frames."""
+    """Return the backdrop behind the figures that the toy judge sees: the median over frames."""
     luma = np.median([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in filmed.frames], axis=0)
     num_frames, height, width = filmed.frames.shape[:3]
     hidden = np.zeros((num_frames, height, width), bool)
@@ -109,7 +109,7 @@ def _slice(start: float, end: float, size: int) -> slice:
 
 
 def _brought_nearer(seen: Backdrop, shot: ShotTruth, zoom: float) -> Backdrop:
-    """Enlarge what a camera saw to what a nearer one sees."""
+    """Enlarge a backdrop to what a nearer camera would see."""
     height, width = seen.luma.shape
     ratio = zoom / shot.zoom
     middle_x, middle_y = (width - 1) / 2, height * _PIVOT_Y - 0.5
@@ -127,17 +127,17 @@ def _columns(of: Backdrop, start: int, width: int) -> Backdrop:
 
 
 def _correlation(window: Backdrop, other: Backdrop) -> float | None:
-    """Return how alike two windows [H, w] are in how they differ along each row, -1 to 1.
+    """Return how two windows [H, w] correlate in their deviations from each row's mean, -1..1.
 
-    Sky and ground, which are alike all along a row, do not count. None where too little is known
-    in both, or the window is flat.
+    Sky and ground, which hardly change along a row, do not count. None if too little is known in
+    both, or the window is flat.
     """
     known = window.known * other.known
     if known.mean() < _SEEN_IN_BOTH:
         return None
     first, second = (_from_row_means(part.luma, known) for part in (window, other))
     power, other_power = float((first**2).sum()), float((second**2).sum())
-    noise = float(known.sum())  # one level: a flat window is like nothing
+    noise = float(known.sum())  # of one level, so that a flat window matches nothing
     if power < _FLAT**2 * noise:
         return None
     return float((first * second).sum()) / float(np.sqrt(power * (other_power + noise)))

@@ -1,4 +1,4 @@
-"""Does the shot cache find the right place again when a story comes back to it (A-B-A)?"""
+"""Does the shot cache find the right place when a story returns to it (A-B-A)?"""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from fw_model.evaluation.stories.truth import FilmedShot, StoryTruth
 
 
 def return_hits(shots: Sequence[FilmedShot], story: StoryTruth) -> list[bool]:
-    """Say for each return to a place whether the best keyframe found shows that place.
+    """Return for each return to a place whether the best retrieved keyframe shows that place.
 
-    A return is a shot in a place of an earlier shot, straight after a shot elsewhere. A return
-    whose shot read no keyframe at all is not counted: its cache was switched off.
+    A return is a shot in the place of an earlier shot, directly after a shot elsewhere. A return
+    without any keyframe is not counted: its cache was switched off.
     """
     hits = []
     for index in returning_shots(story):
@@ -23,13 +23,13 @@ def return_hits(shots: Sequence[FilmedShot], story: StoryTruth) -> list[bool]:
 
 
 def retrieval_return_accuracy(shots: Sequence[FilmedShot], story: StoryTruth) -> float | None:
-    """Return the share of returns that found their place; None where there is no return."""
+    """Return the share of returns that found their place; None if there is no return."""
     hits = return_hits(shots, story)
     return sum(hits) / len(hits) if hits else None
 
 
 def returning_shots(story: StoryTruth) -> list[int]:
-    """Return the shots that come back to a place after another one."""
+    """Return the shots that return to a place after another one."""
     places = [shot.place_index for shot in story.shots]
     return [
         i

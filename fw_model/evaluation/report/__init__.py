@@ -1,1 +1,1 @@
-"""The scorecard as text, pictures and a page."""
+"""The scorecard as a table, plots, films and a page."""

@@ -1,4 +1,4 @@
-"""Films of one story side by side as one film: what a scorecard's numbers look like.
+"""The films of one story side by side in one film: what a scorecard's numbers look like.
 
 F frames, H x W pixels.
 """
@@ -20,34 +20,34 @@ _SMALLEST_TILE_PX = 128  # a label must fit above its film
 
 
 def film_grid(films: Mapping[str, Sequence[Pixels]], *, columns: int = 4) -> Pixels:
-    """Return films, each its shots [F, H, W, 3], as tiles of one film under their names.
+    """Return films, each a list of shots [F, H, W, 3], as named tiles of one film.
 
-    Every shot begins in all films at the same time: one that ends early rests on its last frame.
-    Small films are enlarged by whole steps. Width and height are even, as video codecs want.
+    A shot begins in all films at the same time: one that ends early holds its last frame. Small
+    films are enlarged by an integer. Width and height are even, as video codecs require.
     """
     _, height, width, _ = next(iter(films.values()))[0].shape
     step = max(1, math.ceil(_SMALLEST_TILE_PX / width))
     columns = min(columns, len(films))
     tile_w, tile_h = width * step + _GAP_PX, height * step + _LABEL_PX + _GAP_PX
     rows = math.ceil(len(films) / columns)
-    lengths = [max(map(len, alike)) for alike in zip(*films.values(), strict=True)]
+    lengths = [max(map(len, takes)) for takes in zip(*films.values(), strict=True)]
     page = _page(list(films), columns, (tile_w, tile_h), (tile_w * columns, tile_h * rows))
     grid = np.repeat(page[None], sum(lengths), axis=0)
     for number, shots in enumerate(films.values()):
         top = number // columns * tile_h + _LABEL_PX
         left = number % columns * tile_w
-        film = np.concatenate([_rested(s, n) for s, n in zip(shots, lengths, strict=True)])
+        film = np.concatenate([_held(s, n) for s, n in zip(shots, lengths, strict=True)])
         enlarged = film.repeat(step, axis=1).repeat(step, axis=2)
         grid[:, top : top + height * step, left : left + width * step] = enlarged
     return grid
 
 
-def _rested(frames: Pixels, num_frames: int) -> Pixels:
+def _held(frames: Pixels, num_frames: int) -> Pixels:
     return np.concatenate([frames, np.repeat(frames[-1:], num_frames - len(frames), axis=0)])
 
 
 def _page(names: list[str], columns: int, tile: tuple[int, int], size: tuple[int, int]) -> Pixels:
-    """Return the paper with the names of the films on it, [H, W, 3]."""
+    """Return the background with the names of the films, [H, W, 3]."""
     image = Image.new("RGB", (size[0] + size[0] % 2, size[1] + size[1] % 2), _PAPER)
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(size=11)

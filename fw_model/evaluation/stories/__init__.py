@@ -1,1 +1,1 @@
-"""The stories that are filmed, and what is known of them."""
+"""The stories to film, and what is known about them."""

@@ -1,4 +1,4 @@
-"""Which frames stand for a film where all would be too many."""
+"""Which frames stand for a film when all would be too many."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fw_model.media.keyframes import select_keyframe_indices
 
 
 def sampled_frames(shots: Sequence[FilmedShot], per_shot: int) -> list[Pixels]:
-    """Return `per_shot` evenly chosen frames [H, W, 3] of each shot, all of a shorter one."""
+    """Return `per_shot` evenly spaced frames [H, W, 3] of each shot, or all of a shorter shot."""
     return [
         shot.frames[index]
         for shot in shots

@@ -1,8 +1,8 @@
-"""Scenes written in words for evaluation: who is in them, how they look, shot after shot.
+"""Scenes in words for evaluation: who is in them and how they look, shot after shot.
 
 The recipe is the paper's: a prompt says how the characters look, what they do, the type of the
-shot and the style of its colours; a scene is one or two characters in one place over consecutive
-shots. Knows nothing of who writes scenes.
+shot and its colour style; a scene is one or two characters in one place over consecutive shots.
+Knows nothing of who writes scenes.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ PACKAGED_SCENES = Path(__file__).parent / "scenes20x5.json"
 
 
 class WrittenCharacter(StrictModel):
-    """Somebody or something that a scene returns to."""
+    """A person or thing that recurs in a scene."""
 
     name: str = Field(
         min_length=3,
         max_length=120,
-        description="Noun phrase with its article that fits no other character of the scene "
-        "('an old fisherman with a white beard'); prompts use its words.",
+        description="Noun phrase with its article that describes only this character of the "
+        "scene ('an old fisherman with a white beard'); prompts use its words.",
     )
     appearance: str = Field(
         min_length=3,
@@ -40,10 +40,10 @@ class WrittenCharacter(StrictModel):
 
 
 class WrittenShot(StrictModel):
-    """What a video model is asked for, and what of it is known."""
+    """The prompt for a video model, and what it asks for."""
 
     prompt: str = Field(
-        min_length=8, max_length=2000, description="One or two whole sentences that stand alone."
+        min_length=8, max_length=2000, description="One or two complete, self-contained sentences."
     )
     shot_type: str = Field(
         min_length=3, max_length=60, description="Framing, in the words of the prompt: wide shot."
@@ -57,7 +57,7 @@ class WrittenShot(StrictModel):
 
 
 class WrittenScene(StrictModel):
-    """A little story in consecutive shots."""
+    """A short story in consecutive shots."""
 
     id: str = Field(
         pattern=r"^[a-z0-9_]{2,60}$", description="Short name: lower case, digits, underscores."
@@ -67,10 +67,10 @@ class WrittenScene(StrictModel):
         min_length=3, max_length=120, description="Colours and look, in the words of the prompts."
     )
     characters: tuple[WrittenCharacter, ...] = Field(
-        min_length=1, max_length=3, description="One or two, at most three."
+        min_length=1, max_length=3, description="One to three characters."
     )
     shots: tuple[WrittenShot, ...] = Field(
-        min_length=1, max_length=64, description="In the order of the film."
+        min_length=1, max_length=64, description="Shots in order."
     )
 
     @model_validator(mode="after")
@@ -82,7 +82,7 @@ class WrittenScene(StrictModel):
             for name in shot.characters:
                 if name not in names:
                     raise ValueError(
-                        f"shot {number} names {name!r}, who is not under characters: {names}"
+                        f"shot {number} names {name!r}, which is not in characters: {names}"
                     )
         return self
 
@@ -94,7 +94,7 @@ class WrittenScene(StrictModel):
 class SceneSet(StrictModel):
     """A file of scenes."""
 
-    about: str = Field(default="", description="Where the scenes come from, for people.")
+    about: str = Field(default="", description="Where the scenes come from, for readers.")
     scenes: tuple[WrittenScene, ...] = Field(min_length=1, description="Story 0, story 1, ...")
 
     @model_validator(mode="after")
@@ -107,7 +107,7 @@ class SceneSet(StrictModel):
 
 
 def parse_scenes(tree: Mapping[str, Any], where: str) -> SceneSet:
-    """Build a set of scenes; InputError names the key, the value and the rule it breaks."""
+    """Build a set of scenes; InputError names the key, the value and the broken rule."""
     try:
         return validate(SceneSet, dict(tree), where)
     except ConfigError as error:
@@ -115,7 +115,7 @@ def parse_scenes(tree: Mapping[str, Any], where: str) -> SceneSet:
 
 
 def load_scenes(path: str | Path) -> SceneSet:
-    """Read a file of scenes; InputError says in one sentence what is wrong with it."""
+    """Read a file of scenes; InputError if it cannot be read or is not valid."""
     try:
         tree = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -123,7 +123,7 @@ def load_scenes(path: str | Path) -> SceneSet:
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}.") from error
     if not isinstance(tree, dict):
-        raise InputError(f"{path} must hold a mapping with scenes, not a {type(tree).__name__}.")
+        raise InputError(f"{path} must hold a mapping with 'scenes', not a {type(tree).__name__}.")
     return parse_scenes(tree, str(path))
 
 
@@ -141,18 +141,18 @@ def _shot_truth(shot: WrittenShot) -> ShotTruth:
     )
 
 
-# Share of the words of an appearance or a style that a prompt must repeat. Less than all: a
+# The share of an appearance's or style's words that a prompt must repeat. Not all of them: a
 # close-up need not name the boots.
 _REPEATED = 0.6
-_SHORTEST_WORD = 4  # what is shorter carries no look: in, and, with
+_SHORTEST_WORD = 4  # shorter words describe nothing: in, and, the
 
 
 def recipe_faults(
     scene: WrittenScene, *, num_shots: int, min_words: int, max_words: int
 ) -> list[str]:
-    """Return in words how `scene` departs from the recipe; an empty list if it does not.
+    """Return how `scene` departs from the recipe, in words; an empty list if it does not.
 
-    Checked is what a program can: numbers and repeated words, not whether the story is any good.
+    Checks only numbers and repeated words, not whether the story is good.
     """
     faults = []
     if len(scene.shots) != num_shots:
@@ -166,10 +166,10 @@ def recipe_faults(
     for character in scene.characters:
         count = sum(character.name in shot.characters for shot in scene.shots)
         if count < min(2, num_shots):
-            faults.append(f"{character.name!r} is in {count} shots and should come back")
+            faults.append(f"{character.name!r} is in {count} shot(s) and should be in more")
     for number, shot in enumerate(scene.shots, start=1):
-        told = _prompt_faults(scene, shot, min_words, max_words)
-        faults += [f"shot {number} {fault}" for fault in told]
+        prompt_faults = _prompt_faults(scene, shot, min_words, max_words)
+        faults += [f"shot {number} {fault}" for fault in prompt_faults]
     return faults
 
 
@@ -195,9 +195,9 @@ def _prompt_faults(
 
 
 def _repeated(phrase: str, prompt: str) -> float:
-    """Return the share of the telling words of `phrase` that `prompt` holds."""
-    told = {word for word in _words(phrase) if len(word) >= _SHORTEST_WORD}
-    return len(told & _words(prompt)) / len(told) if told else 1.0
+    """Return the share of the descriptive words of `phrase` that are in `prompt`."""
+    words = {word for word in _words(phrase) if len(word) >= _SHORTEST_WORD}
+    return len(words & _words(prompt)) / len(words) if words else 1.0
 
 
 def _words(text: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""What a story asked for, and the film that came of it: what every metric reads.
+"""What a story asks for, and the film made of it: what every metric reads.
 
 F frames, H x W pixels. Knows nothing of how films are made.
 """
@@ -17,9 +17,9 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class FigureTruth:
-    """A character that a prompt asks for, by a name that no other in the story has.
+    """A character that a prompt asks for, by a name that is unique in the story.
 
-    On toy films the name is the kind of figure; `action` is None where only words tell it.
+    In toy films the name is the kind of figure. `action` is None in stories of words only.
     """
 
     kind: str
@@ -30,8 +30,8 @@ class FigureTruth:
 class ShotTruth:
     """What a shot must show. Shots with the same `place_index` share a place.
 
-    Suites of words alone know the prompt, who is in it and which shots share a place; the other
-    fields are None there. A camera is "still" or pans; `zoom` enlarges the place on screen.
+    A story of words only has a prompt, figures and place indices; its other fields are None. A
+    camera is "still" or pans; `zoom` enlarges the place on screen.
     """
 
     prompt: str
@@ -46,20 +46,20 @@ class ShotTruth:
 
 @dataclass(frozen=True)
 class StoryTruth:
-    """A story to be filmed. `seed` is also the seed of its generation."""
+    """A story to film. `seed` is also the seed of its generation."""
 
     seed: int
     shots: tuple[ShotTruth, ...]
 
     @property
     def is_toy(self) -> bool:
-        """Whether what is seen can be held against what is true: every shot's place is known."""
+        """Whether the toy judge can check it: every shot's place is known."""
         return all(shot.place is not None for shot in self.shots)
 
 
 @dataclass(frozen=True)
 class CachedFrame:
-    """A keyframe that the shot cache gave to a shot: whence, how well it fitted, its pixels."""
+    """A keyframe that the shot cache gave to a shot: its origin, its score and its pixels."""
 
     shot: int
     frame: int
@@ -69,7 +69,7 @@ class CachedFrame:
 
 @dataclass(frozen=True)
 class FilmedShot:
-    """Frames [F, H, W, 3] of a shot, the first frame of each chunk, what its cache held."""
+    """Frames [F, H, W, 3] of a shot, the first frame of each chunk, and its cached keyframes."""
 
     frames: Pixels
     chunk_starts: tuple[int, ...]

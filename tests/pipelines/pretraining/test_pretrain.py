@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from fw_model.embedders.clip import OpenClipEmbedder
 from fw_model.errors import ConfigError, DataError
+from fw_model.evaluation.judges.toy_judge import ToyJudge
 from fw_model.pretraining.clip import EmbedderPretrainConfig
 from fw_model.pretraining.text_encoder import TextPretrainConfig
+from fw_model.pretraining.toy_judge import ToyJudgePretrainConfig
 from fw_model.pretraining.vae import VaePretrainConfig, VaeStage
 from fw_model.text_encoders.umt5 import Umt5TextEncoder
 from fw_model.vaes.wan import WanVae
-from pipelines.pretrain import PretrainConfig, run_pretrain_embedder, run_pretrain_vae
-from pipelines.pretraining.films import hue_facts, list_shots
-from pipelines.pretraining.text_encoder import QUESTIONS, draw_prompts, run_pretrain_text
+from pipelines.pretrain import (
+    run_pretrain_embedder,
+    run_pretrain_text_encoder,
+    run_pretrain_toy_judge,
+    run_pretrain_vae,
+)
+from pipelines.pretraining.captioned_shots import hue_tags, list_shots
+from pipelines.pretraining.config import PretrainConfig
+from pipelines.pretraining.prompts import QUESTIONS, sample_prompts
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.story import FIGURE_KINDS
 from pipelines.toyfilms.write import read_truth, write_films
@@ -81,10 +90,10 @@ def test_hues_are_named_only_where_asked_and_never_with_permuted_colours(
         ],
         "landmarks": [{"kind": "house", "hue": 121.0}],
     }  # fmt: skip
-    assert hue_facts(shot) == ("blue bear", "red cap", "green house")
+    assert hue_tags(shot) == ("blue bear", "red cap", "green house")
     video = min(films.glob("*.mp4"))
     plain, named = list_shots([video])[0], list_shots([video], name_hues=True)[0]
-    assert set(named.tags) - set(plain.tags) == set(hue_facts(read_truth(video)["shots"][0]))
+    assert set(named.tags) - set(plain.tags) == set(hue_tags(read_truth(video)["shots"][0]))
     assert named.caption_tags == plain.caption_tags
     with pytest.raises(ConfigError, match=r"hue_augmentation 0\.3"):
         run_pretrain_embedder(SMALL.model_copy(update={"name_hues": True}), films, tmp_path / "c")
@@ -106,7 +115,7 @@ def test_too_few_films_are_refused(films: Path, tmp_path: Path) -> None:
 
 def test_what_is_asked_of_a_prompt_is_what_it_says() -> None:
     films = ToyFilmsConfig(two_figures_probability=1.0, always_together=True)
-    for prompt in draw_prompts(range(40), (ToyFilmsConfig(), films)):
+    for prompt in sample_prompts(range(40), (ToyFilmsConfig(), films)):
         text, facts = prompt.text.lower(), prompt.answers
         assert facts.keys() == QUESTIONS.keys()
         assert all(facts[question] in answers for question, answers in QUESTIONS.items())
@@ -126,5 +135,17 @@ def test_a_text_encoder_comes_out_in_its_layout(tmp_path: Path) -> None:
         width=32, layers=1, head_width=16, ffn_width=32, vocab_size=300, batch_size=4, steps=2
     )
     config = PretrainConfig(text_encoder=small)
-    run_pretrain_text(config, ToyFilmsConfig(), tmp_path)
+    run_pretrain_text_encoder(config, ToyFilmsConfig(), tmp_path)
     assert Umt5TextEncoder.load(tmp_path).width == 32
+
+
+def test_a_toy_judge_comes_out_with_its_accuracy_on_held_out_films(
+    films: Path, tmp_path: Path
+) -> None:
+    small = ToyJudgePretrainConfig(steps=2, frames_per_step=8, clip_frames=(4,), width=16)
+    config = SMALL.model_copy(update={"toy_judge": small})
+    folder = Path(shutil.copytree(films, tmp_path / "films"))
+    for file in folder.glob("film_000000.*"):  # the held-out film must show known figures
+        shutil.copy(file, folder / f"film_999999{file.suffix}")
+    accuracy = run_pretrain_toy_judge(config, folder, tmp_path / "out")
+    assert ToyJudge.load(tmp_path / "out" / "toy_judge").card["held_out"] == pytest.approx(accuracy)

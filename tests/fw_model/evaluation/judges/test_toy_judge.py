@@ -13,7 +13,7 @@ from fw_model.evaluation.judges.toy_judge_net import ToyJudgeNet
 from fw_model.pretraining.shot_library import ShotLibrary
 from fw_model.pretraining.toy_judge import ToyJudgePretrainConfig, pretrain_toy_judge
 from fw_model.pretraining.toy_judge_data import degraded, sample_batch, vocabulary_of
-from pipelines.pretraining.toy_judge import open_labelled
+from pipelines.pretraining.toy_labels import open_labelled
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.write import write_films
 from tests.fw_model.evaluation.made_up import VOCABULARY

@@ -122,7 +122,7 @@ def test_a_head_with_activations_is_not_taken_for_the_one_without(tmp_path):
         f"layers.{other[int(name.split('.')[1])]}.{name.split('.')[2]}": value
         for name, value in v2_state(768).items()
     }
-    with pytest.raises(CheckpointError, match=r"no aesthetic head.*layers\.0\.bias"):
+    with pytest.raises(CheckpointError, match=r"not an aesthetic head.*layers\.0\.bias"):
         load_head(saved(state, tmp_path / "relu.pth"))
 
 

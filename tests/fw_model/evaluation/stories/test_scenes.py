@@ -99,7 +99,7 @@ def test_a_scene_on_the_recipe_has_no_fault():
         (with_shot(3, prompt="A low-angle shot in soft morning light: a miller with a limp lifts "
                    "a sack in a red shirt."), {}, "shot 3 does not repeat the appearance"),
         (scene(shots=[{**s, "characters": s["characters"] if s["shot_type"] == "close-up" else []}
-                      for s in scene()["shots"]]), {}, "is in 1 shots and should come back"),
+                      for s in scene()["shots"]]), {}, "is in 1 shot(s) and should be in more"),
     ],
 )  # fmt: skip
 def test_each_departure_from_the_recipe_is_told(tree, settings, words):
@@ -128,7 +128,7 @@ def test_a_scene_becomes_a_story_whose_figures_have_the_names_of_its_characters(
     ("text", "words"),
     [
         ("scenes:", "is not JSON"),
-        ("[]", "mapping with scenes, not a list"),
+        ("[]", "mapping with 'scenes', not a list"),
         ('{"scenes": []}', "'scenes'"),
         (json.dumps({"scenes": [scene(), scene()]}), "two scenes have the id 'mill'"),
         (json.dumps({"scenes": [scene(titel="x")]}), "scenes.0.titel"),

@@ -1,12 +1,10 @@
-"""`filmweaver pretrain text-encoder`: prompts of toy films, their facts, no picture drawn."""
+"""Prompts of toy films and what they say: what the small UMT5 learns from. Renders nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from fw_model.pretraining.text_encoder import KnownPrompt, pretrain_text_encoder
-from pipelines.pretraining.config import PretrainConfig
+from fw_model.pretraining.text_encoder import KnownPrompt, SamplePrompts
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.prompts import shot_prompt
 from pipelines.toyfilms.story import (
@@ -24,7 +22,7 @@ from pipelines.toyfilms.story import (
 )
 
 _NONE = "-"
-_FIRST_SEED = 20_000_000  # far from the films that are rendered, for training or for judging
+_FIRST_SEED = 20_000_000  # far from the films that are rendered for training and evaluation
 _HELD_OUT_SEED = 30_000_000
 QUESTIONS: dict[str, tuple[str, ...]] = {
     "place": PLACE_KINDS,
@@ -37,39 +35,33 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     **{f"{kind}: hat": (_NONE, *HATS) for kind in FIGURE_KINDS},
     **{f"{kind}: prop": (_NONE, *PROPS) for kind in FIGURE_KINDS},
 }
-"""What can be asked of a prompt, and the answers; "-" where it says nothing of it."""
+"""What can be asked about a prompt, and the possible answers; "-" if it does not say."""
 
 
-def run_pretrain_text(
-    config: PretrainConfig, films: ToyFilmsConfig, output: Path
-) -> dict[str, float]:
-    """Train the small UMT5; `output/text_encoder` and `output/tokenizer` hold it.
+def prompt_sampler(films: ToyFilmsConfig) -> SamplePrompts:
+    """Return a function that samples numbered batches of prompts of films like `films`.
 
-    Goes on where it was stopped. `films` says how films are drawn; half are always of two figures
-    together, since who does what can be mistaken there alone.
+    Half of the films always have two figures together: only there can a reader confuse who does
+    what.
     """
-    if config.num_threads is not None:
-        import torch
-
-        torch.set_num_threads(config.num_threads)
     pairs = films.model_copy(update={"two_figures_probability": 1.0, "always_together": True})
 
-    def draw(number: int, count: int) -> list[KnownPrompt]:
+    def sample(number: int, count: int) -> list[KnownPrompt]:
         first = _FIRST_SEED + number * count if number >= 0 else _HELD_OUT_SEED - number * count
-        return draw_prompts(range(first, first + count), (films, pairs))
+        return sample_prompts(range(first, first + count), (films, pairs))
 
-    return pretrain_text_encoder(config.text_encoder, QUESTIONS, draw, output)
+    return sample
 
 
-def draw_prompts(seeds: range, kinds_of_films: Sequence[ToyFilmsConfig]) -> list[KnownPrompt]:
+def sample_prompts(seeds: range, kinds_of_films: Sequence[ToyFilmsConfig]) -> list[KnownPrompt]:
     """Return one prompt of a film of each seed, with its facts."""
-    drawn = []
+    prompts = []
     for seed in seeds:
         film = sample_film(seed, kinds_of_films[seed % len(kinds_of_films)])
         index = seed // len(kinds_of_films) % len(film.shots)
         text = shot_prompt(film, index)
-        drawn.append(KnownPrompt(text, prompt_facts(text, film, film.shots[index])))
-    return drawn
+        prompts.append(KnownPrompt(text, prompt_facts(text, film, film.shots[index])))
+    return prompts
 
 
 def prompt_facts(text: str, film: FilmSpec, shot: ShotSpec) -> dict[str, str]:
