@@ -65,9 +65,10 @@ def load_results(folder: Path) -> dict[str, Any]:
 
 def _line(row: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     footage = {True: "held out", False: "tuned on", None: "–"}[row["held_out"]]
+    value = "not measured" if row["value"] is None else f"{row['value']:g} {row['unit']}".strip()
     note = f" ({row['note']})" if row["note"] else ""
     cells = (
-        f"{row['metric']}{note}", f"{row['value']:g} {row['unit']}".strip(), footage,
+        f"{row['metric']}{note}", value, footage,
         result["date"], result["commit"], result["hardware"], f"`{result['command']}`",
     )  # fmt: skip
     return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |\n"
