@@ -30,8 +30,9 @@ HEAD = """# Results
 Generated from `benchmarks/results/*.json` by `python -m benchmarks.scoreboard`; do not edit. Full
 tables: [benchmarks/reports](../benchmarks/reports). What each script answers and the footage it
 needs: [benchmarks/README.md](../benchmarks/README.md). **held out**: no setting or weight was
-chosen with this footage in sight; **tuned on**: some were; –: nothing to tune. Machines differ, so
-trust ratios before seconds. No GPU figure has been measured yet.
+chosen with this footage in sight; **tuned on**: some were; –: nothing to tune. Commands use today's
+names, which older commits may not have. Machines differ, so trust ratios before seconds. No GPU
+figure has been measured yet.
 """
 TABLE = """
 | figure | value | footage | date | commit | hardware | command |
