@@ -121,9 +121,7 @@ def measure_reuse(model: FilmModel, guidance_scale: float, num_steps: int, repea
     latents: dict[str, torch.Tensor] = {}
     for repeat in range(repeats + 1):
         for name, generator in generators.items():
-            fresh = replace(
-                request, version=repeat
-            )  # another version: its keyframes are encoded again
+            fresh = replace(request, version=repeat)  # its keyframes are encoded again
             result = generator.generate_chunk(fresh)
             latents[name] = result.latents
             if repeat:  # the first round warms up

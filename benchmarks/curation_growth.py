@@ -41,6 +41,7 @@ from pipelines.storage.store import Store
 MIB = 1024 * 1024
 FRAMES_PER_SHOT = 10
 ROWS_PER_COMMIT = 8
+THIS = (sys.executable, "-m", "benchmarks.curation_growth")
 ROLES = {"child": "pipelines.curation.analysis.decode_process", "actor": "ray::MapWorker"}
 
 
@@ -87,14 +88,7 @@ def main() -> None:
 
 def measure(size: int, folder: Path) -> Cost:
     """Curate a folder of films in another process and read its memory meanwhile."""
-    words = [
-        sys.executable,
-        "-m",
-        "benchmarks.curation_growth",
-        "--curate",
-        str(folder / "films"),
-        str(folder / "out"),
-    ]
+    words = [*THIS, "--curate", str(folder / "films"), str(folder / "out")]
     started = time.perf_counter()
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     peak: dict[str, float] = {}
@@ -114,14 +108,7 @@ def measure_driver(size: int, folder: Path) -> Cost:
     for first in range(0, size, ROWS_PER_COMMIT):
         rows = [_analyzed(number) for number in range(first, min(size, first + ROWS_PER_COMMIT))]
         ledger.commit(rows)
-    words = [
-        sys.executable,
-        "-m",
-        "benchmarks.curation_growth",
-        "--drive",
-        str(folder),
-        str(folder / "figures.json"),
-    ]
+    words = [*THIS, "--drive", str(folder), str(folder / "figures.json")]
     started = time.perf_counter()
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))

@@ -4,12 +4,14 @@
 
 True toy films of held-out seeds are corrupted more and more, and measured as a model's films are
 (fw_model/evaluation/self_test/metric_checks.py says which fault each measure must see). The exit
-status is 1 if a measure misses its fault. --quick checks two stories.
+status is 1 if a measure misses its fault. --quick checks two stories, too few for every measure to
+see its fault, and always exits with 0.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -35,10 +37,11 @@ def main() -> int:
         levels = zip(check.levels, scores, strict=True)
         steps = ", ".join(f"{level:g}: {score:.3f}" for level, score in levels)
         note = f"{'seen' if seen else 'MISSED'}; score by level of {check.fault}: {steps}"
-        rows.append(Row(f"{check.metric} on truth", round(scores[0], 4), held_out=True, note=note))
+        truth = None if math.isnan(scores[0]) else round(scores[0], 4)
+        rows.append(Row(f"{check.metric} on truth", truth, held_out=True, note=note))
     share = Row("measures that see their fault", len(CHECKS) - missed, f"of {len(CHECKS)}", True)
     report(arguments, "metric_checks", [share, *rows])
-    return 1 if missed else 0
+    return 1 if missed and not arguments.quick else 0
 
 
 def _arguments() -> argparse.Namespace:

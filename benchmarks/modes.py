@@ -13,6 +13,7 @@ generates one story of each kind.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,10 +106,13 @@ def main() -> None:
     }
     _four_modes(generator, settings[0], out)
     rows = [
-        Row(f"{kind}: {what}", round(value, 3), UNITS[what], True, f"{num_stories} shots")
+        Row(
+            f"{kind}: {what}", None if math.isnan(value) else round(value, 3), UNITS[what], True,
+            f"{num_stories} shots",
+        )
         for kind, figures in found.items()
         for what, value in figures.items()
-    ]
+    ]  # fmt: skip
     report(arguments, "modes", rows)
 
 

@@ -28,11 +28,11 @@ QUICK_HELP = "a minute or less on two cores: shows that it works, measures nothi
 @dataclass(frozen=True)
 class Row:
     """One figure. `held_out` is False where the footage was in sight while something was tuned,
-    and None where nothing was tuned.
+    and None where nothing was tuned or nobody knows; `value` is None where there is none.
     """
 
     metric: str
-    value: float
+    value: float | None
     unit: str = ""
     held_out: bool | None = None
     note: str = ""
@@ -62,7 +62,8 @@ def parser(docstring: str | None, *, videos: str | None = None) -> argparse.Argu
 def report(arguments: argparse.Namespace, name: str, rows: Sequence[Row]) -> None:
     """Print `rows`, and write them to the file that --json names."""
     for row in rows:
-        print(f"{row.metric:56} {row.value:12.4g} {row.unit:14} {row.note}".rstrip())
+        value = "not measured" if row.value is None else f"{row.value:.4g}"
+        print(f"{row.metric:56} {value:>12} {row.unit:14} {row.note}".rstrip())
     if arguments.json is None:
         return
     result = {
@@ -74,7 +75,9 @@ def report(arguments: argparse.Namespace, name: str, rows: Sequence[Row]) -> Non
         "command": shlex.join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]),
     }
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    arguments.json.write_text(
+        json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+    )
 
 
 def scorecard_rows(scorecard: Mapping[str, Any], first_seed: int) -> list[Row]:

@@ -30,8 +30,9 @@ HEAD = """# Results
 Generated from `benchmarks/results/*.json` by `python -m benchmarks.scoreboard`; do not edit. Full
 tables: [benchmarks/reports](../benchmarks/reports). What each script answers and the footage it
 needs: [benchmarks/README.md](../benchmarks/README.md). **held out**: no setting or weight was
-chosen with this footage in sight; **tuned on**: some were; –: nothing to tune. Machines differ, so
-trust ratios before seconds. No GPU figure has been measured yet.
+chosen with this footage in sight; **tuned on**: some were; –: nothing to tune. Commands use today's
+names, which older commits may not have. Machines differ, so trust ratios before seconds. No GPU
+figure has been measured yet.
 """
 TABLE = """
 | figure | value | footage | date | commit | hardware | command |
@@ -65,9 +66,10 @@ def load_results(folder: Path) -> dict[str, Any]:
 
 def _line(row: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     footage = {True: "held out", False: "tuned on", None: "–"}[row["held_out"]]
+    value = "not measured" if row["value"] is None else f"{row['value']:g} {row['unit']}".strip()
     note = f" ({row['note']})" if row["note"] else ""
     cells = (
-        f"{row['metric']}{note}", f"{row['value']:g} {row['unit']}".strip(), footage,
+        f"{row['metric']}{note}", value, footage,
         result["date"], result["commit"], result["hardware"], f"`{result['command']}`",
     )  # fmt: skip
     return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |\n"

@@ -1,7 +1,5 @@
 """docs/results.md is what the result files say, held-out figures first."""
 
-from pathlib import Path
-
 from benchmarks.scoreboard import PAGE, RESULTS, load_results, render
 
 RESULT_KEYS = {"name", "rows", "date", "commit", "hardware", "command"}
@@ -40,7 +38,3 @@ def test_held_out_figures_stand_first_and_details_stay_in_the_file() -> None:
     assert page.index("unseen (why)") < page.index("| seen")
     assert page.count("| detail") == 2
     assert "a \\| b" in page
-
-
-def test_a_result_file_is_named_as_its_key_in_the_topics(tmp_path: Path) -> None:
-    assert load_results(tmp_path) == {}
