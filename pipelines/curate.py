@@ -21,11 +21,10 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import ray.data
@@ -35,8 +34,14 @@ from fw_model.files.lock import only_one
 from fw_model.loading.config import ModelConfig
 from fw_model.loading.fingerprints import part_fingerprint
 from fw_model.schemas.curated import ANALYZED_VIDEOS
+from fw_model.schemas.curated_rows import AnalyzedVideoRow
 from pipelines.curation.analysis.analyze import ANALYZE_VERSION, LONG
-from pipelines.curation.analysis.operators import PENDING_VIDEO, AnalyzeVideos, EmbedShots
+from pipelines.curation.analysis.operators import (
+    PENDING_VIDEO,
+    AnalyzeVideos,
+    EmbedShots,
+    PendingVideoRow,
+)
 from pipelines.curation.analysis.phase import pending_videos
 from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
 from pipelines.curation.assembly.aesthetic import ShotAesthetics
@@ -45,12 +50,11 @@ from pipelines.curation.captioners.base import EngineResponse, check_captioner
 from pipelines.curation.captioning import vllm_rounds
 from pipelines.curation.captioning.operators import SCENE_PART, CaptionScenes, ScenePart
 from pipelines.curation.captioning.phase import CaptionPhase, caption_ledger
-from pipelines.curation.captioning.shared_budget import recorded_runs, spent_before
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.detectors.base import check_detector
-from pipelines.curation.ledger.ledger import Ledger, config_hash
-from pipelines.curation.ledger.receipts import RECEIPT, MadeBy, Provenance, code_version
-from pipelines.curation.ledger.tables import Part, check_unique, publish, published_ids, write_part
+from pipelines.curation.ledger.ledger import Ledger, RowT, config_hash
+from pipelines.curation.ledger.receipts import RECEIPT, MadeBy, Provenance, Receipt, code_version
+from pipelines.curation.ledger.tables import Part, published_ids
 from pipelines.curation.pools import (
     actor_pool,
     blocks_of,
@@ -58,9 +62,9 @@ from pipelines.curation.pools import (
     decoding_cpus,
     num_decoding_actors,
 )
-from pipelines.curation.report.page import write_report
+from pipelines.curation.report.finalize import ThisRun, finalize
 from pipelines.curation.report.prometheus import CurationSeries
-from pipelines.curation.report.summary import SUMMARY, CurationSummary, check_totals, count_tables
+from pipelines.curation.report.summary import CurationSummary
 from pipelines.curation.shot_files.phase import PENDING_CUT, CutPhase, CutShots, cut_ledger
 from pipelines.curation.sources import Source, list_sources
 from pipelines.storage.store import Store
@@ -118,10 +122,13 @@ class Curation:
             config.keyframes,
         )
         analyzed = config_hash(decoded, part_fingerprint(model, ("clip",)))
-        self.decoded = Ledger(self.store, "decoded", decoded, ANALYZED_VIDEOS, "source_id")
-        self.analyzed = Ledger(self.store, "analyzed", analyzed, ANALYZED_VIDEOS, "source_id")
+        self.decoded = self._analysis_ledger("decoded", decoded)
+        self.analyzed = self._analysis_ledger("analyzed", analyzed)
         self.captioned = caption_ledger(self.store, config, analyzed)
         self.clips = cut_ledger(self.store, config, decoded)
+
+    def _analysis_ledger(self, stage: str, settings_hash: str) -> Ledger[AnalyzedVideoRow]:
+        return Ledger(self.store, stage, settings_hash, ANALYZED_VIDEOS, "source_id")
 
     def run(self) -> CurationSummary:
         """Run the phases in order."""
@@ -138,7 +145,11 @@ class Curation:
         with _timed(seconds, "cut"):
             parts = self.cut(parts)
         with _timed(seconds, "finalize"):
-            return self.finalize(sources, parts, num_analyzed, num_captioned, seconds)
+            return self.finalize(
+                parts,
+                ThisRun(self.run_id, len(sources), num_analyzed, num_captioned, seconds),
+                [source.source_id for source in sources],
+            )
 
     # analyze: video -> shots, keyframes, measurements -> embeddings
 
@@ -158,14 +169,17 @@ class Curation:
                 graph = self._decode_and_embed(long, num_actors, num_children=num_children)
                 self._drain("long", graph, len(long))
         if not_embedded:
-            receipts = [{"id": i, "key": e.key} for i, e in not_embedded.items()]
+            receipts: list[Receipt] = [
+                {"id": i, "status": e.values["status"], "key": e.key}
+                for i, e in not_embedded.items()
+            ]
             num_actors = num_decoding_actors(self.share, len(receipts))
             rows = blocks_of(receipts, RECEIPT, num_actors=num_actors)
             self._drain("embed", self._embed(rows, len(receipts)), len(receipts))
         return len(videos)
 
     def _decode_and_embed(
-        self, videos: list[dict[str, Any]], num_actors: int, *, num_children: int
+        self, videos: Sequence[PendingVideoRow], num_actors: int, *, num_children: int
     ) -> ray.data.Dataset:
         rows = blocks_of(videos, PENDING_VIDEO, num_actors=num_actors)  # one row per video
         rows = rows.map_batches(  # 1:1, CPU; decodes in child processes, commits each video
@@ -201,8 +215,9 @@ class Curation:
 
     def assemble(self, sources: list[Source]) -> list[Part]:
         """Filter and cluster; stage the videos, shots and scenes tables."""
+        on_part = partial(self.on_progress, "assemble")
         phase = AssemblePhase(
-            self.config, self.store, self.analyzed, self.aesthetics, self.run_id, self.on_progress
+            self.config, self.store, self.analyzed, self.aesthetics, self.run_id, on_part
         )
         return phase.run([source.source_id for source in sources])
 
@@ -310,44 +325,20 @@ class Curation:
     # finalize: staged tables -> published tables, counts, report; in the driver
 
     def finalize(
-        self,
-        sources: list[Source],
-        parts: list[Part],
-        num_analyzed: int,
-        num_captioned: int,
-        seconds: dict[str, float],
+        self, parts: list[Part], this_run: ThisRun, source_ids: Sequence[str]
     ) -> CurationSummary:
-        """Check the tables, publish them, count them and write the report."""
-        entries = self.captioned.entries(())
-        for place, part in enumerate([p for p in parts if p.table == "scenes"]):
-            ids = self.store.read_table(part.key, ["scene_id"])["scene_id"].to_pylist()
-            rows = self.captioned.read({i: entries[i] for i in ids if i in entries})
-            parts = [*parts, write_part(self.store, "captions", place, rows, self.run_id)]
-        check_unique(self.store, parts)
-        summary = CurationSummary(
-            **count_tables(self.store, parts),
-            cost_usd=spent_before(self.store),
-            caption_runs=recorded_runs(self.store),
-            videos_analyzed_now=num_analyzed,
-            scenes_captioned_now=num_captioned,
-            seconds=seconds,
-        )
-        check_totals(summary, len(sources))
+        """Publish the tables with a report, and merge the small files of the ledgers."""
+        ledgers = (self.decoded, self.analyzed, self.captioned)
         about = {
             "run_id": self.run_id,
-            "settings": {
-                ledger.stage: ledger.settings_hash
-                for ledger in (self.decoded, self.analyzed, self.captioned)
-            },
+            "settings": {ledger.stage: ledger.settings_hash for ledger in ledgers},
             "config": self.config.model_dump(mode="json"),
         }
-        publish(self.store, parts, self.run_id, about)
-        for ledger in (self.decoded, self.analyzed):
-            ledger.compact(source.source_id for source in sources)
+        summary = finalize(self.store, parts, self.captioned, about, this_run)
+        self.decoded.compact(source_ids)
+        self.analyzed.compact(source_ids)
         self.captioned.compact(published_ids(self.store, "scenes"))
         self.clips.compact(published_ids(self.store, "shots"))
-        self.store.write(SUMMARY, summary.to_json().encode())
-        write_report(self.config.output)
         return summary
 
     def _analyze_settings(self) -> AnalyzeSettings:
@@ -356,7 +347,7 @@ class Curation:
             config.decode, config.detector, config.keyframes, config_hash(config.detector)
         )
 
-    def _provenance(self, ledger: Ledger, made_by: MadeBy) -> Provenance:
+    def _provenance(self, ledger: Ledger[RowT], made_by: MadeBy) -> Provenance:
         return Provenance(ledger.settings_hash, code_version(made_by), self.run_id)
 
     def _drain(self, phase: str, graph: ray.data.Dataset, total: int) -> set[str]:

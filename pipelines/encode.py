@@ -21,6 +21,7 @@ from fw_model.errors import DataError
 from fw_model.loading.config import ModelConfig
 from fw_model.loading.fingerprints import encoding_parts, part_fingerprint
 from fw_model.loading.folders import load_record
+from fw_model.schemas.curated_rows import CaptionRow, VideoRow
 from fw_model.schemas.encoded import FORMAT_VERSION, EncodedMeta
 from pipelines.curation.ledger.tables import read_published
 from pipelines.encoding.dataset_store import EncodedStore
@@ -149,10 +150,10 @@ def run_encode(
 def read_curated(curated: str | Path) -> list[VideoSpans]:
     """Return the captioned shots of a curated folder by video, in a fixed order."""
     store = Store(str(curated))
-    scenes = read_published(store, "captions", ["scene_id", "status", "shots"])
+    scenes = read_published(store, CaptionRow, ["scene_id", "status", "shots"])
     fps = {
         row["video_id"]: row["fps"] or 0.0
-        for row in read_published(store, "videos", ["video_id", "fps"])
+        for row in read_published(store, VideoRow, ["video_id", "fps"])
     }
     videos = spans_of_scenes(scenes, fps)
     if not videos:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fw_model.files.atomic import write_atomic
 from fw_model.pages.render import data_uri, render_page
+from fw_model.schemas.curated_rows import CaptionRow, ShotRow
 from pipelines.curation.ledger.tables import read_published
 from pipelines.storage.store import Store
 
@@ -41,7 +42,7 @@ def write_report(
     `timings_s`: seconds of each stage, in order. `facts`: the rows of the first table.
     """
     store = Store(str(curated))
-    drops = [row["drop_reason"] for row in read_published(store, "shots", ["drop_reason"])]
+    drops = [row["drop_reason"] for row in read_published(store, ShotRow, ["drop_reason"])]
     dropped = Counter(reason for reason in drops if reason)
     scenes = _scenes(store, curated)
     page = render_page(
@@ -88,7 +89,7 @@ def _scenes(store: Store, curated: Path) -> list[dict[str, object]]:
     """Return the captioned scenes: the middle keyframe and the caption of each shot."""
     keyframes = {
         row["shot_id"]: row["keyframes"] or []
-        for row in read_published(store, "shots", ["shot_id", "keyframes"])
+        for row in read_published(store, ShotRow, ["shot_id", "keyframes"])
     }
 
     def picture(shot_id: str) -> str:
@@ -104,7 +105,7 @@ def _scenes(store: Store, curated: Path) -> list[dict[str, object]]:
             ],
             "cast": ", ".join(entity["name"] for entity in scene["entities"] or []),
         }
-        for scene in read_published(store, "captions", ["status", "shots", "entities"])
+        for scene in read_published(store, CaptionRow, ["status", "shots", "entities"])
         if scene["status"] == "captioned"
     ]
 

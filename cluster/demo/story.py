@@ -13,6 +13,7 @@ from PIL import Image
 
 from fw_model.errors import DataError
 from fw_model.generation.story_file import StoryFile, load_story
+from fw_model.schemas.curated_rows import CaptionRow, ShotRow
 from pipelines.curation.ledger.tables import read_published
 from pipelines.storage.store import Store
 from pipelines.toyfilms.config import ToyFilmsConfig
@@ -64,7 +65,7 @@ def write_story_of_captions(folder: Path, curated: Path) -> StoryFile:
     """
     scenes = [
         row
-        for row in read_published(Store(str(curated)), "captions", ["status", "shots"])
+        for row in read_published(Store(str(curated)), CaptionRow, ["status", "shots"])
         if row["status"] == "captioned" and row["shots"]
     ]
     shots = [
@@ -113,7 +114,7 @@ def _reference_frame(config: ToyFilmsConfig) -> Image.Image:
 
 def _keyframe(curated: Path, shot_id: str) -> Image.Image:
     """Return the middle keyframe of a curated shot."""
-    for row in read_published(Store(str(curated)), "shots", ["shot_id", "keyframes"]):
+    for row in read_published(Store(str(curated)), ShotRow, ["shot_id", "keyframes"]):
         if row["shot_id"] == shot_id and row["keyframes"]:
             keyframe = row["keyframes"][len(row["keyframes"]) // 2]
             with Image.open(curated / keyframe["uri"]) as image:

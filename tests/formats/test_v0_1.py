@@ -16,6 +16,7 @@ from cluster.config import load_config
 from fw_model.backbones.wan import WanBackbone
 from fw_model.errors import ConfigError
 from fw_model.loading.record import read_record
+from fw_model.schemas.curated_rows import ShotRow
 from fw_model.training.config import TrainingConfig
 from fw_model.training.data.dataset import EncodedDataset
 from fw_model.training.local import train_here
@@ -73,7 +74,7 @@ def test_an_encoded_dataset_opens(written):
 
 def test_a_curated_output_opens_and_can_be_encoded(written):
     store = Store(str(written / "curated"))
-    assert len(read_published(store, "shots", ["shot_id"])) == 4
+    assert len(read_published(store, ShotRow, ["shot_id"])) == 4
     videos = read_curated(written / "curated")
     assert sum(len(video.shots) for video in videos) == 3
 

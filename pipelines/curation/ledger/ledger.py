@@ -1,10 +1,10 @@
 """What has been done: rows in Parquet files, and nothing else.
 
-A stage appends small files, each named by the ids it holds and written in one step, in a folder
-named by the hash of the settings that decide its rows. So there is no gap between doing and noting,
-a rerun finds what is done by reading ids, and a changed setting finds nothing and begins anew. A
-row that was tried again lies beside the one before; of the rows of an id, readers take the one with
-the most attempts.
+A stage appends small files, each written in one step and named after the ids it holds, to a folder
+named after the hash of the settings that decide its rows. So work and its record cannot differ: a
+rerun reads the ids to find what is done, and a changed setting finds nothing and starts over. A row
+that was tried again is added beside the earlier one; of all rows with one id, readers take the one
+with the most attempts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,8 +28,11 @@ SMALL_BYTES = 32 * 1024 * 1024
 FULL_BYTES = 64 * 1024 * 1024
 MAX_TABLES = 64
 
+RowT = TypeVar("RowT", bound=Mapping[str, object])
+"""The TypedDict of a ledger's rows."""
 
-def config_hash(*parts: Any) -> str:
+
+def config_hash(*parts: object) -> str:
     """Return a short hash of settings: pydantic models and plain values, whatever the order of
     their keys."""
     plain = [p.model_dump(mode="json") if isinstance(p, BaseModel) else p for p in parts]
@@ -39,14 +42,14 @@ def config_hash(*parts: Any) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """Where the row of an id stands, and what it says of itself."""
+    """The file of a row, and the columns of the row that were asked for."""
 
     key: str
     values: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Ledger:
+class Ledger(Generic[RowT]):
     """The finished rows of one stage under one set of settings; `schema` has `attempts`."""
 
     store: Store
@@ -60,16 +63,16 @@ class Ledger:
         """The folder of this stage and these settings."""
         return f"{LEDGER_FOLDER}/{self.stage}/{self.settings_hash}"
 
-    def commit(self, rows: Sequence[Mapping[str, Any]]) -> str:
+    def commit(self, rows: Sequence[RowT]) -> str:
         """Write rows, all or none, and return the key of their file."""
         key, _ = self._write(pa.Table.from_pylist(list(rows), schema=self.schema))
         return key
 
     def compact(self, order: Iterable[str]) -> None:
-        """Put many small files together, so that the next run has few to read; `order` is that of
-        the ids, in which they will be read.
+        """Merge small files if there are many, so that the next run reads fewer; `order` is the
+        order in which the ids will be read.
 
-        Superseded rows stay. A crash in between leaves rows in two files, which readers see once.
+        Superseded rows stay. A crash in between leaves rows in two files; readers return them once.
         """
         sizes = self.store.sizes(self.folder, ".parquet")
         small = [key for key, size_bytes in sizes.items() if size_bytes < SMALL_BYTES]
@@ -84,21 +87,21 @@ class Ledger:
         keys: list[str] = []
         tables: list[pa.Table] = []
         num_bytes = 0
-        shrinks = 1.0  # bytes of a file, as a share of those of its rows in memory
+        shrinkage = 1.0  # size of a file divided by the size of its rows in memory
         for key in sorted(small, key=first.__getitem__):
             keys.append(key)
             tables.append(self.store.read_table(key))
             num_bytes += tables[-1].nbytes
-            if num_bytes * shrinks >= FULL_BYTES:
-                shrinks = self._merge(keys, tables) / num_bytes
+            if num_bytes * shrinkage >= FULL_BYTES:
+                shrinkage = self._merge(keys, tables) / num_bytes
                 keys, tables, num_bytes = [], [], 0
-            elif len(tables) == MAX_TABLES:  # a small one takes more beside its rows than for them
+            elif len(tables) == MAX_TABLES:  # a small table takes more memory than its rows
                 tables = [pa.concat_tables(tables).combine_chunks()]
         if keys:
             self._merge(keys, tables)
 
     def _merge(self, keys: Sequence[str], tables: Sequence[pa.Table]) -> int:
-        """Make one file of the rows of several; return its bytes."""
+        """Replace files by one with all of their rows; return its size in bytes."""
         merged, written = self._write(pa.concat_tables(tables))
         for key in keys:
             if key != merged:
@@ -106,8 +109,8 @@ class Ledger:
         return written.size_bytes
 
     def committed(self, row_id: str, attempts: int) -> Entry | None:
-        """Return the entry, with its status, of a row committed by itself in this run; None if
-        there is none."""
+        """Return the entry, with its status, of a row that was committed alone; None if it was
+        not."""
         key = self._key([{self.id_column: row_id, "attempts": attempts}])
         if not self.store.exists(key):
             return None
@@ -118,41 +121,37 @@ class Ledger:
         key = self._key(table.select([self.id_column, "attempts"]).to_pylist())
         return key, self.store.write_table(key, table)
 
-    def _key(self, rows: Iterable[Mapping[str, Any]]) -> str:
+    def _key(self, rows: Iterable[Mapping[str, object]]) -> str:
         held = sorted(f"{row[self.id_column]} {row['attempts']}" for row in rows)
         name = hashlib.sha256("\n".join(held).encode()).hexdigest()[:32]
         return f"{self.folder}/{name}.parquet"
 
     def every_row(self, columns: Iterable[str]) -> Iterator[Entry]:
-        """Yield all rows with `columns`, superseded ones too."""
-        wanted = list(dict.fromkeys([self.id_column, "attempts", *columns]))
+        """Yield all rows with `columns`, including superseded ones."""
         for key in self.store.keys(self.folder, ".parquet"):
-            for values in self.store.read_table(key, wanted).to_pylist():
+            for values in self.store.read_table(key, self._with_id(columns)).to_pylist():
                 yield Entry(key, values)
 
     def entries(self, columns: Iterable[str]) -> dict[str, Entry]:
         """Return id -> the entry of the row that counts, with `columns`."""
         found: dict[str, Entry] = {}
         for entry in self.every_row(columns):
-            row_id = entry.values[self.id_column]
-            if row_id not in found or _supersedes(entry.values, found[row_id].values):
-                found[row_id] = entry
+            known = found.get(entry.values[self.id_column])
+            if known is None or entry.values["attempts"] > known.values["attempts"]:
+                found[entry.values[self.id_column]] = entry
         return found
 
-    def read(
-        self, chosen: Mapping[str, Entry], columns: list[str] | None = None
-    ) -> Iterator[dict[str, Any]]:
+    def read(self, chosen: Mapping[str, Entry], columns: list[str] | None = None) -> Iterator[RowT]:
         """Yield the rows of the entries, in their order: whole, or their id and `columns`; a list
         of floats is a NumPy row.
 
-        A column may be one within a column, such as `shots.list.element.fingerprint`.
+        A column may be inside another one, such as `shots.list.element.fingerprint`.
         """
         if chosen:
-            yield from iter_rows(self._table(chosen, columns))
+            table = self._table(chosen, None if columns is None else self._with_id(columns))
+            yield from cast("Iterator[RowT]", iter_rows(table))
 
     def _table(self, chosen: Mapping[str, Entry], columns: list[str] | None) -> pa.Table:
-        if columns is not None:
-            columns = list(dict.fromkeys([self.id_column, "attempts", *columns]))
         by_key: dict[str, set[str]] = {}
         for row_id, entry in chosen.items():
             by_key.setdefault(entry.key, set()).add(row_id)
@@ -162,15 +161,12 @@ class Ledger:
             held = pc.is_in(table[self.id_column], pa.array(sorted(ids)))
             tables.append(table if pc.all(held).as_py() else table.filter(held))
         found = pa.concat_tables(tables)
+        attempts = found["attempts"].to_pylist()
         places: dict[str, int] = {}
-        numbered = found.select([self.id_column, "attempts"]).to_pylist()
-        for place, row in enumerate(numbered):
-            known = places.get(row[self.id_column])
-            if known is None or _supersedes(row, numbered[known]):
-                places[row[self.id_column]] = place
+        for place, row_id in enumerate(found[self.id_column].to_pylist()):
+            if row_id not in places or attempts[place] > attempts[places[row_id]]:
+                places[row_id] = place
         return found.take([places[row_id] for row_id in chosen])
 
-
-def _supersedes(row: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
-    """Tell whether `row` counts instead of `known`, an earlier met row of the same id."""
-    return bool(row["attempts"] > known["attempts"])
+    def _with_id(self, columns: Iterable[str]) -> list[str]:
+        return list(dict.fromkeys([self.id_column, "attempts", *columns]))

@@ -1,4 +1,4 @@
-"""What a commit hands on, and what made a row: settings, code and run."""
+"""What a commit returns, and what made a row: settings, code and run."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import pyarrow as pa
 
 from fw_model.schemas.curated_rows import ProvenanceRow
-from pipelines.curation.ledger.ledger import Ledger
+from pipelines.curation.ledger.ledger import Ledger, RowT
+from pipelines.storage.arrow_rows import schema_of
 
-RECEIPT = pa.schema(
-    [
-        pa.field("id", pa.string()),
-        pa.field("status", pa.string()),
-        pa.field("key", pa.string()),
-    ]
-)
-"""What a commit hands on."""
 
+class Receipt(TypedDict):
+    """The file of a committed row, and the row's status."""
+
+    id: str
+    status: str
+    key: str
+
+
+RECEIPT = schema_of(Receipt)
 CURATION = Path(__file__).parent.parent
 SOURCES = (".py", ".md")
 MadeBy = Literal["analysis", "assembly", "captioning", "shot_files"]
@@ -54,11 +56,9 @@ class Provenance:
         }
 
 
-def commit(ledger: Ledger, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+def commit(ledger: Ledger[RowT], rows: Sequence[RowT]) -> pa.Table:
     """Commit rows together and return their receipts."""
-    if not rows:
-        return RECEIPT.empty_table()
-    key = ledger.commit(rows)
+    key = ledger.commit(rows) if rows else ""
     receipts = [{"id": r[ledger.id_column], "status": r["status"], "key": key} for r in rows]
     return pa.Table.from_pylist(receipts, schema=RECEIPT)
 

@@ -1,9 +1,10 @@
 """The finished tables: parts are staged first and published together.
 
-A part is named by its place and its content, so an unchanged run writes the same files. Publishing
-moves the parts in, then writes the manifest, which lists what counts, with hashes, and takes out
-the parts of the run before last. So whenever a run is killed, the files that the manifest lists are
-one whole run; the next run takes out what is left over.
+A part is named after its place and its content, so an unchanged run writes the same files.
+Publishing moves the parts into place, writes the manifest, which lists the valid files and their
+hashes, and then removes the files of the previous run. So whenever a run is killed, the files that
+the manifest lists are one whole run; the next run removes the rest. Knows nothing about how rows
+are made.
 """
 
 from __future__ import annotations
@@ -12,18 +13,31 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fw_model.errors import DataError
 from fw_model.schemas.curated import CURATED_TABLES, SCHEMA_VERSION
-from pipelines.storage.arrow_rows import ROWS_AT_ONCE
+from fw_model.schemas.curated_rows import CaptionRow, SceneRow, ShotRow, VideoRow
+from pipelines.storage.arrow_rows import ROWS_AT_ONCE, iter_rows
 from pipelines.storage.store import Store
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 STAGING = "staging"
 MANIFEST = "manifest.json"
+
+RowT = TypeVar("RowT")
+TABLE_OF: Mapping[type, str] = {
+    VideoRow: "videos",
+    ShotRow: "shots",
+    SceneRow: "scenes",
+    CaptionRow: "captions",
+}
 
 
 @dataclass(frozen=True)
@@ -35,30 +49,30 @@ class Part:
     num_rows: int
     size_bytes: int
     sha256: str  # of the file
-    content_sha256: str  # of the rows, whatever writes them
+    content_sha256: str  # of the rows, so independent of the Parquet writer
 
 
 class Draft:
-    """The rows of one part of a table, put away in Arrow as they come: Python needs ten times the
-    memory for them."""
+    """The rows of one part of a table, converted to Arrow as they come: as Python objects they
+    would take ten times the memory."""
 
     def __init__(self, table: str) -> None:
         self.table = table
         self._schema, _ = CURATED_TABLES[table]
-        self._rows: list[Mapping[str, Any]] = []
+        self._rows: list[Mapping[str, object]] = []
         self._batches: list[pa.RecordBatch] = []
 
-    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Take further rows."""
+    def add(self, rows: Iterable[Mapping[str, object]]) -> None:
+        """Append rows."""
         for row in rows:
             self._rows.append(row)
             if len(self._rows) == ROWS_AT_ONCE:
-                self._put_away()
+                self._convert()
 
     def stage(self, store: Store, place: int, run_id: str) -> Part:
         """Write the rows as part number `place` of the table."""
-        self._put_away()
-        # One batch, however they came: the hash is of the rows alone.
+        self._convert()
+        # One batch, so that the hash does not depend on how the rows came.
         content = pa.Table.from_batches(self._batches, self._schema).combine_chunks()
         self._batches = []
         digest = _content_sha256(content)
@@ -66,14 +80,14 @@ class Draft:
         written = store.write_table(key, content)
         return Part(self.table, key, content.num_rows, written.size_bytes, written.sha256, digest)
 
-    def _put_away(self) -> None:
+    def _convert(self) -> None:
         if self._rows:
             self._batches.append(pa.RecordBatch.from_pylist(self._rows, schema=self._schema))
             self._rows = []
 
 
 def write_part(
-    store: Store, table: str, place: int, rows: Iterable[Mapping[str, Any]], run_id: str
+    store: Store, table: str, place: int, rows: Iterable[Mapping[str, object]], run_id: str
 ) -> Part:
     """Stage the rows of one part of `table`."""
     draft = Draft(table)
@@ -89,7 +103,7 @@ def _content_sha256(content: pa.Table) -> str:
 
 
 class _DigestFile(io.RawIOBase):
-    """A file that keeps of what is written to it the hash alone."""
+    """A file that keeps only the hash of what is written to it."""
 
     def __init__(self) -> None:
         self.sha256 = hashlib.sha256()
@@ -97,15 +111,15 @@ class _DigestFile(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: Any, /) -> int:
+    def write(self, data: Buffer, /) -> int:
         self.sha256.update(data)
-        return len(data)
+        return memoryview(data).nbytes
 
 
 def check_unique(store: Store, parts: Iterable[Part]) -> None:
     """Raise DataError if an id occurs twice in a table.
 
-    This is the last line of defence of exactly-once: such a table is never published.
+    This is the last defence of exactly-once: no such table is ever published.
     """
     seen: dict[str, set[str]] = {}
     doubled: list[str] = []
@@ -122,23 +136,13 @@ def check_unique(store: Store, parts: Iterable[Part]) -> None:
         )
 
 
-def publish(store: Store, parts: Sequence[Part], run_id: str, about: Mapping[str, Any]) -> None:
-    """Make the staged parts the finished tables."""
+def publish(store: Store, parts: Sequence[Part], run_id: str, about: Mapping[str, object]) -> None:
+    """Make the staged parts the finished tables; `about` goes into the manifest."""
     new = {part.key: part.key.removeprefix(f"{STAGING}/{run_id}/") for part in parts}
     old = {key for table in CURATED_TABLES for key in store.keys(table, ".parquet")}
     for staged, key in new.items():
         store.move(staged, key)
-    listed = [
-        {
-            "table": part.table,
-            "key": new[part.key],
-            "num_rows": part.num_rows,
-            "size_bytes": part.size_bytes,
-            "sha256": part.sha256,
-            "content_sha256": part.content_sha256,
-        }
-        for part in parts
-    ]
+    listed = [asdict(part) | {"key": new[part.key]} for part in parts]
     manifest = {"schema_version": SCHEMA_VERSION, **about, "files": listed}
     store.write(MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     for key in old - set(new.values()):
@@ -159,13 +163,30 @@ def published_files(store: Store, table: str) -> list[str]:
 
 
 def published_ids(store: Store, table: str) -> Iterator[str]:
-    """Yield the ids of a finished table, in its order."""
+    """Yield the ids of a finished table, in order."""
     column = CURATED_TABLES[table][1]
     for key in published_files(store, table):
         yield from store.read_table(key, [column])[column].to_pylist()
 
 
-def read_published(store: Store, table: str, columns: list[str]) -> list[dict[str, Any]]:
-    """Return the rows of a finished table."""
-    keys = published_files(store, table)
-    return [row for key in keys for row in store.read_table(key, columns).to_pylist()]
+def read_published(
+    store: Store,
+    row_type: type[RowT],
+    columns: list[str],
+    *,
+    ids: Iterable[str] | None = None,
+    limit: int | None = None,
+) -> list[RowT]:
+    """Return rows of the finished table that `row_type` describes, with only these `columns`.
+
+    `ids` chooses the rows, `limit` is the largest number of rows; None means all.
+    """
+    table = TABLE_OF[row_type]
+    wanted = None if ids is None else pc.field(CURATED_TABLES[table][1]).isin(list(ids))
+    rows: list[RowT] = []
+    for key in published_files(store, table):
+        found = store.read_table(key, columns, filters=wanted)
+        rows += iter_rows(found.slice(0, None if limit is None else limit - len(rows)), row_type)
+        if len(rows) == limit:
+            break
+    return rows

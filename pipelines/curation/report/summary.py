@@ -1,6 +1,6 @@
 """The numbers of a curation: `summary.json`, and what the command prints.
 
-Everything is counted from the finished tables, not while working, so the numbers are the tables'.
+They are counted in the finished tables, not while working, so they agree with the tables.
 """
 
 from __future__ import annotations
@@ -9,15 +9,23 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+
+import pyarrow.compute as pc
+from pydantic import TypeAdapter
 
 from fw_model.errors import DataError
 from pipelines.curation.captioning.entity_consistency import Consistency
+from pipelines.curation.captioning.shared_budget import RunRecord
 from pipelines.curation.ledger.tables import Part
 from pipelines.storage.store import Store
 
 SUMMARY = "summary.json"
 CONSISTENCY = [field.name for field in fields(Consistency)]
+COUNTED = {
+    "videos": ["reason", "duration_s"],
+    "shots": ["drop_reason", "start_s", "end_s", "clip_mode"],
+    "captions": ["reason", *CONSISTENCY],
+}
 
 
 @dataclass(frozen=True)
@@ -41,9 +49,9 @@ class CurationSummary:
     hours_kept: float = 0.0
     videos_analyzed_now: int = 0
     scenes_captioned_now: int = 0
-    cost_usd: float = 0.0  # of all runs on this output, killed ones too
-    caption_runs: list[dict[str, Any]] = field(default_factory=list)
-    entity_consistency: dict[str, float | None] = field(default_factory=dict)
+    cost_usd: float = 0.0  # of all runs on this output, including killed ones
+    caption_runs: list[RunRecord] = field(default_factory=list)
+    entity_consistency: dict[str, int | float | None] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     report: str = "report.html"
 
@@ -52,52 +60,54 @@ class CurationSummary:
         return json.dumps(asdict(self), indent=2) + "\n"
 
 
-def count_tables(store: Store, parts: Iterable[Part]) -> dict[str, Any]:
-    """Count the rows of staged parts; keys are fields of CurationSummary."""
+def read_summary(store: Store) -> CurationSummary:
+    """Return the summary of a finished output folder; unknown fields of an old one are ignored."""
+    return TypeAdapter(CurationSummary).validate_json(store.read(SUMMARY))
+
+
+def count_tables(store: Store, parts: Iterable[Part]) -> CurationSummary:
+    """Count the rows of staged parts."""
     rows: Counter[str] = Counter()
-    reasons: dict[str, Counter[str]] = {t: Counter() for t in ("videos", "shots", "captions")}
-    seconds = {"in": 0.0, "kept": 0.0}
+    reasons: dict[str, Counter[str]] = {table: Counter() for table in COUNTED}
     clips: Counter[str] = Counter()
     named: Counter[str] = Counter()
+    in_s = kept_s = 0.0
     for part in parts:
         rows[part.table] += part.num_rows
+        if part.table not in COUNTED:
+            continue
+        table = store.read_table(part.key, COUNTED[part.table])
+        reasons[part.table].update(filter(None, table[COUNTED[part.table][0]].to_pylist()))
         if part.table == "videos":
-            for row in store.read_table(part.key, ["reason", "duration_s"]).to_pylist():
-                _count(reasons["videos"], row["reason"])
-                seconds["in"] += row["duration_s"] or 0.0
+            in_s += pc.sum(table["duration_s"]).as_py() or 0.0
         elif part.table == "shots":
-            columns = ["drop_reason", "start_s", "end_s", "clip_mode"]
-            for row in store.read_table(part.key, columns).to_pylist():
-                _count(reasons["shots"], row["drop_reason"])
-                _count(clips, row["clip_mode"])
-                seconds["kept"] += row["end_s"] - row["start_s"] if not row["drop_reason"] else 0.0
-        elif part.table == "captions":
-            for row in store.read_table(part.key, ["reason", *CONSISTENCY]).to_pylist():
-                _count(reasons["captions"], row["reason"])
-                named.update({name: row[name] or 0 for name in CONSISTENCY})
-    quarantined, dropped = reasons["videos"].total(), reasons["shots"].total()
-    rejected = reasons["captions"].total()
-    return {
-        "videos_in": rows["videos"],
-        "videos_kept": rows["videos"] - quarantined,
-        "videos_quarantined": quarantined,
-        "shots": rows["shots"],
-        "scenes": rows["scenes"],
-        "shots_kept": rows["shots"] - dropped,
-        "shots_dropped": dropped,
-        "scenes_captioned": rows["captions"] - rejected,
-        "scenes_rejected": rejected,
-        "video_reasons": dict(reasons["videos"].most_common()),
-        "shot_reasons": dict(reasons["shots"].most_common()),
-        "caption_reasons": dict(reasons["captions"].most_common()),
-        "clips": dict(clips.most_common()),
-        "hours_in": seconds["in"] / 3600,
-        "hours_kept": seconds["kept"] / 3600,
-        "entity_consistency": _consistency(named),
-    }
+            clips.update(filter(None, table["clip_mode"].to_pylist()))
+            kept = table.filter(pc.is_null(table["drop_reason"]))
+            kept_s += pc.sum(pc.subtract(kept["end_s"], kept["start_s"])).as_py() or 0.0
+        else:
+            named.update({name: pc.sum(table[name]).as_py() or 0 for name in CONSISTENCY})
+    lost = {table: counter.total() for table, counter in reasons.items()}
+    return CurationSummary(
+        videos_in=rows["videos"],
+        videos_kept=rows["videos"] - lost["videos"],
+        videos_quarantined=lost["videos"],
+        shots=rows["shots"],
+        scenes=rows["scenes"],
+        shots_kept=rows["shots"] - lost["shots"],
+        shots_dropped=lost["shots"],
+        scenes_captioned=rows["captions"] - lost["captions"],
+        scenes_rejected=lost["captions"],
+        video_reasons=dict(reasons["videos"].most_common()),
+        shot_reasons=dict(reasons["shots"].most_common()),
+        caption_reasons=dict(reasons["captions"].most_common()),
+        clips=dict(clips.most_common()),
+        hours_in=in_s / 3600,
+        hours_kept=kept_s / 3600,
+        entity_consistency=_consistency(named),
+    )
 
 
-def _consistency(named: Mapping[str, int]) -> dict[str, float | None]:
+def _consistency(named: Mapping[str, int]) -> dict[str, int | float | None]:
     """Return the counts of captioning/entity_consistency.py with their shares, None where there is
     nothing to count."""
     references, recurrences = named["references"], named["recurrences"]
@@ -121,14 +131,3 @@ def check_totals(summary: CurationSummary, num_sources: int) -> None:
             f"{summary.scenes} scenes were found but {answered} have a caption or a reason; run "
             f"the same command again to finish the rest."
         )
-
-
-def read_summary(output: str) -> Mapping[str, Any]:
-    """Return the summary of a finished output folder."""
-    summary: dict[str, Any] = json.loads(Store(output).read(SUMMARY))
-    return summary
-
-
-def _count(counter: Counter[str], reason: str | None) -> None:
-    if reason is not None:
-        counter[reason] += 1

@@ -20,7 +20,8 @@ import pytest
 
 from fw_model.errors import StorageError
 from fw_model.schemas.curated import CURATED_TABLES
-from pipelines.curation.ledger.tables import MANIFEST, read_published
+from fw_model.schemas.curated_rows import SceneRow, ShotRow, VideoRow
+from pipelines.curation.ledger.tables import MANIFEST, published_ids, read_published
 from pipelines.storage import filesystems as locations
 from pipelines.storage.store import Store
 from tests.pipelines.curation.bucket import object_store
@@ -165,17 +166,17 @@ def _end(process: psutil.Process) -> None:
 def _check(output: str) -> None:
     """Every video is there once, and all that rows refer to is there, whole."""
     store = Store(output)
-    videos = read_published(store, "videos", ["uri", "status", "num_shots"])
+    videos = read_published(store, VideoRow, ["uri", "status", "num_shots"])
     assert len({v["uri"] for v in videos}) == len(videos) == NUM_VIDEOS + 1
     assert sum(v["status"] == "kept" for v in videos) == NUM_VIDEOS
-    for table, (_, column) in CURATED_TABLES.items():
-        ids = [row[column] for row in read_published(store, table, [column])]
+    for table in CURATED_TABLES:
+        ids = list(published_ids(store, table))
         assert len(ids) == len(set(ids)) > 0, table
-    shots = read_published(store, "shots", ["shot_id", "keyframes"])
+    shots = read_published(store, ShotRow, ["shot_id", "keyframes"])
     assert len(shots) == sum(v["num_shots"] for v in videos)
     for keyframe in (keyframe for shot in shots for keyframe in shot["keyframes"]):
         assert hashlib.sha256(store.read(keyframe["uri"])).hexdigest() == keyframe["sha256"]
-    scenes = read_published(store, "scenes", ["shot_ids"])
+    scenes = read_published(store, SceneRow, ["shot_ids"])
     used = Counter(shot for scene in scenes for shot in scene["shot_ids"])
     assert set(used) <= {shot["shot_id"] for shot in shots}
     assert set(used.values()) == {1}

@@ -16,12 +16,13 @@ from pyarrow import fs as arrow_fs
 
 from fw_model.errors import InputError, StorageError
 from fw_model.schemas.curated import ANALYZED_VIDEOS, CURATED_TABLES
+from fw_model.schemas.curated_rows import SceneRow, ShotRow, VideoRow
 from pipelines.curation.analysis.operators import PENDING_VIDEO, AnalyzeVideos
 from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.ledger.ledger import Ledger
 from pipelines.curation.ledger.receipts import Provenance
-from pipelines.curation.ledger.tables import publish, read_published, write_part
+from pipelines.curation.ledger.tables import publish, published_ids, read_published, write_part
 from pipelines.curation.sources import Source, list_sources
 from pipelines.export import run_export
 from pipelines.storage import filesystems as locations
@@ -80,7 +81,7 @@ def test_a_ledger_and_tables_in_a_bucket_are_found_again(bucket):
         rows = {"scenes": [{"scene_id": run_id}]}
         parts = [write_part(store, t, 0, rows.get(t, []), run_id) for t in CURATED_TABLES]
         publish(store, parts, run_id, {})
-    assert read_published(store, "scenes", ["scene_id"]) == [{"scene_id": "second"}]
+    assert read_published(store, SceneRow, ["scene_id"]) == [{"scene_id": "second"}]
     assert len(store.keys("scenes", ".parquet")) == 1
     assert store.keys("staging") == []
 
@@ -254,17 +255,17 @@ def test_a_whole_curation_lives_in_a_bucket_even_one_that_is_often_away(bucket, 
     assert bool(bucket.num_refused) == bool(share)
     bucket.share = 0.0
     store = Store("s3://films/out")
-    videos = read_published(store, "videos", ["uri", "status", "reason"])
+    videos = read_published(store, VideoRow, ["uri", "status", "reason"])
     assert sorted((v["uri"], v["status"], v["reason"]) for v in videos) == [
         ("s3://films/in/a.mp4", "kept", None),
         ("s3://films/in/b.mp4", "kept", None),
         ("s3://films/in/c.mp4", "kept", None),
         ("s3://films/in/text.mp4", "quarantined", "unreadable"),
     ]
-    for table, (_, column) in CURATED_TABLES.items():
-        ids = [row[column] for row in read_published(store, table, [column])]
+    for table in CURATED_TABLES:
+        ids = list(published_ids(store, table))
         assert len(ids) == len(set(ids)) > 0
-    shots = read_published(store, "shots", ["keyframes"])
+    shots = read_published(store, ShotRow, ["keyframes"])
     assert len(shots) == 5
     for keyframe in (keyframe for shot in shots for keyframe in shot["keyframes"]):
         assert hashlib.sha256(store.read(keyframe["uri"])).hexdigest() == keyframe["sha256"]

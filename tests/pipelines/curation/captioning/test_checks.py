@@ -99,8 +99,8 @@ def test_the_summary_adds_the_counts_of_all_scenes(tmp_path):
         for i, (references, resolved, recurrences, same) in enumerate(counts)
     ]
     assert set(rows[0]) <= set(CAPTIONS.names)
-    told = count_tables(store, [write_part(store, "captions", 0, rows, "run")])
-    assert told["entity_consistency"] == {
+    counted = count_tables(store, [write_part(store, "captions", 0, rows, "run")])
+    assert counted.entity_consistency == {
         "references": 10,
         "references_resolved": 9,
         "recurrences": 4,
@@ -111,8 +111,8 @@ def test_the_summary_adds_the_counts_of_all_scenes(tmp_path):
 
 
 def test_shares_of_nothing_are_not_numbers(tmp_path):
-    told = count_tables(Store(str(tmp_path)), [])["entity_consistency"]
-    assert (told["resolved_share"], told["same_id_share"]) == (None, None)
+    shares = count_tables(Store(str(tmp_path)), []).entity_consistency
+    assert (shares["resolved_share"], shares["same_id_share"]) == (None, None)
 
 
 def rank(tmp_path, pictures, texts, margin=0.02):

@@ -79,9 +79,9 @@ def test_runs_against_a_rough_endpoint(films, tmp_path, ray_cluster, endpoint):
     assert first.caption_reasons == {"caption_refused": 3, "caption_invalid": 3}
     assert endpoint.billed_usd <= first.cost_usd
     (record,) = first.caption_runs
-    assert (record["num_scenes"], record["requests"]) == (12, asked)
-    assert record["cost_usd"] == pytest.approx(first.cost_usd)
-    assert record["estimate"]["requests_low"] == 12
+    assert (record.num_scenes, record.requests) == (12, asked)
+    assert record.cost_usd == pytest.approx(first.cost_usd)
+    assert record.estimate.requests_low == 12
     page = (output / "report.html").read_text()
     for told in ("I will not.", "caption_invalid", "The bear does thing", "<b>e1</b> the bear"):
         assert told in page

@@ -7,6 +7,7 @@ import pytest
 
 from fw_model.errors import DataError
 from fw_model.schemas.curated import CURATED_TABLES
+from fw_model.schemas.curated_rows import SceneRow
 from pipelines.curation.assembly.phase import grouped
 from pipelines.curation.ledger.ledger import Entry
 from pipelines.curation.ledger.tables import (
@@ -35,7 +36,7 @@ def stage(store, run_id, mean_similarity):
 
 
 def scenes(store):
-    return [r["mean_similarity"] for r in read_published(store, "scenes", ["mean_similarity"])]
+    return [r["mean_similarity"] for r in read_published(store, SceneRow, ["mean_similarity"])]
 
 
 def test_a_finished_run_leaves_exactly_what_the_manifest_lists(store, tmp_path):

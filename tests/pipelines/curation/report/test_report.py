@@ -1,7 +1,6 @@
 """The report of a finished output: what was said, what was refused and why, and what it cost."""
 
 import re
-from dataclasses import asdict
 
 import pytest
 
@@ -61,15 +60,15 @@ def page(tmp_path):
     }
     parts = [write_part(store, name, 0, rows, "run") for name, rows in tables.items()]
     publish(store, parts, "run", {})
-    run = RunRecord("run", "2026-01-02T03:04:05+00:00", 2, asdict(ESTIMATE), 3, 2100, 270, 0.05)
+    run = RunRecord("run", "2026-01-02T03:04:05+00:00", 2, ESTIMATE, 3, 2100, 270, 0.05)
     shares = {"resolved_share": 0.98, "same_id_share": 0.5}
     summary = CurationSummary(
         1, 1, 0, 2, 2, 0, scenes_captioned=1, scenes_rejected=1, cost_usd=0.25,
-        caption_reasons={"caption_mismatch": 1}, caption_runs=[asdict(run)],
+        caption_reasons={"caption_mismatch": 1}, caption_runs=[run],
         entity_consistency=shares,
     )  # fmt: skip
     store.write(SUMMARY, summary.to_json().encode())
-    write_report(str(tmp_path))
+    write_report(store)
     return (tmp_path / "report.html").read_text()
 
 
