@@ -129,7 +129,7 @@ def _drive(output: str, figures: str) -> None:
     source_ids = sorted(ledger.entries(["status", "reason"]))
     seconds["list"] = time.perf_counter() - started
     mib["listed"] = process.memory_info().rss / MIB
-    phase = AssemblePhase(config, store, ledger, None, "run", lambda name, done, total: None)
+    phase = AssemblePhase(config, store, ledger, None, "run", lambda done, total: None)
     parts = phase.run(source_ids)
     seconds["assemble"] = time.perf_counter() - started - seconds["list"]
     check_unique(store, parts)

@@ -19,7 +19,7 @@ BLOCKS_PER_ACTOR = 128
 
 
 def blocks_of(
-    rows: Sequence[Mapping[str, Any]], schema: pa.Schema, *, num_actors: int
+    rows: Sequence[Mapping[str, object]], schema: pa.Schema, *, num_actors: int
 ) -> ray.data.Dataset:
     """Return a dataset with enough blocks that all actors end at about the same time.
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, TypedDict, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -67,7 +67,7 @@ class AnalyzeVideos:
         self,
         settings: AnalyzeSettings,
         store: Store,
-        ledger: Ledger,
+        ledger: Ledger[AnalyzedVideoRow],
         provenance: Provenance,
         *,
         num_children: int = 1,
@@ -150,8 +150,8 @@ class EmbedShots:
         self,
         model: ModelConfig,
         store: Store,
-        decoded: Ledger,
-        ledger: Ledger,
+        decoded: Ledger[AnalyzedVideoRow],
+        ledger: Ledger[AnalyzedVideoRow],
         provenance: Provenance,
     ) -> None:
         from fw_model.loading.load import load_embedder
@@ -165,7 +165,7 @@ class EmbedShots:
     def __call__(self, receipts: pa.Table) -> pa.Table:
         rows = receipts.to_pylist()
         entries = {row["id"]: Entry(row["key"], {}) for row in rows if row["status"] != LONG}
-        decoded = cast("Iterator[AnalyzedVideoRow]", self._decoded.read(entries))
+        decoded = self._decoded.read(entries)
         done = commit(self._ledger, [self._embed(row) for row in decoded])
         long = [row for row in rows if row["status"] == LONG]
         return pa.concat_tables([done, pa.Table.from_pylist(long, schema=RECEIPT)])

@@ -6,24 +6,25 @@ Knows nothing about how they are decoded; the graph is in `pipelines/curate.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from fw_model.schemas.curated import VideoReason
+from fw_model.schemas.curated_rows import AnalyzedVideoRow
+from pipelines.curation.analysis.operators import PendingVideoRow
 from pipelines.curation.ledger.ledger import Entry, Ledger
 from pipelines.curation.sources import Source
 
 
 def pending_videos(
     sources: Iterable[Source],
-    decoded: Ledger,
-    analyzed: Ledger,
+    decoded: Ledger[AnalyzedVideoRow],
+    analyzed: Ledger[AnalyzedVideoRow],
     retry_quarantined: Sequence[VideoReason | str],
-) -> tuple[list[dict[str, Any]], dict[str, Entry]]:
+) -> tuple[list[PendingVideoRow], dict[str, Entry]]:
     """Return rows of PENDING_VIDEO to decode, and entries that are decoded but not embedded."""
     decoded_entries = decoded.entries(["status", "reason"])
     analyzed_entries = analyzed.entries(())
     retry = set(retry_quarantined)
-    pending: list[dict[str, Any]] = []
+    pending: list[PendingVideoRow] = []
     not_embedded: dict[str, Entry] = {}
     for source in sources:
         entry = decoded_entries.get(source.source_id)

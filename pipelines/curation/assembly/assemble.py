@@ -5,133 +5,145 @@ Pure and cheap (numbers only, no images), so every run does it again. Knows noth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fw_model.schemas.curated import MEASURED_SHOT_FIELDS, VIDEO_FIELDS, ShotReason
+from fw_model.schemas.curated import ShotReason
+from fw_model.schemas.curated_rows import (
+    AnalyzedVideoRow,
+    MeasuredShotRow,
+    ProvenanceRow,
+    SceneRow,
+    ShotRow,
+    VideoRow,
+)
 from pipelines.curation.assembly.filters import drop_reason, duration_s
 from pipelines.curation.assembly.near_duplicates import ShotPrint
 from pipelines.curation.assembly.scenes import Scene, cluster_shots, mean_similarity, scene_id
 from pipelines.curation.config import FilterConfig, SceneConfig
-from pipelines.curation.ledger.ledger import config_hash
-
-PROVENANCE = ("config_hash", "code_version", "run_id", "created_at")
-Row = Mapping[str, Any]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Assembled:
     """Rows of the finished tables."""
 
-    videos: list[dict[str, Any]] = field(default_factory=list)
-    shots: list[dict[str, Any]] = field(default_factory=list)
-    scenes: list[dict[str, Any]] = field(default_factory=list)
+    videos: list[VideoRow]
+    shots: list[ShotRow]
+    scenes: list[SceneRow]
 
 
 TABLES = tuple(table.name for table in fields(Assembled))
 
 
 def assemble_video(
-    video: Row,
-    duplicates: set[str],
+    video: AnalyzedVideoRow,
     *,
+    scores: Mapping[str, float],
+    duplicates: set[str],
     filters: FilterConfig,
     scenes: SceneConfig,
-    assembly_code: str,
+    stamp: Callable[[str], ProvenanceRow],
 ) -> Assembled:
     """Return the rows of one analyzed video.
 
-    A scene is stamped with `assembly_code` and with a hash of the settings that made it: those of
-    its video's analysis, the filters and the clustering.
+    `scores`: the aesthetic scores of its shots by id. `duplicates`: ids of shots that repeat
+    others. `stamp`: gives the provenance of a scene; videos and shots keep that of the analysis.
     """
-    into = Assembled()
-    stamp = {name: video[name] for name in PROVENANCE}
-    scene_stamp = stamp | {
-        "config_hash": config_hash(video["config_hash"], filters, scenes),
-        "code_version": assembly_code,
-    }
-    into.videos.append({f.name: video[f.name] for f in VIDEO_FIELDS} | stamp)
-    reasons = [
-        drop_reason(shot, video, filters)
+    reasons = {
+        shot["shot_id"]: drop_reason(shot, video, filters, scores.get(shot["shot_id"]))
         or (ShotReason.DUPLICATE if shot["shot_id"] in duplicates else None)
         for shot in video["shots"]
-    ]
-    kept = [shot for shot, reason in zip(video["shots"], reasons, strict=True) if reason is None]
+    }
+    kept = [shot for shot in video["shots"] if reasons[shot["shot_id"]] is None]
+    scene_rows: list[SceneRow] = []
     scene_of: dict[str, str] = {}
-    short: set[str] = set()
     for scene in _clustered(kept, scenes):
         members = [kept[i] for i in scene.shots]
-        if len(members) < scenes.min_shots:
-            short |= {shot["shot_id"] for shot in members}
-            continue
-        row = _scene_row(video, members, scene)
-        into.scenes.append(row | {"index": len({*scene_of.values()})} | scene_stamp)
-        scene_of |= {shot["shot_id"]: row["scene_id"] for shot in members}
-    for shot, reason in zip(video["shots"], reasons, strict=True):
-        if shot["shot_id"] in short:
-            reason = ShotReason.SCENE_TOO_SHORT
-        into.shots.append(
-            {
-                "video_id": video["video_id"],
-                "uri": video["uri"],
-                **{f.name: shot[f.name] for f in MEASURED_SHOT_FIELDS},
-                "aesthetic": shot.get("aesthetic"),
-                "scene_id": scene_of.get(shot["shot_id"]),
-                "drop_reason": None if reason is None else str(reason),
-                "detector": video["detector"],
-                **stamp,
-            }
-        )
-    return into
+        ids = [shot["shot_id"] for shot in members]
+        if len(ids) < scenes.min_shots:
+            reasons |= dict.fromkeys(ids, ShotReason.SCENE_TOO_SHORT)
+        else:
+            scene_of |= dict.fromkeys(ids, scene_id(ids))
+            provenance = stamp(scene_id(ids))
+            scene_rows.append(_scene_row(video, members, scene, len(scene_rows), provenance))
+    shot_rows: list[ShotRow] = [
+        {
+            **shot,
+            "video_id": video["video_id"],
+            "uri": video["uri"],
+            "aesthetic": scores.get(shot["shot_id"]),
+            "scene_id": scene_of.get(shot["shot_id"]),
+            "drop_reason": reasons[shot["shot_id"]],
+            "clip_uri": None,
+            "clip_mode": None,
+            "clip_detail": None,
+            "detector": video["detector"],
+            "config_hash": video["config_hash"],
+            "code_version": video["code_version"],
+            "run_id": video["run_id"],
+            "created_at": video["created_at"],
+        }
+        for shot in video["shots"]
+    ]
+    # Without its shots, which would otherwise stay in memory until the row is written.
+    video_row: AnalyzedVideoRow = {**video, "shots": []}
+    return Assembled([video_row], shot_rows, scene_rows)
 
 
-def shot_prints(videos: Iterable[Row], filters: FilterConfig) -> Iterable[ShotPrint]:
+def shot_prints(
+    video: AnalyzedVideoRow, scores: Mapping[str, float], filters: FilterConfig
+) -> Iterator[ShotPrint]:
     """Yield the prints of the shots that pass the filters."""
-    for video in videos:
-        for shot in video["shots"]:
-            if drop_reason(shot, video, filters) is None:
-                row = shot["embedding"]
-                yield ShotPrint(
-                    shot["shot_id"],
-                    duration_s(shot),
-                    tuple(shot["fingerprint"]),
-                    # A copy, because a view would keep the rows of all other shots in memory.
-                    None if row is None else np.array(row, np.float32),
-                )
+    for shot in video["shots"]:
+        if drop_reason(shot, video, filters, scores.get(shot["shot_id"])) is None:
+            row = shot["embedding"]
+            yield ShotPrint(
+                shot["shot_id"],
+                duration_s(shot),
+                tuple(shot["fingerprint"]),
+                # A copy, because a view would keep the rows of all other shots in memory.
+                None if row is None else np.array(row, np.float32),
+            )
 
 
-def _clustered(kept: list[Row], config: SceneConfig) -> list[Scene]:
-    """Cluster the kept shots; one without an embedding is similar to none."""
+def _clustered(kept: Sequence[MeasuredShotRow], config: SceneConfig) -> list[Scene]:
+    """Cluster the kept shots; one without an embedding is similar to no other."""
     weight = config.colour_weight
-    # One joint row: the product of two is the weighted mean of both similarities.
-    rows = np.concatenate(
-        [
-            np.sqrt(1 - weight) * _matrix(kept, "embedding"),
-            np.sqrt(weight) * _matrix(kept, "colours"),
-        ],
-        axis=1,
-    ).astype(np.float32)
-    return cluster_shots(rows, [duration_s(s) for s in kept], config)
+    # The product of two joint rows is the weighted mean of both similarities.
+    embeddings = np.sqrt(1 - weight) * _matrix(kept, "embedding")
+    colours = np.sqrt(weight) * _matrix(kept, "colours")
+    rows = np.concatenate([embeddings, colours], axis=1).astype(np.float32)
+    return cluster_shots(rows, [duration_s(shot) for shot in kept], config)
 
 
-def _matrix(shots: list[Row], name: str) -> NDArray[np.float32]:
-    """Return the rows of a column, zeros where a shot has none."""
-    width = next((len(s[name]) for s in shots if s[name] is not None), 1)
-    rows = [s[name] if s[name] is not None else [0.0] * width for s in shots]
+def _matrix(
+    shots: Sequence[MeasuredShotRow], name: Literal["embedding", "colours"]
+) -> NDArray[np.float32]:
+    """Return the rows of a column, zeros for a shot without one."""
+    found = [shot[name] for shot in shots]
+    width = next((len(row) for row in found if row is not None), 1)
+    rows = [row if row is not None else [0.0] * width for row in found]
     return np.asarray(rows, np.float32).reshape(len(shots), width)
 
 
-def _scene_row(video: Row, members: list[Row], scene: Scene) -> dict[str, Any]:
+def _scene_row(
+    video: AnalyzedVideoRow,
+    members: Sequence[MeasuredShotRow],
+    scene: Scene,
+    index: int,
+    provenance: ProvenanceRow,
+) -> SceneRow:
     ids = [shot["shot_id"] for shot in members]
     rows = [shot["embedding"] for shot in members if shot["embedding"] is not None]
     return {
         "scene_id": scene_id(ids),
         "video_id": video["video_id"],
         "uri": video["uri"],
+        "index": index,
         "shot_ids": ids,
         "num_shots": len(ids),
         "start_frame": members[0]["start_frame"],
@@ -141,4 +153,5 @@ def _scene_row(video: Row, members: list[Row], scene: Scene) -> dict[str, Any]:
         "duration_s": sum(duration_s(shot) for shot in members),
         "min_link_similarity": scene.min_link_similarity,
         "mean_similarity": mean_similarity(np.asarray(rows, np.float32)) if rows else 0.0,
+        **provenance,
     }

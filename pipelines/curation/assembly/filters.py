@@ -1,77 +1,48 @@
-"""Which shots are worth keeping. Each filter says no with a reason, or nothing.
-
-A shot is a plain mapping in the shape of the analyzed row; `video` is that row. Pure functions.
-"""
+"""Which shots are worth keeping. Pure functions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 from fw_model.schemas.curated import ShotReason
+from fw_model.schemas.curated_rows import DecodedColumns, MeasuredShotRow
 from pipelines.curation.config import FilterConfig
 
-Shot = Mapping[str, Any]
-Filter = Callable[[Shot, Mapping[str, Any], FilterConfig], bool]
+ROUNDING_S = 1e-6
 
 
-def duration_s(shot: Shot) -> float:
+def duration_s(shot: MeasuredShotRow) -> float:
     """Return the length of a shot without its transitions, in seconds."""
     frames = shot["end_frame"] - shot["start_frame"]
     content = shot["content_end_frame"] - shot["content_start_frame"]
-    return float(shot["end_s"] - shot["start_s"]) * content / max(1, frames)
+    return (shot["end_s"] - shot["start_s"]) * content / max(1, frames)
 
 
-def _too_small(_shot: Shot, video: Mapping[str, Any], config: FilterConfig) -> bool:
-    side = min(video["width"] or 0, video["height"] or 0)
-    return config.min_side_px is not None and side < config.min_side_px
+def drop_reason(
+    shot: MeasuredShotRow,
+    video: DecodedColumns,
+    config: FilterConfig,
+    aesthetic: float | None = None,
+) -> ShotReason | None:
+    """Return the first reason to drop a shot, None if it is kept.
 
-
-def _too_short(shot: Shot, _video: Mapping[str, Any], config: FilterConfig) -> bool:
-    return config.min_shot_s is not None and duration_s(shot) < config.min_shot_s - 1e-6
-
-
-def _too_long(shot: Shot, _video: Mapping[str, Any], config: FilterConfig) -> bool:
-    return config.max_shot_s is not None and duration_s(shot) > config.max_shot_s
-
-
-def _dark(shot: Shot, _video: Mapping[str, Any], config: FilterConfig) -> bool:
-    return config.min_luma is not None and shot["luma"] < config.min_luma
-
-
-def _flat(shot: Shot, _video: Mapping[str, Any], config: FilterConfig) -> bool:
-    return config.min_contrast is not None and shot["contrast"] < config.min_contrast
-
-
-def _static(shot: Shot, _video: Mapping[str, Any], config: FilterConfig) -> bool:
-    return config.min_motion is not None and shot["motion"] < config.min_motion
-
-
-def _text_heavy(shot: Shot, _video: Mapping[str, Any], config: FilterConfig) -> bool:
-    return config.max_text_area is not None and shot["text_area"] > config.max_text_area
-
-
-def _unaesthetic(shot: Shot, _video: Mapping[str, Any], config: FilterConfig) -> bool:
-    score = shot.get("aesthetic")  # none without a keyframe
-    return config.min_aesthetic is not None and score is not None and score < config.min_aesthetic
-
-
-# In this order: the first that says no names the reason.
-FILTERS: dict[ShotReason, Filter] = {
-    ShotReason.TOO_SMALL: _too_small,
-    ShotReason.TOO_SHORT: _too_short,
-    ShotReason.TOO_LONG: _too_long,
-    ShotReason.DARK: _dark,
-    ShotReason.FLAT: _flat,
-    ShotReason.STATIC: _static,
-    ShotReason.TEXT_HEAVY: _text_heavy,
-    ShotReason.UNAESTHETIC: _unaesthetic,
-}
-
-
-def drop_reason(shot: Shot, video: Mapping[str, Any], config: FilterConfig) -> ShotReason | None:
-    """Return why a shot is dropped, None if it is kept."""
-    for reason, says_no in FILTERS.items():
-        if says_no(shot, video, config):
+    A limit of None is off, and a value of None, such as the aesthetic score of a shot without a
+    keyframe, is not judged.
+    """
+    side_px = min(video["width"] or 0, video["height"] or 0)
+    length_s = duration_s(shot)
+    limits: list[tuple[ShotReason, float | None, float | None, float | None]] = [
+        # reason, value, smallest, largest
+        (ShotReason.TOO_SMALL, side_px, config.min_side_px, None),
+        (ShotReason.TOO_SHORT, length_s + ROUNDING_S, config.min_shot_s, None),
+        (ShotReason.TOO_LONG, length_s, None, config.max_shot_s),
+        (ShotReason.DARK, shot["luma"], config.min_luma, None),
+        (ShotReason.FLAT, shot["contrast"], config.min_contrast, None),
+        (ShotReason.STATIC, shot["motion"], config.min_motion, None),
+        (ShotReason.TEXT_HEAVY, shot["text_area"], None, config.max_text_area),
+        (ShotReason.UNAESTHETIC, aesthetic, config.min_aesthetic, None),
+    ]
+    for reason, value, smallest, largest in limits:
+        if value is None:
+            continue
+        if (smallest is not None and value < smallest) or (largest is not None and value > largest):
             return reason
     return None

@@ -1,90 +1,113 @@
 """The assemble phase of curation: analyzed videos to the staged tables of videos, shots and scenes.
 
-It handles numbers only, no images, so every run does it again. In memory are one part of the tables
-and, for all shots, what `DuplicateCandidates` keeps.
+It handles numbers only, no images, so every run does it again. In memory are one part of the
+tables, what `DuplicateCandidates` keeps of all shots, and the provenance of the published scenes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
+from fw_model.schemas.curated_rows import AnalyzedVideoRow, ProvenanceRow, SceneRow
 from pipelines.curation.assembly.aesthetic import ShotAesthetics
 from pipelines.curation.assembly.assemble import TABLES, assemble_video, shot_prints
-from pipelines.curation.assembly.near_duplicates import DuplicateCandidates, find_duplicates
+from pipelines.curation.assembly.near_duplicates import (
+    DuplicateCandidates,
+    ShotPrint,
+    find_duplicates,
+)
 from pipelines.curation.config import CurationConfig
-from pipelines.curation.ledger.ledger import Entry, Ledger
-from pipelines.curation.ledger.receipts import code_version
+from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
+from pipelines.curation.ledger.receipts import Provenance, code_version
 from pipelines.curation.ledger.tables import Draft, Part
+from pipelines.storage.arrow_rows import iter_rows
 from pipelines.storage.store import Store
-
-Progress = Callable[[str, int, int], None]
 
 FINGERPRINTS = "shots.list.element.fingerprint"
 SHOTS_PER_PART = 8_000  # 32 to 64 MB, with their embeddings
 VIDEOS_PER_PART = 8_000
 
 
+@dataclass(frozen=True)
 class AssemblePhase:
     """Filters, duplicates and scenes over all analyzed videos."""
 
-    def __init__(
-        self,
-        config: CurationConfig,
-        store: Store,
-        analyzed: Ledger,
-        aesthetics: ShotAesthetics | None,
-        run_id: str,
-        on_progress: Progress,
-    ) -> None:
-        self._config = config
-        self._store = store
-        self._analyzed = analyzed
-        self._aesthetics = aesthetics
-        self._run_id = run_id
-        self._on_progress = on_progress
+    config: CurationConfig
+    store: Store
+    analyzed: Ledger[AnalyzedVideoRow]
+    aesthetics: ShotAesthetics | None
+    run_id: str
+    on_part: Callable[[int, int], None]  # called with the number of parts done and in all
 
     def run(self, source_ids: Sequence[str]) -> list[Part]:
         """Stage the tables, in the order of `source_ids`; return their parts."""
-        entries = self._analyzed.entries(["num_shots"])
+        entries = self.analyzed.entries(["num_shots"])
         groups = grouped({i: e for i in source_ids if (e := entries.get(i))})
-        filters, scenes = self._config.filters, self._config.scenes
-        duplicates, code = self._duplicates(groups), code_version("assembly")
+        new_stamp = self._scene_provenance().stamp()
+        stamps = self._known_stamps(new_stamp)
+        duplicates = self._duplicates(groups)
         parts = []
         for place, group in enumerate(groups):
             drafts = {name: Draft(name) for name in TABLES}
-            for video in self._measured(group):
+            for video in self.analyzed.read(group):
                 rows = assemble_video(
-                    video, duplicates, filters=filters, scenes=scenes, assembly_code=code
+                    video,
+                    scores=self._scores(video),
+                    duplicates=duplicates,
+                    filters=self.config.filters,
+                    scenes=self.config.scenes,
+                    stamp=lambda scene_id: stamps.get(scene_id, new_stamp),
                 )
                 for name, draft in drafts.items():
                     draft.add(getattr(rows, name))
-            parts += [d.stage(self._store, place, self._run_id) for d in drafts.values()]
-            self._on_progress("assemble", place + 1, len(groups))
+            parts += [d.stage(self.store, place, self.run_id) for d in drafts.values()]
+            self.on_part(place + 1, len(groups))
         return parts
+
+    def _scene_provenance(self) -> Provenance:
+        """Return what makes scenes: the settings of the analysis, the filters and the clustering,
+        and the code of this package."""
+        settings = (self.analyzed.settings_hash, self.config.filters, self.config.scenes)
+        return Provenance(config_hash(*settings), code_version("assembly"), self.run_id)
+
+    def _known_stamps(self, new: ProvenanceRow) -> dict[str, ProvenanceRow]:
+        """Return the provenance of the finished scenes that this run would make the same way. They
+        keep it, so that an unchanged run writes the same files."""
+        stamps: dict[tuple[str, str], ProvenanceRow] = {}
+        known: dict[str, ProvenanceRow] = {}
+        columns = ["scene_id", *new]
+        for key in self.store.keys("scenes", ".parquet"):
+            for row in iter_rows(self.store.read_table(key, columns), SceneRow):
+                run = row["run_id"], row["created_at"]
+                made_by = row["config_hash"], row["code_version"]
+                if made_by == (new["config_hash"], new["code_version"]):
+                    same: ProvenanceRow = {**new, "run_id": run[0], "created_at": run[1]}
+                    known[row["scene_id"]] = stamps.setdefault(run, same)
+        return known
 
     def _duplicates(self, groups: Sequence[Mapping[str, Entry]]) -> set[str]:
         """Return the shots that repeat an earlier one; only candidates are read whole."""
-        filters = self._config.filters
+        filters = self.config.filters
         if filters.duplicate_distance_bits is None:
             return set()
         candidates = DuplicateCandidates(filters.duplicate_distance_bits)
         for group in groups:
-            for row in self._analyzed.read(group, [FINGERPRINTS]):
+            for row in self.analyzed.read(group, [FINGERPRINTS]):
                 shots = row["shots"] or []
                 candidates.add(row["source_id"], [shot["fingerprint"] for shot in shots])
-        found = candidates.found()
-        videos = (
-            {**video, "shots": [video["shots"][i] for i in sorted(found[video["source_id"]])]}
-            for group in groups
-            for video in self._measured({i: e for i, e in group.items() if i in found})
-        )
-        return find_duplicates(shot_prints(videos, filters), filters)
+        return find_duplicates(self._prints(groups, candidates.found()), filters)
 
-    def _measured(self, group: Mapping[str, Entry]) -> Iterator[Mapping[str, Any]]:
-        """Yield analyzed videos, with aesthetic scores if a head is configured."""
-        for video in self._analyzed.read(group):
-            yield video if self._aesthetics is None else self._aesthetics.scored(video)
+    def _prints(
+        self, groups: Sequence[Mapping[str, Entry]], found: Mapping[str, set[int]]
+    ) -> Iterator[ShotPrint]:
+        for group in groups:
+            for video in self.analyzed.read({i: e for i, e in group.items() if i in found}):
+                video["shots"] = [video["shots"][i] for i in sorted(found[video["source_id"]])]
+                yield from shot_prints(video, self._scores(video), self.config.filters)
+
+    def _scores(self, video: AnalyzedVideoRow) -> dict[str, float]:
+        return self.aesthetics.scores(video["shots"]) if self.aesthetics else {}
 
 
 def grouped(videos: Mapping[str, Entry]) -> list[dict[str, Entry]]:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from fw_model.errors import ConfigError
 from fw_model.registry import resolve
 from fw_model.schemas.curated import CaptionReason
-from fw_model.schemas.curated_rows import MeasuredShotRow, Vector
 from pipelines.curation.config import CaptionerConfig, ValidationConfig
 from pipelines.llm.budget import Budget
 from pipelines.llm.usage import Usage
@@ -183,36 +182,3 @@ def check_captioner(config: CaptionerConfig, validation: ValidationConfig) -> No
             f"The captioner {config.kind!r} cannot judge captions; set curation.validation.verdict "
             "to false, or choose openai or ray_llm."
         )
-
-
-class SceneInput(TypedDict):
-    """A scene to caption, with its shots."""
-
-    scene_id: str
-    video_id: str
-    uri: str
-    shots: list[MeasuredShotRow]
-
-
-def scene_view(row: SceneInput, store: Store) -> SceneView:
-    """Return the captioner's view of a scene."""
-    shots = tuple(
-        ShotView(
-            shot_id=shot["shot_id"],
-            start_frame=shot["content_start_frame"],
-            end_frame=shot["content_end_frame"],
-            duration_s=shot["end_s"] - shot["start_s"],
-            motion=shot["motion"],
-            luma=shot["luma"],
-            embedding=_vector(shot["embedding"]),
-            keyframe_frames=tuple(k["frame"] for k in shot["keyframes"]),
-            keyframe_uris=tuple(k["uri"] for k in shot["keyframes"]),
-            keyframe_sha256s=tuple(k["sha256"] for k in shot["keyframes"]),
-        )
-        for shot in row["shots"]
-    )
-    return SceneView(row["scene_id"], row["video_id"], row["uri"], shots, store)
-
-
-def _vector(embedding: Vector | None) -> NDArray[np.float32] | None:
-    return None if embedding is None else np.asarray(embedding, np.float32)

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fw_model.schemas.curated import MEASURED_SHOT_FIELDS
-from fw_model.schemas.curated_rows import MeasuredShotRow, SceneRow
+from fw_model.schemas.curated_rows import CaptionRow, MeasuredShotRow, SceneRow
 from pipelines.curation.captioners.base import (
     CaptionContext,
     EngineResponse,
     Prompts,
-    SceneInput,
+    SceneView,
+    ShotView,
     make_captioner,
-    scene_view,
 )
 from pipelines.curation.captioning.caption_loop import CaptionLoop
 from pipelines.curation.config import CaptionerConfig, ValidationConfig
 from pipelines.curation.ledger.ledger import Ledger
 from pipelines.curation.ledger.receipts import Provenance, commit
 from pipelines.llm.budget import Budget
-from pipelines.storage.arrow_rows import iter_rows
+from pipelines.storage.arrow_rows import iter_rows, schema_of
 from pipelines.storage.store import Store
 
 if TYPE_CHECKING:
@@ -31,24 +32,18 @@ if TYPE_CHECKING:
 
 RowT = TypeVar("RowT")
 
-SCENE_PART = pa.schema(
-    [
-        pa.field("scenes_key", pa.string()),
-        pa.field("shots_key", pa.string()),
-        pa.field("scene_ids", pa.list_(pa.string())),
-        pa.field("attempts", pa.list_(pa.int32())),
-    ]
-)
-
 
 class ScenePart(TypedDict):
-    """A row of SCENE_PART: scenes to caption, of one part of the scenes table and the matching part
-    of the shots table. `attempts` counts each scene's attempts, including the coming one."""
+    """Scenes to caption, of one part of the scenes table and the matching part of the shots table.
+    `attempts` counts each scene's attempts, including the coming one."""
 
     scenes_key: str
     shots_key: str
     scene_ids: list[str]
     attempts: list[int]
+
+
+SCENE_PART = schema_of(ScenePart)
 
 
 class CaptionScenes:
@@ -61,7 +56,7 @@ class CaptionScenes:
         validation: ValidationConfig,
         model: ModelConfig,
         store: Store,
-        ledger: Ledger,
+        ledger: Ledger[CaptionRow],
         provenance: Provenance,
         *,
         num_actors: int,
@@ -83,45 +78,62 @@ class CaptionScenes:
         self._provenance = provenance
 
     def __call__(self, parts: pa.Table) -> pa.Table:
-        return pa.concat_tables([self._caption(part) for part in parts.to_pylist()])
+        return pa.concat_tables([self._caption(part) for part in iter_rows(parts, ScenePart)])
 
     def _caption(self, part: ScenePart) -> pa.Table:
-        views = [scene_view(scene, self._store) for scene in scenes_of(part, self._store)]
-        rows = self._loop.caption(views, self._provenance.stamp())
+        rows = self._loop.caption(scenes_of(part, self._store), self._provenance.stamp())
         attempts = dict(zip(part["scene_ids"], part["attempts"], strict=True))
         for row in rows:
             row["attempts"] = attempts[row["scene_id"]]
         return commit(self._ledger, rows)
 
 
-def scenes_of(part: ScenePart, store: Store) -> list[SceneInput]:
+def scenes_of(part: ScenePart, store: Store) -> list[SceneView]:
     """Return the scenes of a part, each with its shots."""
     columns = ["scene_id", "video_id", "uri", "shot_ids"]
     key, ids = part["scenes_key"], part["scene_ids"]
     scenes = _read_rows(SceneRow, store, key, "scene_id", ids, columns)
     shot_ids = [shot_id for scene in scenes for shot_id in scene["shot_ids"]]
-    measured = [field.name for field in MEASURED_SHOT_FIELDS]
-    shots = {
-        shot["shot_id"]: shot
-        for shot in _read_rows(
-            MeasuredShotRow, store, part["shots_key"], "shot_id", shot_ids, measured
-        )
-    }
+    columns = [field.name for field in MEASURED_SHOT_FIELDS]
+    measured = _read_rows(MeasuredShotRow, store, part["shots_key"], "shot_id", shot_ids, columns)
+    shots = {shot["shot_id"]: _shot_view(shot) for shot in measured}
     return [
-        {
-            "scene_id": scene["scene_id"],
-            "video_id": scene["video_id"],
-            "uri": scene["uri"],
-            "shots": [shots[shot_id] for shot_id in scene["shot_ids"]],
-        }
+        SceneView(
+            scene["scene_id"],
+            scene["video_id"],
+            scene["uri"],
+            tuple(shots[shot_id] for shot_id in scene["shot_ids"]),
+            store,
+        )
         for scene in scenes
     ]
 
 
+def _shot_view(shot: MeasuredShotRow) -> ShotView:
+    embedding = shot["embedding"]
+    return ShotView(
+        shot_id=shot["shot_id"],
+        start_frame=shot["content_start_frame"],
+        end_frame=shot["content_end_frame"],
+        duration_s=shot["end_s"] - shot["start_s"],
+        motion=shot["motion"],
+        luma=shot["luma"],
+        embedding=None if embedding is None else np.asarray(embedding, np.float32),
+        keyframe_frames=tuple(k["frame"] for k in shot["keyframes"]),
+        keyframe_uris=tuple(k["uri"] for k in shot["keyframes"]),
+        keyframe_sha256s=tuple(k["sha256"] for k in shot["keyframes"]),
+    )
+
+
 def _read_rows(
-    row: type[RowT], store: Store, key: str, column: str, ids: Sequence[str], columns: Sequence[str]
+    row_type: type[RowT],
+    store: Store,
+    key: str,
+    column: str,
+    ids: Sequence[str],
+    columns: list[str],
 ) -> list[RowT]:
     """Return the rows with these ids. They are filtered while reading, because a part holds many
     scenes and is read once for every few of them."""
     wanted = pc.field(column).isin(pa.array(sorted(set(ids)), pa.string()))
-    return cast(list[RowT], list(iter_rows(store.read_table(key, list(columns), filters=wanted))))
+    return list(iter_rows(store.read_table(key, columns, filters=wanted), row_type))

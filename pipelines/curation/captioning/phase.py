@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from fw_model.config import load_yaml
 from fw_model.registry import resolve
 from fw_model.schemas.curated import CAPTIONS, PASSING_CAPTION_REASONS
-from pipelines.curation.captioners.base import CAPTIONERS, Prompts, SceneView, scene_view
+from fw_model.schemas.curated_rows import CaptionRow
+from pipelines.curation.captioners.base import CAPTIONERS, Prompts, SceneView
 from pipelines.curation.captioners.chat import ChatCaptioner
 from pipelines.curation.captioners.questions import ANSWERS, SceneQuestions, load_prompts
 from pipelines.curation.captioners.ray_llm import RayLlmCaptioner
@@ -39,7 +40,7 @@ logger = logging.getLogger(__name__)
 RESERVATION_SLACK_S = 120.0  # beyond the longest request, because a busy actor settles late
 
 
-def caption_ledger(store: Store, config: CurationConfig, analyzed: str) -> Ledger:
+def caption_ledger(store: Store, config: CurationConfig, analyzed: str) -> Ledger[CaptionRow]:
     """Return the ledger of captions made under these settings.
 
     `analyzed` is the hash of the settings that shots, keyframes and embeddings depend on. Other
@@ -59,14 +60,14 @@ def caption_ledger(store: Store, config: CurationConfig, analyzed: str) -> Ledge
     return Ledger(store, "captioned", settings, CAPTIONS, "scene_id")
 
 
+@dataclass(frozen=True)
 class CaptionPhase:
     """The staged scenes without a lasting answer, their price and their budget."""
 
-    def __init__(
-        self, config: CurationConfig, store: Store, ledger: Ledger, provenance: Provenance
-    ) -> None:
-        self.config, self.store = config, store
-        self.ledger, self.provenance = ledger, provenance
+    config: CurationConfig
+    store: Store
+    ledger: Ledger[CaptionRow]
+    provenance: Provenance
 
     def budget(self) -> SharedBudget:
         """Return what is left of the budget, for all actors of this run."""
@@ -158,6 +159,5 @@ class CaptionPhase:
         questions = SceneQuestions(self.config.captioner, self.prompts())
         answered = frozenset(self.store.keys(ANSWERS, ".json"))
         for part in pending:
-            for row in scenes_of(part, self.store):
-                view = scene_view(row, self.store)
-                yield view, questions.caption_key(view) in answered
+            for scene in scenes_of(part, self.store):
+                yield scene, questions.caption_key(scene) in answered

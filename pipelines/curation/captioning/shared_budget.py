@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import ray
+from pydantic import TypeAdapter
 
 from pipelines.curation.captioning.cost_estimate import CaptionEstimate
 from pipelines.llm.budget import POLL_S, BudgetAccount, Refusal
@@ -40,10 +41,11 @@ def record_run(store: Store, record: RunRecord) -> None:
     store.write(f"{RUNS}/{record.run_id}.json", json.dumps(asdict(record)).encode())
 
 
-def recorded_runs(store: Store) -> list[dict[str, Any]]:
-    """Return the runs that have ended, as JSON objects, oldest first."""
-    runs = [json.loads(store.read(key)) for key in store.keys(RUNS, ".json")]
-    return sorted(runs, key=lambda run: str(run["created_at"]))
+def recorded_runs(store: Store) -> list[RunRecord]:
+    """Return the runs that have ended, oldest first."""
+    read = TypeAdapter(RunRecord).validate_json
+    runs = [read(store.read(key)) for key in store.keys(RUNS, ".json")]
+    return sorted(runs, key=lambda run: run.created_at)
 
 
 def spent_before(store: Store, run_id: str = "") -> float:

@@ -19,34 +19,28 @@ from ray.exceptions import RayError
 
 from fw_model.errors import CapacityError, ConfigError
 from fw_model.loading.config import ModelConfig
-from pipelines.curation.captioners.base import CaptionContext, EngineResponse, Prompts, scene_view
+from pipelines.curation.captioners.base import CaptionContext, EngineResponse, Prompts
 from pipelines.curation.captioners.chat import VERDICT_ATTEMPTS, cache_answer
 from pipelines.curation.captioners.questions import Question
 from pipelines.curation.captioners.ray_llm import RayLlmCaptioner
 from pipelines.curation.captioning.caption_loop import CaptionLoop
-from pipelines.curation.captioning.operators import scenes_of
+from pipelines.curation.captioning.operators import ScenePart, scenes_of
 from pipelines.curation.config import CaptionerConfig, ValidationConfig
 from pipelines.curation.ledger.receipts import Provenance
+from pipelines.storage.arrow_rows import iter_rows, schema_of
 from pipelines.storage.store import Store
-
-QUESTION = pa.schema(
-    [
-        pa.field("key", pa.string()),
-        pa.field("messages", pa.string()),  # as JSON: their parts have no common type
-        pa.field("schema", pa.string()),  # as JSON
-        pa.field("max_tokens", pa.int32()),
-    ]
-)
 
 
 class QuestionRow(TypedDict):
-    """A row of QUESTION, a question for the engine."""
+    """A question for the engine."""
 
     key: str
-    messages: str
-    schema: str
+    messages: str  # as JSON: their parts have no common type
+    schema: str  # as JSON
     max_tokens: int
 
+
+QUESTION = schema_of(QuestionRow)
 
 ERROR_COLUMN = "__inference_error__"  # ray.data.llm's own
 
@@ -77,9 +71,9 @@ class OpenQuestions:
 
     def __call__(self, parts: pa.Table) -> pa.Table:
         self._captioner.open_questions.clear()
-        for part in parts.to_pylist():
-            views = [scene_view(row, self._store) for row in scenes_of(part, self._store)]
-            self._loop.caption(views, Provenance("", "", "").stamp())  # these rows are dropped
+        for part in iter_rows(parts, ScenePart):
+            # The rows are dropped: what counts are the questions that the captioner notes down.
+            self._loop.caption(scenes_of(part, self._store), Provenance("", "", "").stamp())
         # Scenes with the same keyframes share a question; it is asked once.
         by_key = {q.key: q for q in self._captioner.open_questions}
         return pa.Table.from_pylist([_row(q) for q in by_key.values()], schema=QUESTION)

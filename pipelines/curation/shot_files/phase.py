@@ -7,15 +7,17 @@ of a video together. Shots that have a row are not cut again, whatever became of
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fw_model.errors import StorageError
 from fw_model.schemas.curated import SHOT_CLIPS
-from fw_model.schemas.curated_rows import ShotFileRow
+from fw_model.schemas.curated_rows import ShotFileColumns, ShotFileRow, ShotRow, VideoRow
 from pipelines.curation.config import CurationConfig, DecodeConfig
 from pipelines.curation.ids import shot_file_uri
 from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
@@ -23,31 +25,18 @@ from pipelines.curation.ledger.receipts import Provenance, commit
 from pipelines.curation.ledger.tables import Part, write_part
 from pipelines.curation.shot_files.cut_process import cut_in_child
 from pipelines.curation.shot_files.cut_video import CutSpan, ShotFile
-from pipelines.storage.arrow_rows import iter_rows
+from pipelines.storage.arrow_rows import iter_rows, schema_of
 from pipelines.storage.store import Store, local_copy
 from pipelines.storage.tempdirs import temporary_folder
 
 # Raise this when the same settings begin to give other clips: they are then cut again.
 CUT_VERSION = 2
 MAX_ATTEMPTS = 3  # at a clip that the child did not come to, or did not survive
-CLIP_COLUMNS = ("clip_uri", "clip_mode", "clip_detail")
-
-PENDING_CUT = pa.schema(
-    [
-        pa.field("uri", pa.string()),
-        pa.field("num_frames", pa.int64()),
-        pa.field("rotation", pa.int32()),
-        pa.field("shot_ids", pa.list_(pa.string())),
-        pa.field("starts", pa.list_(pa.int64())),
-        pa.field("ends", pa.list_(pa.int64())),
-        pa.field("attempts", pa.list_(pa.int32())),
-    ]
-)
-"""A video, and those of its shots that wait to be cut."""
+CLIP_COLUMNS = tuple(ShotFileColumns.__annotations__)
 
 
-class PendingCutRow(TypedDict):
-    """A row of PENDING_CUT; the lists have one entry per shot."""
+class PendingCut(TypedDict):
+    """A video and those of its shots that wait to be cut; the lists have one entry per shot."""
 
     uri: str
     num_frames: int
@@ -58,7 +47,10 @@ class PendingCutRow(TypedDict):
     attempts: list[int]
 
 
-def cut_ledger(store: Store, config: CurationConfig, decoded: str) -> Ledger:
+PENDING_CUT = schema_of(PendingCut)
+
+
+def cut_ledger(store: Store, config: CurationConfig, decoded: str) -> Ledger[ShotFileRow]:
     """Return the ledger of shots cut this way; `decoded` names the settings that their spans
     follow from.
     """
@@ -66,104 +58,90 @@ def cut_ledger(store: Store, config: CurationConfig, decoded: str) -> Ledger:
     return Ledger(store, "cut", settings, SHOT_CLIPS, "shot_id")
 
 
+@dataclass(frozen=True)
 class CutPhase:
-    """Which kept shots of staged tables have no clip yet, and the tables with their clips."""
+    """Which kept shots of staged tables have no file yet, and the tables with their files."""
 
-    def __init__(self, store: Store, ledger: Ledger, provenance: Provenance) -> None:
-        self.store, self.ledger, self.provenance = store, ledger, provenance
+    store: Store
+    ledger: Ledger[ShotFileRow]
+    provenance: Provenance
 
     def with_clips(self, parts: Sequence[Part]) -> list[Part]:
-        """Return the parts with the clips in the rows of their shots."""
+        """Return the parts with the shot files in the rows of their shots."""
         clips = self.ledger.entries(CLIP_COLUMNS)
-        return [
-            self._with_clips(part, place, clips) if part.table == "shots" else part
-            for place, part in _placed(parts)
-        ]
+        shots = [part for part in parts if part.table == "shots"]
+        staged = {part: self._with_clips(part, i, clips) for i, part in enumerate(shots)}
+        return [staged.get(part, part) for part in parts]
 
-    def pending(self, parts: Sequence[Part]) -> list[dict[str, Any]]:
-        """Return the videos with shots to cut, as rows of PENDING_CUT."""
+    def pending(self, parts: Sequence[Part]) -> list[PendingCut]:
+        """Return the videos with shots to cut."""
         known = self.ledger.entries(["status"])
-
-        def waits(entry: Entry | None) -> bool:
-            if entry is None or entry.values["status"] == "away":
-                return True
-            is_open = entry.values["status"] == "unfinished"
-            return is_open and entry.values["attempts"] < MAX_ATTEMPTS
-
-        pending: list[dict[str, Any]] = []
+        pending: list[PendingCut] = []
         videos = [part for part in parts if part.table == "videos"]
         shots = [part for part in parts if part.table == "shots"]
         for video_part, shot_part in zip(videos, shots, strict=True):
-            waiting: dict[str, list[Mapping[str, Any]]] = {}
+            waiting: dict[str, list[ShotRow]] = {}
             for shot in self._kept(shot_part):
-                entry = known.get(shot["shot_id"])
-                if waits(entry):
-                    attempts = 1 + (entry.values["attempts"] if entry else 0)
-                    waiting.setdefault(shot["video_id"], []).append(shot | {"attempts": attempts})
+                if _waits(known.get(shot["shot_id"])):
+                    waiting.setdefault(shot["video_id"], []).append(shot)
             columns = ["video_id", "uri", "num_frames", "rotation"]
-            for video in self.store.read_table(video_part.key, columns).to_pylist():
+            for video in iter_rows(self.store.read_table(video_part.key, columns), VideoRow):
                 if video["video_id"] in waiting:
-                    pending.append(_work(video, waiting[video["video_id"]]))
+                    pending.append(_pending_cut(video, waiting[video["video_id"]], known))
         return pending
 
-    def _kept(self, part: Part) -> list[dict[str, Any]]:
-        columns = ["shot_id", "video_id", "content_start_frame", "content_end_frame", "drop_reason"]
-        rows = self.store.read_table(part.key, columns).to_pylist()
-        return [row for row in rows if row["drop_reason"] is None]
+    def _kept(self, part: Part) -> Iterator[ShotRow]:
+        columns = ["shot_id", "video_id", "content_start_frame", "content_end_frame"]
+        kept = pc.field("drop_reason").is_null()
+        return iter_rows(self.store.read_table(part.key, columns, filters=kept), ShotRow)
 
     def _with_clips(self, part: Part, place: int, clips: Mapping[str, Entry]) -> Part:
-        """Stage a part of the shots again, with what became of their clips."""
+        """Stage a part of the shots again, with what became of their files."""
         rows = (
-            row | {name: clips[row["shot_id"]].values[name] for name in CLIP_COLUMNS}
+            {**row, **{name: clips[row["shot_id"]].values[name] for name in CLIP_COLUMNS}}
             if row["drop_reason"] is None and row["shot_id"] in clips
             else row
-            for row in iter_rows(self.store.read_table(part.key))
+            for row in iter_rows(self.store.read_table(part.key), ShotRow)
         )
         return write_part(self.store, "shots", place, rows, self.provenance.run_id)
 
 
-def _placed(parts: Sequence[Part]) -> list[tuple[int, Part]]:
-    """Number the parts of each table."""
-    seen: dict[str, int] = {}
-    placed = []
-    for part in parts:
-        placed.append((seen.get(part.table, 0), part))
-        seen[part.table] = seen.get(part.table, 0) + 1
-    return placed
+def _waits(entry: Entry | None) -> bool:
+    if entry is None or entry.values["status"] == "away":
+        return True
+    return entry.values["status"] == "unfinished" and entry.values["attempts"] < MAX_ATTEMPTS
 
 
-def _work(video: Mapping[str, Any], shots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _pending_cut(
+    video: VideoRow, shots: Sequence[ShotRow], known: Mapping[str, Entry]
+) -> PendingCut:
+    ids = [shot["shot_id"] for shot in shots]
     return {
         "uri": video["uri"],
-        "num_frames": video["num_frames"],
+        "num_frames": video["num_frames"] or 0,
         "rotation": video["rotation"] or 0,
-        "shot_ids": [shot["shot_id"] for shot in shots],
+        "shot_ids": ids,
         "starts": [shot["content_start_frame"] for shot in shots],
         "ends": [shot["content_end_frame"] for shot in shots],
-        "attempts": [shot["attempts"] for shot in shots],
+        "attempts": [1 + (known[i].values["attempts"] if i in known else 0) for i in ids],
     }
 
 
+@dataclass(frozen=True)
 class CutShots:
     """PENDING_CUT -> RECEIPT, 1:N; the shots of a video are committed together."""
 
-    def __init__(
-        self,
-        copy: bool,
-        limits: DecodeConfig,
-        store: Store,
-        ledger: Ledger,
-        provenance: Provenance,
-    ) -> None:
-        self._copy, self._limits = copy, limits
-        self._store, self._ledger, self._provenance = store, ledger, provenance
+    copy: bool
+    limits: DecodeConfig
+    store: Store
+    ledger: Ledger[ShotFileRow]
+    provenance: Provenance
 
     def __call__(self, pending: pa.Table) -> pa.Table:
-        return pa.concat_tables(
-            [commit(self._ledger, self.cut(row)) for row in pending.to_pylist()]
-        )
+        rows = iter_rows(pending, PendingCut)
+        return pa.concat_tables([commit(self.ledger, self.cut(row)) for row in rows])
 
-    def cut(self, video: PendingCutRow) -> list[ShotFileRow]:
+    def cut(self, video: PendingCut) -> list[ShotFileRow]:
         """Cut the shots of a video; return their rows once their files are stored."""
         spans = [
             CutSpan(*values)
@@ -183,7 +161,7 @@ class CutShots:
             ]
 
     def _cut(
-        self, path: str, video: PendingCutRow, spans: Sequence[CutSpan], folder: Path
+        self, path: str, video: PendingCut, spans: Sequence[CutSpan], folder: Path
     ) -> list[ShotFile]:
         if not Path(path).is_file():
             raise StorageError(f"There is no file at {video['uri']} any more.")
@@ -191,11 +169,11 @@ class CutShots:
             path,
             spans,
             # Players disagree on how to show rotated video: such frames are encoded upright.
-            copy=self._copy and not video["rotation"],
+            copy=self.copy and not video["rotation"],
             num_frames=video["num_frames"],
             folder=folder,
-            memory_limit_mb=self._limits.memory_limit_mb,
-            deadline_s=self._limits.deadline_s,
+            memory_limit_mb=self.limits.memory_limit_mb,
+            deadline_s=self.limits.deadline_s,
         )
 
     def _row(self, file: ShotFile, status: str | None, attempts: int, folder: Path) -> ShotFileRow:
@@ -207,13 +185,13 @@ class CutShots:
             "clip_mode": file.mode if uri else "failed",
             "clip_detail": file.detail,
             "attempts": attempts,
-            **self._provenance.stamp(),
+            **self.provenance.stamp(),
         }
 
     def _stored(self, file: Path) -> str:
         with open(file, "rb") as content:
             sha256 = hashlib.file_digest(content, "sha256").hexdigest()
         uri = shot_file_uri(sha256)
-        if not self._store.exists(uri):
-            self._store.write_file(uri, file)
+        if not self.store.exists(uri):
+            self.store.write_file(uri, file)
         return uri

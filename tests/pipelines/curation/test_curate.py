@@ -120,6 +120,29 @@ def test_a_second_run_does_nothing_and_changes_nothing(curated, source):
     assert (again.shots, again.scenes) == (first.shots, first.scenes)
 
 
+def test_a_scene_names_the_run_that_first_made_it_this_way(curated, source):
+    output, _ = curated
+
+    def made(name):
+        return {(row["config_hash"], row["run_id"]) for row in table(output, name)}
+
+    def manifest():
+        return json.loads((output / "manifest.json").read_text())
+
+    def files():
+        return {(f["key"], f["sha256"]) for f in manifest()["files"]}
+
+    before, scenes, shots = files(), made("scenes"), made("shots")
+    curate(source, output)
+    assert files() == before
+    curate(source, output, filters=FilterConfig(min_luma=1.0))
+    ((config_hash, run_id),) = made("scenes")
+    assert run_id == manifest()["run_id"]
+    assert config_hash not in {found for found, _ in scenes}
+    assert made("shots") == shots
+    curate(source, output)
+
+
 def test_a_changed_filter_decodes_nothing_again(curated, source):
     output, first = curated
     again = curate(source, output, filters=FilterConfig(duplicate_distance_bits=None))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from fw_model.schemas.curated import VIDEO_FIELDS, ShotReason
+from fw_model.schemas.curated import ShotReason
 from pipelines.curation.assembly.assemble import assemble_video, shot_prints
 from pipelines.curation.assembly.filters import drop_reason
 from pipelines.curation.assembly.near_duplicates import (
@@ -49,7 +49,7 @@ def test_a_good_shot_is_kept():
 )
 def test_a_bad_shot_is_dropped_with_its_reason(change, video, reason):
     config = FilterConfig(aesthetic_head="head.pth", min_aesthetic=4.5)
-    assert drop_reason(GOOD | change, video, config) == reason
+    assert drop_reason(GOOD | change, video, config, change.get("aesthetic")) == reason
 
 
 def test_a_threshold_without_what_measures_it_is_refused():
@@ -162,9 +162,18 @@ def test_every_shot_stays_in_the_table_and_only_kept_ones_are_in_scenes():
          "num_shots", "detector", "config_hash", "code_version", "run_id", "created_at"]
     )  # fmt: skip
     video = columns | VIDEO | {"video_id": "v", "uri": "f", "status": "kept", "shots": shots}
+    video["run_id"] = "analysis"
     rows = assemble_video(
-        video, {"s3"}, filters=FilterConfig(), scenes=SceneConfig(min_shots=2), assembly_code="code"
+        video,
+        scores={"s0": 5.5},
+        duplicates={"s3"},
+        filters=FilterConfig(),
+        scenes=SceneConfig(min_shots=2),
+        stamp=lambda scene_id: {"run_id": f"run of {scene_id}"},
     )
+    assert [row["aesthetic"] for row in rows.shots] == [5.5, None, None, None]
+    assert [row["run_id"] for row in rows.scenes] == [f"run of {rows.scenes[0]['scene_id']}"]
+    assert {row["run_id"] for row in rows.shots} == {"analysis"}
     assert [row["drop_reason"] for row in rows.shots] == [None, "dark", None, "duplicate"]
     assert [row["shot_ids"] for row in rows.scenes] == [["s0", "s2"]]
     assert {row["scene_id"] for row in rows.shots} == {rows.scenes[0]["scene_id"], None}
@@ -173,28 +182,5 @@ def test_every_shot_stays_in_the_table_and_only_kept_ones_are_in_scenes():
 def test_a_print_holds_nothing_but_its_own_embedding():
     rows = np.ones((1000, 8), np.float32)
     shot = GOOD | {"shot_id": "s", "fingerprint": [b"0" * 32], "embedding": rows[7]}
-    (found,) = shot_prints([VIDEO | {"shots": [shot]}], FilterConfig())
+    (found,) = shot_prints(VIDEO | {"shots": [shot]}, {}, FilterConfig())
     assert not np.shares_memory(found.embedding, rows)
-
-
-@pytest.mark.parametrize(
-    ("filters", "scenes"),
-    [
-        (FilterConfig(), SceneConfig(min_shots=1, similarity_threshold=0.9)),
-        (FilterConfig(min_luma=1.0), SceneConfig(min_shots=1)),
-    ],
-)
-def test_other_assembly_settings_give_a_scene_another_hash_and_its_shots_the_same(filters, scenes):
-    shot = GOOD | {"transition_in": None, "fingerprint": [], "colours": None, "keyframes": []}
-    shot |= {"shot_id": "s", "index": 0, "embedding": [1.0, 0.0]}
-    names = [field.name for field in VIDEO_FIELDS]
-    video = dict.fromkeys([*names, "detector", "code_version", "run_id", "created_at"])
-    video |= VIDEO | {"video_id": "v", "uri": "f", "config_hash": "analysis", "shots": [shot]}
-
-    def hashes(filters, scenes):
-        rows = assemble_video(video, set(), filters=filters, scenes=scenes, assembly_code="code")
-        return rows.scenes[0]["config_hash"], rows.shots[0]["config_hash"]
-
-    before, after = hashes(FilterConfig(), SceneConfig(min_shots=1)), hashes(filters, scenes)
-    assert before[0] != after[0]
-    assert before[1] == after[1] == "analysis"
