@@ -5,12 +5,12 @@
     analyze   each video              shots, keyframes, embeddings     AnalyzeVideos, EmbedShots
     assemble  all analyzed videos     videos, shots and scenes tables  -
     caption   each scene              a text for each of its shots     CaptionScenes
-    cut       each kept shot          a video file, only if asked for  CutShots
+    cut       each kept shot          a video file, if asked for       CutShots
     finalize  the tables of this run  published tables, a report       -
 
-A phase ends before the next begins. Operators commit their rows to a ledger and hand on receipts;
-a fan-out never crosses a commit: analyze commits a video with all of its shots, caption commits a
-scene. What is done is read from the ledgers, so starting a killed run again finishes it.
+A phase ends before the next begins. Operators commit their rows to a ledger and return receipts; a
+fan-out never crosses a commit: analyze commits a video with all of its shots, caption commits a
+scene. The ledgers show what is done, so a killed run that is started again finishes the rest.
 
 This file knows the order of the phases, the fan-out and the resources. The packages in
 `pipelines/curation` know what is pending, and what a row holds.
@@ -53,7 +53,7 @@ from pipelines.curation.captioning.phase import CaptionPhase, caption_ledger
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.detectors.base import check_detector
 from pipelines.curation.ledger.ledger import Ledger, RowT, config_hash
-from pipelines.curation.ledger.receipts import RECEIPT, MadeBy, Provenance, Receipt, code_version
+from pipelines.curation.ledger.receipts import RECEIPT, MadeBy, Provenance, code_version
 from pipelines.curation.ledger.tables import Part, published_ids
 from pipelines.curation.pools import (
     actor_pool,
@@ -115,17 +115,13 @@ class Curation:
         self.run_id = uuid.uuid4().hex[:12]
         self.store = Store(config.output)
         limits = config.decode
-        decoded = config_hash(
-            ANALYZE_VERSION,
-            [limits.max_pixels, limits.max_error_ratio, limits.max_missing_ratio],
-            config.detector,
-            config.keyframes,
-        )
+        damage = [limits.max_pixels, limits.max_error_ratio, limits.max_missing_ratio]
+        decoded = config_hash(ANALYZE_VERSION, damage, config.detector, config.keyframes)
         analyzed = config_hash(decoded, part_fingerprint(model, ("clip",)))
         self.decoded = self._analysis_ledger("decoded", decoded)
         self.analyzed = self._analysis_ledger("analyzed", analyzed)
         self.captioned = caption_ledger(self.store, config, analyzed)
-        self.clips = cut_ledger(self.store, config, decoded)
+        self.shot_files = cut_ledger(self.store, config, decoded)
 
     def _analysis_ledger(self, stage: str, settings_hash: str) -> Ledger[AnalyzedVideoRow]:
         return Ledger(self.store, stage, settings_hash, ANALYZED_VIDEOS, "source_id")
@@ -144,12 +140,9 @@ class Curation:
             num_captioned = self.caption(parts)
         with _timed(seconds, "cut"):
             parts = self.cut(parts)
+        this_run = ThisRun(self.run_id, len(sources), num_analyzed, num_captioned, seconds)
         with _timed(seconds, "finalize"):
-            return self.finalize(
-                parts,
-                ThisRun(self.run_id, len(sources), num_analyzed, num_captioned, seconds),
-                [source.source_id for source in sources],
-            )
+            return self.finalize(sources, parts, this_run)
 
     # analyze: video -> shots, keyframes, measurements -> embeddings
 
@@ -169,10 +162,8 @@ class Curation:
                 graph = self._decode_and_embed(long, num_actors, num_children=num_children)
                 self._drain("long", graph, len(long))
         if not_embedded:
-            receipts: list[Receipt] = [
-                {"id": i, "status": e.values["status"], "key": e.key}
-                for i, e in not_embedded.items()
-            ]
+            entries = not_embedded.items()
+            receipts = [{"id": i, "status": e.values["status"], "key": e.key} for i, e in entries]
             num_actors = num_decoding_actors(self.share, len(receipts))
             rows = blocks_of(receipts, RECEIPT, num_actors=num_actors)
             self._drain("embed", self._embed(rows, len(receipts)), len(receipts))
@@ -181,15 +172,15 @@ class Curation:
     def _decode_and_embed(
         self, videos: Sequence[PendingVideoRow], num_actors: int, *, num_children: int
     ) -> ray.data.Dataset:
+        config = self.config
+        settings = AnalyzeSettings(
+            config.decode, config.detector, config.keyframes, config_hash(config.detector)
+        )
+        provenance = self._provenance(self.decoded, "analysis")
         rows = blocks_of(videos, PENDING_VIDEO, num_actors=num_actors)  # one row per video
         rows = rows.map_batches(  # 1:1, CPU; decodes in child processes, commits each video
             AnalyzeVideos,
-            fn_constructor_args=(
-                self._analyze_settings(),
-                self.store,
-                self.decoded,
-                self._provenance(self.decoded, "analysis"),
-            ),
+            fn_constructor_args=(settings, self.store, self.decoded, provenance),
             fn_constructor_kwargs={"num_children": num_children},
             batch_size=1,
             **actor_pool(num_actors, cpus=decoding_cpus(self.share, num_children)),
@@ -198,15 +189,10 @@ class Curation:
 
     def _embed(self, receipts: ray.data.Dataset, num_videos: int) -> ray.data.Dataset:
         share = self.share
+        provenance = self._provenance(self.analyzed, "analysis")
         return receipts.map_batches(  # 1:1, CPU or GPU; commits a batch of videos together
             EmbedShots,
-            fn_constructor_args=(
-                self.model,
-                self.store,
-                self.decoded,
-                self.analyzed,
-                self._provenance(self.analyzed, "analysis"),
-            ),
+            fn_constructor_args=(self.model, self.store, self.decoded, self.analyzed, provenance),
             batch_size=min(share.videos_per_commit, max(1, num_videos // 4)),
             **actor_pool(share.embed_actors, cpus=share.embed_cpus, gpus=share.embed_gpus),
         )
@@ -224,7 +210,7 @@ class Curation:
     # caption: scene -> a text for each of its shots
 
     def caption(self, parts: list[Part]) -> int:
-        """Caption the staged scenes that have no lasting answer; return how many there were."""
+        """Caption the staged scenes without a lasting answer; return how many there were."""
         provenance = self._provenance(self.captioned, "captioning")
         phase = CaptionPhase(self.config, self.store, self.captioned, provenance)
         scenes = phase.pending(parts)
@@ -238,24 +224,16 @@ class Curation:
         return total
 
     def _caption(
-        self,
-        phase: CaptionPhase,
-        scenes: list[ScenePart],
-        responses: Mapping[str, EngineResponse],
+        self, phase: CaptionPhase, scenes: list[ScenePart], responses: Mapping[str, EngineResponse]
     ) -> ray.data.Dataset:
-        share = self.share
+        share, config = self.share, self.config
         rows = blocks_of(scenes, SCENE_PART, num_actors=share.caption_actors)  # scenes_per_commit
         return rows.map_batches(  # 1:N, CPU or GPU; commits the scenes of a row together
             CaptionScenes,
-            fn_constructor_args=(
-                self.config.captioner,
-                self.config.validation,
-                self.model,
-                self.store,
-                self.captioned,
-                phase.provenance,
-            ),
+            fn_constructor_args=(config.captioner, config.validation, self.model, self.store),
             fn_constructor_kwargs={
+                "ledger": self.captioned,
+                "provenance": phase.provenance,
                 "num_actors": share.caption_actors,
                 "prompts": phase.prompts(),
                 "budget": phase.budget(),
@@ -269,23 +247,18 @@ class Curation:
         self, phase: CaptionPhase, scenes: list[ScenePart]
     ) -> dict[str, EngineResponse]:
         """Answer the questions about scenes with a model on the cluster (ray_llm), in rounds."""
-        captioner, validation, prompts = (
-            self.config.captioner,
-            self.config.validation,
-            phase.prompts(),
-        )
+        captioner, validation = self.config.captioner, self.config.validation
         engine = vllm_rounds.make_processor(captioner)
+        settings = (captioner, validation, phase.prompts(), self.model, self.store)
 
         def ask(answers: Mapping[str, EngineResponse]) -> list[EngineResponse]:
             rows = blocks_of(scenes, SCENE_PART, num_actors=1)
             rows = rows.map_batches(  # 1:N, CPU; what to ask next, given the answers so far
                 vllm_rounds.OpenQuestions,
-                fn_constructor_args=(
-                    captioner, validation, prompts, self.model, self.store, answers
-                ),
+                fn_constructor_args=(*settings, answers),
                 batch_size=1,
                 **actor_pool(1, cpus=1.0),
-            )  # fmt: skip
+            )
             questions = rows.materialize()
             if not questions.count():  # do not start the engine for nothing
                 return []
@@ -293,59 +266,60 @@ class Curation:
             keep = partial(vllm_rounds.keep_row, store=self.store)
             return rows.map(keep).take_all()  # 1:1, CPU; writes each answer to the store
 
-        return vllm_rounds.answer_rounds(ask, captioner, validation, self._report_round)
+        return vllm_rounds.answer_rounds(
+            ask,
+            captioner,
+            validation,
+            on_round=lambda number, n: self.on_progress(f"answer, round {number}", n, n),
+        )
 
     # cut: kept shot -> a video file of its own
 
     def cut(self, parts: list[Part]) -> list[Part]:
-        """Cut the kept shots into clips, if asked to; return the parts with them."""
-        if self.config.cut == "none":
+        """Cut the kept shots into files, if asked to; return the parts with them."""
+        config = self.config
+        if config.cut == "none":
             return parts
-        provenance = self._provenance(self.clips, "shot_files")
-        phase = CutPhase(self.store, self.clips, provenance)
+        provenance = self._provenance(self.shot_files, "shot_files")
+        phase = CutPhase(self.store, self.shot_files, provenance)
         videos = phase.pending(parts)
         if videos:
             num_actors = num_decoding_actors(self.share, len(videos))
+            is_copy = config.cut == "copy"
             rows = blocks_of(videos, PENDING_CUT, num_actors=num_actors)  # one row per video
-            rows = rows.map_batches(  # 1:N, CPU; cuts in a child process, commits a video's clips
+            rows = rows.map_batches(  # 1:N, CPU; cuts in a child process, commits a video's files
                 CutShots,
                 fn_constructor_args=(
-                    self.config.cut == "copy",
-                    self.config.decode,
+                    is_copy,
+                    config.decode,
                     self.store,
-                    self.clips,
+                    self.shot_files,
                     provenance,
                 ),
                 batch_size=1,
                 **actor_pool(num_actors, cpus=self.share.analyze_cpus),
             )
             self._drain("cut", rows, sum(len(row["shot_ids"]) for row in videos))
-        return phase.with_clips(parts)
+        return phase.with_files(parts)
 
     # finalize: staged tables -> published tables, counts, report; in the driver
 
     def finalize(
-        self, parts: list[Part], this_run: ThisRun, source_ids: Sequence[str]
+        self, sources: list[Source], parts: list[Part], this_run: ThisRun
     ) -> CurationSummary:
         """Publish the tables with a report, and merge the small files of the ledgers."""
-        ledgers = (self.decoded, self.analyzed, self.captioned)
+        used = (self.decoded, self.analyzed, self.captioned)
         about = {
             "run_id": self.run_id,
-            "settings": {ledger.stage: ledger.settings_hash for ledger in ledgers},
+            "settings": {ledger.stage: ledger.settings_hash for ledger in used},
             "config": self.config.model_dump(mode="json"),
         }
         summary = finalize(self.store, parts, self.captioned, about, this_run)
-        self.decoded.compact(source_ids)
-        self.analyzed.compact(source_ids)
+        for ledger in (self.decoded, self.analyzed):
+            ledger.compact(source.source_id for source in sources)
         self.captioned.compact(published_ids(self.store, "scenes"))
-        self.clips.compact(published_ids(self.store, "shots"))
+        self.shot_files.compact(published_ids(self.store, "shots"))
         return summary
-
-    def _analyze_settings(self) -> AnalyzeSettings:
-        config = self.config
-        return AnalyzeSettings(
-            config.decode, config.detector, config.keyframes, config_hash(config.detector)
-        )
 
     def _provenance(self, ledger: Ledger[RowT], made_by: MadeBy) -> Provenance:
         return Provenance(ledger.settings_hash, code_version(made_by), self.run_id)
@@ -361,12 +335,9 @@ class Curation:
             self.on_progress(phase, done, total)
         return long
 
-    def _report_round(self, number: int, num_answers: int) -> None:
-        self.on_progress(f"answer, round {number}", num_answers, num_answers)
-
 
 def _set_up_ray_data() -> None:
-    """Set what every dataset of this process takes over when it is made."""
+    """Set what every later dataset of this process inherits."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # progress is reported per phase, through on_progress
     # A long video may take hours without being stuck: each of its ranges has its own deadline.

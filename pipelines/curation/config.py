@@ -1,6 +1,9 @@
-"""Settings of curation, a section a stage. What a section holds decides what its change redoes:
-`detector`, `keyframes` and `decode` decide what is decoded; `scenes` and `filters` what is kept of
-it; `captioner` and `validation` how it is described; the rest decides nothing about the data."""
+"""Settings of curation, one section per stage.
+
+A change of `detector` or `keyframes`, or of the size and damage limits in `decode`, decodes all
+videos again. A change of `scenes` or `filters` only chooses and groups shots again, one of `captioner` or
+`validation` captions scenes again. The other settings do not affect the rows.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from fw_model.schemas.curated import CaptionReason, VideoReason
 
 
 class DetectorConfig(StrictModel):
-    """Where shots begin."""
+    """How shots are found."""
 
     kind: str = Field(
         "cross_window",
@@ -24,17 +27,17 @@ class DetectorConfig(StrictModel):
         default_factory=dict, description="Settings of the chosen detector, by name."
     )
     min_shot_frames: int = Field(
-        2, ge=1, le=1000, description="Two cuts closer than this many frames are taken as one."
+        2, ge=1, le=1000, description="Two cuts closer than this many frames count as one."
     )
 
 
 class KeyframeConfig(StrictModel):
-    """Pictures that stand for a shot."""
+    """Frames that represent a shot."""
 
     per_shot: int = Field(3, ge=1, le=16, description="Keyframes per shot, evenly spread.")
     max_side_px: int = Field(512, ge=32, le=4096, description="Longest side of a keyframe.")
     every_s: float = Field(
-        0.5, gt=0, le=10, description="Seconds between the frames a keyframe is chosen from."
+        0.5, gt=0, le=10, description="Seconds between the candidates for a keyframe."
     )
     jpeg_quality: int = Field(88, ge=1, le=95, description="JPEG quality of stored keyframes.")
 
@@ -45,10 +48,12 @@ class DecodeConfig(StrictModel):
     range_s: float | None = Field(
         600.0,
         ge=5,
-        description="A video longer than twice this is watched in ranges of about this length, "
-        "side by side, seconds; null watches every video whole.",
+        description="A video longer than twice this is decoded in parallel ranges of about this "
+        "length, seconds; null decodes every video in one go.",
     )
-    memory_limit_mb: int = Field(4096, ge=512, description="Address space of a child, MiB.")
+    memory_limit_mb: int = Field(
+        4096, ge=512, description="Address space of a decoding child process, MiB."
+    )
     deadline_s: float = Field(
         3600.0, gt=0, description="Longest time for one video or one range of it, seconds."
     )
@@ -60,10 +65,10 @@ class DecodeConfig(StrictModel):
         0.05, ge=0, le=1, description="Share of damaged packets that a kept video may have."
     )
     max_missing_ratio: float = Field(
-        0.1, ge=0, le=1, description="Share of the promised length that a kept video may lack."
+        0.1, ge=0, le=1, description="Share of its stated length that a kept video may be missing."
     )
     videos_per_child: int = Field(
-        200, ge=1, description="A decoding child is replaced after this many videos."
+        200, ge=1, description="Videos after which a decoding child process is replaced."
     )
 
 
@@ -75,28 +80,34 @@ class SceneConfig(StrictModel):
     )
     colour_weight: float = Field(
         0.0, ge=0, le=1,
-        description="Weight of the overlap of colours in that similarity, beside CLIP's: helps a "
-        "CLIP that does not know the footage.",
+        description="Weight of the colour overlap in that similarity, next to CLIP's: helps if CLIP "
+        "does not know this kind of footage.",
     )  # fmt: skip
-    window: int = Field(6, ge=1, le=100, description="Shots of the open scene it is compared with.")
+    window: int = Field(
+        6, ge=1, le=100, description="Last shots of the open scene to compare with."
+    )
     max_shots: int = Field(32, ge=1, le=1000, description="Most shots in a scene.")
     max_duration_s: float = Field(180.0, gt=0, description="Longest scene, seconds.")
     min_shots: int = Field(1, ge=1, le=100, description="Fewest shots in a scene that is kept.")
 
 
 class FilterConfig(StrictModel):
-    """Which shots are worth keeping. A value of null switches a filter off."""
+    """Which shots are worth keeping; null switches a filter off."""
 
     min_shot_s: float | None = Field(0.5, ge=0, description="Shortest kept shot, seconds.")
     max_shot_s: float | None = Field(120.0, gt=0, description="Longest kept shot, seconds.")
     min_side_px: int | None = Field(32, ge=1, description="Smallest kept frame side, pixels.")
-    min_luma: float | None = Field(12.0, ge=0, le=255, description="Darker shots are dropped.")
-    min_contrast: float | None = Field(4.0, ge=0, le=128, description="Flatter shots are dropped.")
+    min_luma: float | None = Field(
+        12.0, ge=0, le=255, description="Lowest mean luma of a kept shot."
+    )
+    min_contrast: float | None = Field(
+        4.0, ge=0, le=128, description="Lowest contrast of a kept shot."
+    )
     min_motion: float | None = Field(
-        0.02, ge=0, le=255, description="Stiller shots are dropped: mean change of luma per frame."
+        0.02, ge=0, le=255, description="Lowest mean change of luma per frame of a kept shot."
     )
     max_text_area: float | None = Field(
-        0.35, ge=0, le=1, description="Shots with more of the picture under text are dropped."
+        0.35, ge=0, le=1, description="Largest share of the frame under text of a kept shot."
     )
     aesthetic_head: str | None = Field(
         None,
@@ -104,7 +115,7 @@ class FilterConfig(StrictModel):
         ".pth or .safetensors; null: not measured.",
     )
     min_aesthetic: float | None = Field(
-        None, description="Shots that score less, of about 1 to 10, are dropped."
+        None, description="Lowest aesthetic score of a kept shot, on a scale of about 1 to 10."
     )
     duplicate_distance_bits: int | None = Field(
         6, ge=0, le=15, description="Largest fingerprint distance, of 256 bits, of a duplicate."
@@ -206,20 +217,24 @@ class ValidationConfig(StrictModel):
 
 
 class ResourceConfig(StrictModel):
-    """How much of the cluster a step takes. Changes no result."""
+    """How much of the cluster each step uses. Does not affect the rows."""
 
-    analyze_cpus: float = Field(0.75, gt=0, description="CPUs reserved by a decoding actor.")
+    analyze_cpus: float = Field(0.75, gt=0, description="CPUs that a decoding actor reserves.")
     analyze_actors: int | None = Field(
-        None, ge=1, description="Most decoding actors; null: one for every CPU of the cluster."
+        None, ge=1, description="Most decoding actors; null: one per CPU of the cluster."
     )
     children_per_long_video: int = Field(
-        4, ge=2, le=256, description="Most ranges of a long video that are watched at once."
+        4, ge=2, le=256, description="Most ranges of a long video to decode at the same time."
     )
-    embed_cpus: float = Field(0.25, ge=0, description="CPUs reserved by an embedding actor.")
-    embed_gpus: float = Field(0.0, ge=0, description="GPUs (may be a fraction) of one of them.")
+    embed_cpus: float = Field(0.25, ge=0, description="CPUs that an embedding actor reserves.")
+    embed_gpus: float = Field(
+        0.0, ge=0, description="GPUs that an embedding actor reserves; may be a fraction."
+    )
     embed_actors: int = Field(1, ge=1, description="Most embedding actors.")
-    caption_cpus: float = Field(0.25, ge=0, description="CPUs reserved by a captioning actor.")
-    caption_gpus: float = Field(0.0, ge=0, description="GPUs (may be a fraction) of one of them.")
+    caption_cpus: float = Field(0.25, ge=0, description="CPUs that a captioning actor reserves.")
+    caption_gpus: float = Field(
+        0.0, ge=0, description="GPUs that a captioning actor reserves; may be a fraction."
+    )
     caption_actors: int = Field(1, ge=1, description="Most captioning actors.")
     videos_per_commit: int = Field(8, ge=1, le=4096, description="Videos committed together.")
     scenes_per_commit: int = Field(32, ge=1, le=4096, description="Scenes committed together.")
@@ -237,21 +252,23 @@ class CurationConfig(StrictModel):
             "mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg",
             "flv", "wmv", "ogv", "3gp", "mxf", "y4m", "gif",
         ],
-        description="Files of a folder that are taken as videos, by the end of their names.",
+        description="File name extensions that count as videos in a folder.",
     )  # fmt: skip
-    recursive: bool = Field(True, description="Look into the folders below the source too.")
-    limit: int | None = Field(None, ge=1, description="Take only the first videos, in name order.")
+    recursive: bool = Field(True, description="Whether to search subfolders of the source.")
+    limit: int | None = Field(
+        None, ge=1, description="Use only this many videos, first by address; null: all."
+    )
     retry_quarantined: list[VideoReason | Literal["all"]] = Field(
-        default_factory=list, description="Quarantine reasons to try again; all: any of them."
+        default_factory=list, description="Try videos with these quarantine reasons again."
     )
     retry_rejected: list[CaptionReason | Literal["all"]] = Field(
         default_factory=list,
-        description="Reasons that scenes were rejected for to ask about again; all: any of them.",
+        description="Caption scenes with these rejection reasons again.",
     )
     cut: Literal["none", "copy", "transcode"] = Field(
         "none",
-        description="Clips of kept shots: none; copy (as they stand where that is exact, else "
-        "encoded again); transcode (all encoded again: H.264, without sound).",
+        description="Files of kept shots: none; copy (packets copied where that is exact, encoded "
+        "otherwise); transcode (all encoded: H.264, without sound).",
     )
     decode: DecodeConfig = Field(default_factory=DecodeConfig, description="Decoding limits.")
     detector: DetectorConfig = Field(default_factory=DetectorConfig, description="Shot detector.")
@@ -263,5 +280,5 @@ class CurationConfig(StrictModel):
         default_factory=ValidationConfig, description="Caption checks."
     )
     resources: ResourceConfig = Field(
-        default_factory=ResourceConfig, description="Shares of the cluster."
+        default_factory=ResourceConfig, description="Use of the cluster."
     )

@@ -1,4 +1,4 @@
-"""Identities of curation: they follow from content, so that a rerun agrees with the first run."""
+"""Identities of curation: hashes of content, so that a rerun agrees with the first run."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ def video_id(uri: str, content_sha256: str) -> str:
 
 
 def shot_id(video: str, start_frame: int, end_frame: int, detector_hash: str) -> str:
-    """Return the identity of a shot: its video, its span and who found it."""
+    """Return the identity of a shot: its video, its span and its detector."""
     key = f"{video}\0{start_frame}\0{end_frame}\0{detector_hash}"
     return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
 def keyframe_uri(sha256: str) -> str:
-    """Return where a keyframe lies, relative to the output folder."""
+    """Return where a keyframe is, relative to the output folder."""
     return f"media/{sha256[:2]}/{sha256}.jpg"
 
 

@@ -27,7 +27,7 @@ MANIFESTS = (".txt", ".csv", ".jsonl", ".parquet")
 
 @dataclass(frozen=True)
 class Source:
-    """An address and the state it was listed in; `size_bytes` is -1 if nothing is there."""
+    """An address and the state of its file when it was listed; `size_bytes` is -1 without one."""
 
     uri: str
     size_bytes: int
@@ -57,7 +57,7 @@ def list_sources(config: CurationConfig) -> list[Source]:
         raise InputError(f"Cannot read {config.source}: {error}.") from error
     if not sources:
         raise InputError(
-            f"{config.source} holds no videos (files ending in {', '.join(config.extensions)})."
+            f"{config.source} contains no videos (files ending in {', '.join(config.extensions)})."
         )
     unique = {source.uri: source for source in sources}
     ordered = [unique[uri] for uri in sorted(unique)]
@@ -90,7 +90,7 @@ def _folder(config: CurationConfig) -> list[Source]:
 
 
 def _source(info: arrow_fs.FileInfo, beside: str) -> Source:
-    """Return the source that `info` tells of; it lies in the file system that `beside` names."""
+    """Return the source at `info.path`, in the file system of the address `beside`."""
     modified = str(info.mtime_ns) if info.mtime_ns is not None else ""
     size = info.size if info.is_file and info.size is not None else -1
     return Source(neighbour(beside, info.path), size, modified)
@@ -101,19 +101,21 @@ def _manifest(uri: str, path: str) -> list[Source]:
         listed = _listed(read_bytes(uri), PurePosixPath(path).suffix.lower())
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, pa.ArrowException) as e:
         raise InputError(
-            f"{uri} is no manifest: it must list one address a line, or have a column 'uri' ({e})."
+            f"{uri} is not a manifest ({e}); write one address per line, or a column 'uri'."
         ) from e
     blank = next((row for row, name in enumerate(listed, 1) if not name), None)
     if blank is not None:
-        raise InputError(f"Row {blank} of the manifest {uri} has no uri; give one or take it out.")
+        raise InputError(
+            f"Row {blank} of the manifest {uri} has no uri; fill it in or remove the row."
+        )
     folder = str(PurePosixPath(path).parent)
     addresses = [_absolute(str(name), uri, folder) for name in listed]
-    with ThreadPoolExecutor(LOOKUPS_TOGETHER) as pool:  # each waits for the store, most of the time
-        return list(pool.map(_looked_up, addresses))
+    with ThreadPoolExecutor(LOOKUPS_TOGETHER) as pool:  # mostly waiting for the store
+        return list(pool.map(_look_up, addresses))
 
 
 def _absolute(name: str, manifest: str, folder: str) -> str:
-    """Return the address of an entry; a relative one lies beside the manifest."""
+    """Return the address of an entry; a relative one is relative to the manifest."""
     if "://" in name or name.startswith("/"):
         return name
     return neighbour(manifest, f"{folder}/{name}")
@@ -133,8 +135,8 @@ def _listed(data: bytes, suffix: str) -> list[str | None]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _looked_up(address: str) -> Source:
-    """Look at an address of a manifest; one that is not there stays, to be quarantined."""
+def _look_up(address: str) -> Source:
+    """Return the source at an address; a missing file is listed, so that it gets quarantined."""
     try:
         return _source(file_info(address), address)
     except (OSError, StorageError):

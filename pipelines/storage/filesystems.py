@@ -1,8 +1,8 @@
-"""Paths and URIs: the file system that one names, and the addresses of its neighbours.
+"""Paths and URIs: the file system of one, and the addresses of other files in it.
 
 `s3://` and `gs://` addresses are not percent-decoded: a key may hold spaces, `#` and `%`, as the
 stores' own tools allow. Options of the file system (`?region=...`) may follow the key.
-Knows nothing of what the files hold.
+Knows nothing about what the files hold.
 """
 
 from __future__ import annotations

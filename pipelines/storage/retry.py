@@ -1,7 +1,7 @@
 """Retries for object stores that refuse a request for a moment.
 
 A disk's errors carry a number and are final. Those of an object store carry words: `503`, a reset
-connection or an unknown state is temporary, a missing key or permission is not. Knows nothing of
+connection or an unknown state is temporary, a missing key or permission is not. Knows nothing about
 what is read or written.
 """
 

@@ -1,7 +1,7 @@
 """Files under an output folder, on a local disk or in a bucket, written whole or not at all.
 
 An object store shows an object only once its upload has ended; requests that it refuses for a
-moment are retried. Knows nothing of what the files hold, except that tables are Parquet.
+moment are retried. Knows nothing about what the files hold, except that tables are Parquet.
 """
 
 from __future__ import annotations
@@ -113,11 +113,9 @@ class Store:
             self._try("move", source, lambda: self._rename(source, target))
             return
         # In two steps, so that a retry after a lost response still finds its source.
-        self._try("move", source, lambda: self._copy(source, target))
+        copy = partial(self._filesystem.copy_file, self.path(source), self.path(target))
+        self._try("move", source, copy)
         self.delete(source)
-
-    def _copy(self, source: str, target: str) -> None:
-        self._filesystem.copy_file(self.path(source), self.path(target))
 
     def _rename(self, source: str, target: str) -> None:
         Path(self.path(target)).parent.mkdir(parents=True, exist_ok=True)
@@ -172,10 +170,8 @@ class Store:
 
     def num_rows(self, key: str) -> int:
         """Return how many rows a Parquet file has; only its footer is read."""
-        return int(self._try("read", key, lambda: self._footer(key).num_rows))
-
-    def _footer(self, key: str) -> pq.FileMetaData:
-        return pq.read_metadata(self.path(key), filesystem=self._filesystem)
+        read = partial(pq.read_metadata, self.path(key), filesystem=self._filesystem)
+        return int(self._try("read", key, read).num_rows)
 
     def _parquet(
         self, key: str, columns: list[str] | None, filters: pc.Expression | None
@@ -217,7 +213,7 @@ def file_info(uri: str) -> arrow_fs.FileInfo:
 
 @contextlib.contextmanager
 def fetched(uri: str) -> Iterator[str]:
-    """Give a local path with the content of `uri` while the block runs.
+    """Provide a local path with the content of `uri` while the block runs.
 
     OSError for a file that is missing, cannot be read, or changes while it is read.
     """
@@ -233,7 +229,7 @@ def fetched(uri: str) -> Iterator[str]:
 
 
 def _download(found: arrow_fs.FileSystem, path: str, target: BinaryIO) -> None:
-    """Copy block by block, each with its own retries: a long file need not come in one go."""
+    """Copy block by block, each with its own retries, so that a fault does not restart the file."""
     before = retry(lambda: found.get_file_info(path))
     with retry(lambda: found.open_input_file(path)) as source:
         size = source.size()

@@ -1,7 +1,7 @@
 """Temporary folders that are removed even if their owner is killed.
 
 The owner holds a lock on its folder, which the system releases when the process ends. Making a
-folder first removes those that no process holds. Knows nothing of their content.
+folder first removes those that no process holds. Knows nothing about their content.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Near-duplicate shots within and across videos: the same footage twice.
 
-Candidates are found exactly, by bands of the fingerprint: two hashes that differ in at most d bits
-agree in at least one of d + 1 bands. A duplicate must then match in every keyframe, in length and
-in embedding, so that two takes from one camera position are not taken for one.
+Candidates are found by bands of the fingerprint, and none is missed: two hashes that differ in at
+most d bits agree in at least one of d + 1 bands. A duplicate must then match in every keyframe, in
+length and in embedding, so two takes from one camera position are not mistaken for one.
 
 Two passes keep memory small for millions of shots: `DuplicateCandidates` keeps a few numbers per
 shot and names those that share a band with another; `find_duplicates` compares only these.
@@ -42,9 +42,9 @@ class DuplicateCandidates:
     def __init__(self, max_distance_bits: int) -> None:
         self._num_bands = max_distance_bits + 1
         self._videos: list[str] = []
-        self._waiting: list[bytes] = []  # split into bands together
+        self._waiting: list[bytes] = []  # to be split into bands together
         self._bands: list[Bands] = []
-        self._places: list[NDArray[np.int32]] = []  # [shots, (video, shot in it)]
+        self._places: list[NDArray[np.int32]] = []  # [shots, (video, position in it)]
 
     def add(self, video: str, shots: Sequence[Sequence[bytes]]) -> None:
         """Add the shots of a video, each with the fingerprints of its keyframes."""
@@ -53,22 +53,22 @@ class DuplicateCandidates:
             return
         self._waiting += [middle(shots[i]) for i in printed]
         if len(self._waiting) >= PRINTS_AT_ONCE:
-            self._part()
+            self._split_waiting()
         places = [(len(self._videos), i) for i in printed]
         self._places.append(np.array(places, np.int32))
         self._videos.append(video)
 
     def found(self) -> dict[str, set[int]]:
-        """Return the lookalikes: video -> the places of its shots among all that were added."""
-        alike: dict[str, set[int]] = defaultdict(set)
-        self._part()
+        """Return the candidates: video -> the positions of its shots."""
+        candidates: dict[str, set[int]] = defaultdict(set)
+        self._split_waiting()
         if self._bands:
             places = np.concatenate(self._places)
             for video, shot in places[_shared(np.concatenate(self._bands))].tolist():
-                alike[self._videos[video]].add(shot)
-        return dict(alike)
+                candidates[self._videos[video]].add(shot)
+        return dict(candidates)
 
-    def _part(self) -> None:
+    def _split_waiting(self) -> None:
         if self._waiting:
             self._bands.append(bands(self._waiting, self._num_bands))
             self._waiting = []
@@ -94,7 +94,7 @@ def find_duplicates(shots: Iterable[ShotPrint], config: FilterConfig) -> set[str
 
 
 def is_duplicate(shot: ShotPrint, other: ShotPrint, config: FilterConfig) -> bool:
-    """Tell whether two shots hold the same pictures for the same time."""
+    """Return whether two shots show the same footage for the same time."""
     if len(shot.fingerprints) != len(other.fingerprints):
         return False
     longest = max(shot.duration_s, other.duration_s)
@@ -120,10 +120,11 @@ def middle(fingerprints: Sequence[bytes]) -> bytes:
 
 
 def bands(fingerprints: Sequence[bytes], number: int) -> Bands:
-    """Return a number [N, number] for each part of each fingerprint, alike where the part is.
+    """Return numbers [N, number], one for each band of each fingerprint; equal bands give equal
+    numbers.
 
-    Each part draws its bits from all over the picture: one that lay in a black bar would be that
-    of every letterboxed shot.
+    The bits of a band come from the whole picture: a band inside a black bar would be the same for
+    every letterboxed shot.
     """
     rows = np.frombuffer(b"".join(fingerprints), np.uint8).reshape(len(fingerprints), -1)
     bits = np.unpackbits(rows, axis=1)[:, np.random.default_rng(0).permutation(HASH_BITS)]
@@ -132,8 +133,8 @@ def bands(fingerprints: Sequence[bytes], number: int) -> Bands:
 
 
 def _number(bits: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Return bits [N, n] as a number [N]: itself up to 64 bits, else mixed, which may make unlike
-    parts alike (and a candidate too many) but no like ones unlike."""
+    """Return bits [N, n] as numbers [N]. More than 64 bits are hashed: different bands may then give
+    the same number, and an unneeded candidate, but equal bands never give different ones."""
     packed = np.packbits(bits, axis=1)
     padded = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))
     words = np.ascontiguousarray(padded).view(np.uint64)  # [N, words]
@@ -144,7 +145,7 @@ def _number(bits: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def _shared(rows: Bands) -> NDArray[np.bool_]:
-    """Return which rows [N, number] have a number of a column in common with another row."""
+    """Return which rows [N, number] share a column's number with another row."""
     shared = np.zeros(len(rows), bool)
     for column in rows.T:
         order = np.argsort(column, kind="stable")

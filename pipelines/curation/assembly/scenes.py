@@ -1,8 +1,8 @@
 """Shots to scenes, by their embeddings and colours alone.
 
-A shot joins the open scene if it is like *any* of that scene's last few shots, so a dialogue that
-cuts back and forth (A-B-A-B) stays one scene although A and B are unlike. Pure numpy: no shuffle,
-no sort, no state beyond one video. Cost O(shots x window).
+A shot joins the open scene if it is similar to *any* of that scene's last few shots, so a dialogue
+that cuts back and forth (A-B-A-B) stays one scene although A and B differ. Knows one video at a
+time; the cost is O(shots x window).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Scene:
-    """Positions of a scene's shots, in order, and how firmly they hang together.
+    """Positions of a scene's shots, in order.
 
-    `min_link_similarity` is the weakest of the links by which shots joined (1 for a single shot).
+    `min_link_similarity` is the lowest similarity with which a shot joined (1 for a single shot).
     """
 
     shots: tuple[int, ...]
@@ -59,7 +59,7 @@ def cluster_shots(
 
 
 def scene_id(shot_ids: Sequence[str]) -> str:
-    """Return the identity of a scene: the shots it is made of, in order."""
+    """Return the identity of a scene, a hash of its shots in order."""
     return hashlib.sha256("\n".join(shot_ids).encode()).hexdigest()[:32]
 
 

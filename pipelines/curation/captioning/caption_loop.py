@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from fw_model.schemas.curated_rows import (
     ProvenanceRow,
 )
 from pipelines.curation.captioners.base import (
+    CaptionContext,
     Captioner,
     CaptionVerifier,
     Entity,
@@ -39,24 +39,18 @@ from pipelines.curation.captioning.checks import (
     too_many_people,
 )
 from pipelines.curation.captioning.entity_consistency import measure_consistency
-from pipelines.curation.config import ValidationConfig
 from pipelines.llm.usage import Usage
 
-if TYPE_CHECKING:
-    from fw_model.embedders.base import Embedder
-
-# Raise this when the same settings produce other rows; finished rows are then computed again.
+# Raise this when the same settings produce different rows; scenes are then captioned again.
 CAPTION_VERSION = 4
 
 
 @dataclass(frozen=True)
 class CaptionLoop:
-    """A captioner and the rules that its captions must satisfy."""
+    """A captioner, and the run whose rules its captions must satisfy."""
 
     captioner: Captioner
-    captioner_kind: str
-    validation: ValidationConfig
-    embedder: Embedder
+    context: CaptionContext
     concurrency: int
 
     def caption(self, scenes: Sequence[SceneView], provenance: ProvenanceRow) -> list[CaptionRow]:
@@ -78,7 +72,7 @@ class CaptionLoop:
     async def _row(self, scene: SceneView, provenance: ProvenanceRow) -> CaptionRow:
         started = time.perf_counter()
         caption, checks, refined = await self._checked_caption(scene)
-        counts = measure_consistency(caption, scene, self.validation.same_pictures_cosine)
+        counts = measure_consistency(caption, scene, self.context.validation.same_pictures_cosine)
         reason = caption.reason or rejection(checks)
         detail = "; ".join(part for part in (caption.detail, *complaints(checks)) if part)
         return {
@@ -92,7 +86,7 @@ class CaptionLoop:
             "entities": [_entity_row(entity) for entity in caption.entities],
             "shots": [] if reason is not None else _shot_rows(scene, caption),
             "checks": checks,
-            "captioner": self.captioner_kind,
+            "captioner": self.context.config.kind,
             "model": self.captioner.model,
             "prompt_version": self.captioner.prompt_version,
             "cache_key": caption.cache_key,
@@ -115,7 +109,7 @@ class CaptionLoop:
         and whether it was refined."""
         faults: list[str] = []
         usage = Usage()
-        for attempt in range(1 + self.validation.refinements):
+        for attempt in range(1 + self.context.validation.refinements):
             caption = await self.captioner.caption(scene, faults)
             caption, checks = await self._check(caption, scene)
             usage = usage.plus(caption.usage)
@@ -133,18 +127,18 @@ class CaptionLoop:
         """Check a caption, the cheap checks first; a verdict's cost is added to its usage."""
         if caption.reason is not None:
             return caption, []
-        checks = check_structure(caption, scene, self.validation)
+        checks = check_structure(caption, scene, self.context.validation)
         if complaints(checks):
             return caption, checks
-        crowd = too_many_people(caption, self.validation)
+        crowd = too_many_people(caption, self.context.validation)
         if crowd is not None:  # refining cannot change that
             return replace(caption, reason=CaptionReason.TOO_MANY_PEOPLE, detail=crowd), checks
         if self.captioner.is_guess:
-            checks += check_rank(caption, scene, self.validation, self._embed_text)
-        if complaints(checks) or not self.validation.verdict:
+            checks += check_rank(caption, scene, self.context.validation, self._embed_text)
+        if complaints(checks) or not self.context.validation.verdict:
             return caption, checks
         if not isinstance(self.captioner, CaptionVerifier):
-            raise ConfigError(f"The captioner {self.captioner_kind!r} cannot judge captions.")
+            raise ConfigError(f"The captioner {self.context.config.kind!r} cannot judge captions.")
         verdict = await self.captioner.verify(scene, caption)
         caption = replace(caption, usage=caption.usage.plus(verdict.usage))
         if verdict.reason is not None:
@@ -152,7 +146,7 @@ class CaptionLoop:
         return caption, [*checks, check_verdict(caption, verdict)]
 
     def _embed_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self.embedder.embed_text(texts).cpu().numpy().astype(np.float32)
+        return self.context.embedder.embed_text(texts).cpu().numpy().astype(np.float32)
 
 
 def _entity_row(entity: Entity) -> EntityRow:

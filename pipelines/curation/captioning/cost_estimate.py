@@ -3,7 +3,7 @@
 Low: every scene is described well at the first attempt, in short texts. High: every scene is
 refined as often as allowed, and every answer is as long as allowed. Requests repeated because of
 endpoint faults come on top. A scene whose first question has a cached answer costs nothing and is
-counted apart.
+counted separately.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ LOW_TOKENS_PER_SCENE = 60
 
 @dataclass(frozen=True)
 class CaptionEstimate:
-    """Bounds on the requests of one run. `scenes` have to be asked about, `scenes_answered` not."""
+    """Bounds on the requests of one run. `scenes` must be asked about, `scenes_answered` need not
+    be."""
 
     scenes: int = 0
     scenes_answered: int = 0
@@ -61,39 +62,25 @@ def estimate_captions(
     scenes: Iterable[tuple[SceneView, bool]], config: CaptionerConfig, validation: ValidationConfig
 ) -> CaptionEstimate:
     """Add up the scenes; each comes with whether its first question has a cached answer."""
-    costs = _SceneCosts(config, validation)
+    prompts = load_prompts(config, validation)
+    caption, verdict = prompts.caption, prompts.verdict
+    schema = SceneAnswer.model_json_schema() if config.json_schema else None
+    # Every good caption needs a verdict if those are wanted, and a verdict may be asked twice.
+    low = 2 if verdict else 1
+    high = (1 + validation.refinements) * (1 + VERDICT_ATTEMPTS * bool(verdict))
+    words_low = len(caption + verdict) / BYTES_PER_TOKEN / low
+    words_high = max(text_token_bound(caption, schema), text_token_bound(verdict, schema))
     total = CaptionEstimate()
     for scene, is_answered in scenes:
-        total = total.plus(CaptionEstimate(scenes_answered=1) if is_answered else costs.of(scene))
-    return total
-
-
-class _SceneCosts:
-    """The cost of one scene under these settings."""
-
-    def __init__(self, config: CaptionerConfig, validation: ValidationConfig) -> None:
-        self._config = config
-        prompts = load_prompts(config, validation)
-        caption, verdict = prompts.caption, prompts.verdict
-        schema = SceneAnswer.model_json_schema() if config.json_schema else None
-        # Every good caption needs a verdict if those are wanted, and a verdict may be asked twice.
-        self._requests_low = 2 if verdict else 1
-        self._requests_high = (1 + validation.refinements) * (1 + VERDICT_ATTEMPTS * bool(verdict))
-        self._words_low = len(caption + verdict) / BYTES_PER_TOKEN / self._requests_low
-        self._words_high = max(text_token_bound(caption, schema), text_token_bound(verdict, schema))
-
-    def of(self, scene: SceneView) -> CaptionEstimate:
-        """Return the bounds for one scene that has to be asked about."""
-        config, num_shots = self._config, len(scene.shots)
+        if is_answered:
+            total = total.plus(CaptionEstimate(scenes_answered=1))
+            continue
         num_images = sum(len(shot.keyframe_uris) for shot in scene.shots)
-        input_low = int(self._words_low + num_images * config.tokens_per_image)
-        input_high = self._words_high + num_images * (
-            config.tokens_per_image + IMAGE_TEMPLATE_TOKENS
-        )
-        output_low = LOW_TOKENS_PER_SCENE + LOW_TOKENS_PER_SHOT * num_shots
+        input_low = int(words_low + num_images * config.tokens_per_image)
+        input_high = words_high + num_images * (config.tokens_per_image + IMAGE_TEMPLATE_TOKENS)
+        output_low = LOW_TOKENS_PER_SCENE + LOW_TOKENS_PER_SHOT * len(scene.shots)
         output_low = min(output_low, config.max_output_tokens)
-        low, high = self._requests_low, self._requests_high
-        return CaptionEstimate(
+        scene_cost = CaptionEstimate(
             scenes=1,
             requests_low=low,
             requests_high=high,
@@ -104,3 +91,5 @@ class _SceneCosts:
             usd_low=low * config.price_usd(input_low, output_low),
             usd_high=high * config.price_usd(input_high, config.max_output_tokens),
         )
+        total = total.plus(scene_cost)
+    return total

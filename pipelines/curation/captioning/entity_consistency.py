@@ -36,18 +36,15 @@ def measure_consistency(
     declared = {entity.id for entity in caption.entities}
     named = [i for shot in caption.shots for i in shot.entity_ids]
     casts = {shot.shot_id: set(shot.entity_ids) for shot in caption.shots}
-    shared = [
-        (len(first & second), min(len(first), len(second)))
-        for first, second in (
-            (casts.get(a, set()), casts.get(b, set()))
-            for a, b in _similar_pairs(scene, same_pictures_cosine)
-        )
+    pairs = [
+        (casts.get(a, set()), casts.get(b, set()))
+        for a, b in _similar_pairs(scene, same_pictures_cosine)
     ]
     return Consistency(
         references=len(named),
         references_resolved=sum(i in declared for i in named),
-        recurrences=sum(expected for _, expected in shared),
-        recurrences_same_id=sum(same for same, _ in shared),
+        recurrences=sum(min(len(a), len(b)) for a, b in pairs),
+        recurrences_same_id=sum(len(a & b) for a, b in pairs),
     )
 
 

@@ -56,9 +56,9 @@ class CaptionScenes:
         validation: ValidationConfig,
         model: ModelConfig,
         store: Store,
+        *,
         ledger: Ledger[CaptionRow],
         provenance: Provenance,
-        *,
         num_actors: int,
         prompts: Prompts,
         budget: Budget | None,
@@ -66,13 +66,11 @@ class CaptionScenes:
     ) -> None:
         from fw_model.loading.load import load_embedder
 
-        embedder = load_embedder(model)
+        embedder, share = load_embedder(model), 1.0 / num_actors
         context = CaptionContext(
-            captioner, store, embedder, validation, prompts, 1.0 / num_actors, budget, responses
+            captioner, store, embedder, validation, prompts, share, budget, responses
         )
-        self._loop = CaptionLoop(
-            make_captioner(context), captioner.kind, validation, embedder, captioner.concurrency
-        )
+        self._loop = CaptionLoop(make_captioner(context), context, captioner.concurrency)
         self._store = store
         self._ledger = ledger
         self._provenance = provenance

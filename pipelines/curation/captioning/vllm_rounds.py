@@ -66,7 +66,7 @@ class OpenQuestions:
         embedder = load_embedder(model)
         context = CaptionContext(captioner, store, embedder, validation, prompts, responses=answers)
         self._captioner = RayLlmCaptioner(context)
-        self._loop = CaptionLoop(self._captioner, captioner.kind, validation, embedder, 1)
+        self._loop = CaptionLoop(self._captioner, context, concurrency=1)
         self._store = store
 
     def __call__(self, parts: pa.Table) -> pa.Table:

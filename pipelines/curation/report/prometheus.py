@@ -1,6 +1,6 @@
-"""Series of a running curation for Prometheus; Ray exports them beside its own.
+"""Metrics of a running curation for Prometheus; Ray exports them with its own.
 
-Knows nothing of how curation works: it is told what people are told too.
+Knows nothing about how curation works: it gets the same progress and summary as the command.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from pipelines.curation.report.summary import CurationSummary
 
 
 class CurationSeries:
-    """What the run does (rows done of each phase), and, at its end, what the tables hold."""
+    """The progress of each phase and, at the end, the counts of the tables."""
 
     def __init__(self) -> None:
-        self._done = _gauge("phase_done", "Rows of a phase that are done.", "phase")
-        self._total = _gauge("phase_total", "Rows of a phase in all.", "phase")
+        self._done = _gauge("phase_done", "Finished rows of a phase.", "phase")
+        self._total = _gauge("phase_total", "All rows of a phase.", "phase")
         self._videos = _gauge("videos", "Videos of the finished tables.", "status", "reason")
         self._shots = _gauge("shots", "Shots of the finished tables.", "status", "reason")
         self._scenes = _gauge("scenes", "Scenes of the finished tables.", "status", "reason")
         self._cost = _gauge("cost_usd", "Spent on captions by all runs on this output, USD.")
 
     def on_progress(self, phase: str, done: int, total: int) -> None:
-        """Tell how far a phase is."""
+        """Export the progress of a phase."""
         self._done.set(done, {"phase": phase})
         self._total.set(total, {"phase": phase})
 
     def on_summary(self, summary: CurationSummary) -> None:
-        """Tell what the finished tables hold."""
+        """Export the counts of the finished tables."""
         self._cost.set(summary.cost_usd)
         _count(self._videos, "kept", summary.videos_kept, "quarantined", summary.video_reasons)
         _count(self._shots, "kept", summary.shots_kept, "dropped", summary.shot_reasons)

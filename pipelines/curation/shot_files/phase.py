@@ -1,7 +1,7 @@
-"""The cut phase of curation: kept shots to clips, where `curation.cut` asks for it.
+"""The cut phase of curation: kept shots to video files, if `curation.cut` asks for it.
 
-Clips are content-addressed media, written first; a row of the ledger for each shot follows, those
-of a video together. Shots that have a row are not cut again, whatever became of their thresholds.
+The files are content-addressed and written first; then the rows of a video's shots are committed to
+the ledger together. A shot with a row is not cut again, even if filters have changed since.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from pipelines.storage.arrow_rows import iter_rows, schema_of
 from pipelines.storage.store import Store, local_copy
 from pipelines.storage.tempdirs import temporary_folder
 
-# Raise this when the same settings begin to give other clips: they are then cut again.
+# Raise this when the same settings start to give different files: shots are then cut again.
 CUT_VERSION = 2
-MAX_ATTEMPTS = 3  # at a clip that the child did not come to, or did not survive
+MAX_ATTEMPTS = 3  # at a shot that the child did not reach or did not survive
 CLIP_COLUMNS = tuple(ShotFileColumns.__annotations__)
 
 
@@ -51,9 +51,8 @@ PENDING_CUT = schema_of(PendingCut)
 
 
 def cut_ledger(store: Store, config: CurationConfig, decoded: str) -> Ledger[ShotFileRow]:
-    """Return the ledger of shots cut this way; `decoded` names the settings that their spans
-    follow from.
-    """
+    """Return the ledger of shots cut this way; `decoded` is the hash of the settings that decide
+    their spans."""
     settings = config_hash(CUT_VERSION, config.cut, decoded)
     return Ledger(store, "cut", settings, SHOT_CLIPS, "shot_id")
 
@@ -66,11 +65,11 @@ class CutPhase:
     ledger: Ledger[ShotFileRow]
     provenance: Provenance
 
-    def with_clips(self, parts: Sequence[Part]) -> list[Part]:
+    def with_files(self, parts: Sequence[Part]) -> list[Part]:
         """Return the parts with the shot files in the rows of their shots."""
-        clips = self.ledger.entries(CLIP_COLUMNS)
+        files = self.ledger.entries(CLIP_COLUMNS)
         shots = [part for part in parts if part.table == "shots"]
-        staged = {part: self._with_clips(part, i, clips) for i, part in enumerate(shots)}
+        staged = {part: self._with_files(part, i, files) for i, part in enumerate(shots)}
         return [staged.get(part, part) for part in parts]
 
     def pending(self, parts: Sequence[Part]) -> list[PendingCut]:
@@ -95,11 +94,11 @@ class CutPhase:
         kept = pc.field("drop_reason").is_null()
         return iter_rows(self.store.read_table(part.key, columns, filters=kept), ShotRow)
 
-    def _with_clips(self, part: Part, place: int, clips: Mapping[str, Entry]) -> Part:
+    def _with_files(self, part: Part, place: int, files: Mapping[str, Entry]) -> Part:
         """Stage a part of the shots again, with what became of their files."""
         rows = (
-            {**row, **{name: clips[row["shot_id"]].values[name] for name in CLIP_COLUMNS}}
-            if row["drop_reason"] is None and row["shot_id"] in clips
+            {**row, **{name: files[row["shot_id"]].values[name] for name in CLIP_COLUMNS}}
+            if row["drop_reason"] is None and row["shot_id"] in files
             else row
             for row in iter_rows(self.store.read_table(part.key), ShotRow)
         )

@@ -49,8 +49,8 @@ UNRANKED = ValidationConfig(min_own_rank_margin=None)
 
 
 def caption_loop(store, config, *, validation=UNRANKED):
-    captioner = make_captioner(CaptionContext(config, store, EMBEDDER, validation))
-    return CaptionLoop(captioner, config.kind, validation, EMBEDDER, config.concurrency)
+    context = CaptionContext(config, store, EMBEDDER, validation)
+    return CaptionLoop(make_captioner(context), context, config.concurrency)
 
 
 def caption(store, config, **settings):

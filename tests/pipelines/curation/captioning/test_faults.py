@@ -87,13 +87,11 @@ def config(endpoint, **settings):
 def caption(store, settings, views, *, run_id="r", num_actors=2, validation=UNRANKED):
     """Caption as a run does: several actors, one budget, a journal."""
     budget = LocalBudget(JournaledAccount(store, run_id, settings.budget_usd))
+    context = CaptionContext(settings, store, EMBEDDER, validation, budget=budget)
     loops = [
-        CaptionLoop(
-            make_captioner(CaptionContext(settings, store, EMBEDDER, validation, budget=budget)),
-            "openai", validation, EMBEDDER, settings.concurrency,
-        )
+        CaptionLoop(make_captioner(context), context, settings.concurrency)
         for _ in range(num_actors)
-    ]  # fmt: skip
+    ]
 
     async def together():
         return await asyncio.gather(

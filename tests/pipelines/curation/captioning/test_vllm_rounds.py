@@ -114,7 +114,7 @@ def test_settings_that_ray_refuses_are_named():
 def open_questions(store, views, answers):
     context = CaptionContext(CONFIG, store, EMBEDDER, UNRANKED, responses=answers)
     captioner = RayLlmCaptioner(context)
-    rows = CaptionLoop(captioner, "ray_llm", UNRANKED, EMBEDDER, 1).caption(views, {})
+    rows = CaptionLoop(captioner, context, 1).caption(views, {})
     return captioner.open_questions, rows
 
 

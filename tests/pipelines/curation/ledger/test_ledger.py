@@ -203,7 +203,7 @@ def test_a_file_that_changed_is_a_new_source(tmp_path):
 
 
 def test_a_source_without_videos_is_one_clear_sentence(tmp_path):
-    with pytest.raises(InputError, match="holds no videos"):
+    with pytest.raises(InputError, match="contains no videos"):
         source(tmp_path)
     with pytest.raises(InputError, match="There is no"):
         source(tmp_path / "gone")
