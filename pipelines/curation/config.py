@@ -1,8 +1,8 @@
 """Settings of curation, one section per stage.
 
 A change of `detector` or `keyframes`, or of the size and damage limits in `decode`, decodes all
-videos again. A change of `scenes` or `filters` only chooses and groups shots again, one of `captioner` or
-`validation` captions scenes again. The other settings do not affect the rows.
+videos again. A change of `scenes` or `filters` only chooses and groups shots again; a change of
+`captioner` or `validation` captions scenes again. The other settings do not affect the rows.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class SceneConfig(StrictModel):
     )
     colour_weight: float = Field(
         0.0, ge=0, le=1,
-        description="Weight of the colour overlap in that similarity, next to CLIP's: helps if CLIP "
-        "does not know this kind of footage.",
+        description="Weight of the colour overlap in that similarity, next to CLIP's: helps if "
+        "CLIP does not know this kind of footage.",
     )  # fmt: skip
     window: int = Field(
         6, ge=1, le=100, description="Last shots of the open scene to compare with."
@@ -259,11 +259,12 @@ class CurationConfig(StrictModel):
         None, ge=1, description="Use only this many videos, first by address; null: all."
     )
     retry_quarantined: list[VideoReason | Literal["all"]] = Field(
-        default_factory=list, description="Try videos with these quarantine reasons again."
+        default_factory=list,
+        description="Try videos with these quarantine reasons again; all: any.",
     )
     retry_rejected: list[CaptionReason | Literal["all"]] = Field(
         default_factory=list,
-        description="Caption scenes with these rejection reasons again.",
+        description="Caption scenes with these rejection reasons again; all: any.",
     )
     cut: Literal["none", "copy", "transcode"] = Field(
         "none",

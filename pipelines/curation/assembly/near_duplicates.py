@@ -133,8 +133,11 @@ def bands(fingerprints: Sequence[bytes], number: int) -> Bands:
 
 
 def _number(bits: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Return bits [N, n] as numbers [N]. More than 64 bits are hashed: different bands may then give
-    the same number, and an unneeded candidate, but equal bands never give different ones."""
+    """Return bits [N, n] as numbers [N].
+
+    More than 64 bits are hashed. Different bands may then give the same number, and so an unneeded
+    candidate, but equal bands always give the same number.
+    """
     packed = np.packbits(bits, axis=1)
     padded = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))
     words = np.ascontiguousarray(padded).view(np.uint64)  # [N, words]

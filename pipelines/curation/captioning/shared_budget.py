@@ -89,8 +89,8 @@ class JournaledAccount(BudgetAccount):
 class SharedBudget:
     """A handle to the run's account, which lives in an actor; every actor that spends gets a copy.
 
-    `reservation_timeout_s` must be longer than any request takes. After that, what a
-    dead actor has reserved counts as spent, so that the others do not wait forever.
+    `reservation_timeout_s` must be longer than any request takes. After that, what a dead actor has
+    reserved counts as spent, so that the others do not wait forever.
     """
 
     def __init__(
