@@ -22,6 +22,8 @@ from fw_model.training.data.dataset import EncodedDataset
 from fw_model.training.local import train_here
 from fw_model.training.metrics import read_metrics
 from pipelines.curation.ledger.tables import read_published
+from pipelines.curation.report.page import write_report
+from pipelines.curation.report.summary import read_summary
 from pipelines.encode import read_curated
 from pipelines.storage.store import Store
 from tests.encoded_films import small_model
@@ -75,6 +77,9 @@ def test_an_encoded_dataset_opens(written):
 def test_a_curated_output_opens_and_can_be_encoded(written):
     store = Store(str(written / "curated"))
     assert len(read_published(store, ShotRow, ["shot_id"])) == 4
+    assert read_summary(store).shots_dropped == 1
+    write_report(store)
+    assert b"Curation report" in store.read("report.html")
     videos = read_curated(written / "curated")
     assert sum(len(video.shots) for video in videos) == 3
 

@@ -54,7 +54,8 @@ def _cut(
 ) -> str | None:
     """Cut in the child; return what stopped it, None if every span is settled."""
     try:
-        cut_video(path, spans, copy=copy, num_frames=num_frames, folder=folder, on_file=send)
+        for file in cut_video(path, spans, copy=copy, num_frames=num_frames, folder=folder):
+            send(file)
     except Exception as error:  # noqa: BLE001  the parent reports it with the shots
         return f"{type(error).__name__}: {error}"
     return None

@@ -11,7 +11,7 @@ Frame numbers count decoded frames in presentation order, as in analysis.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -54,62 +54,54 @@ class ShotFile:
     detail: str | None = None
 
 
-OnFile = Callable[[ShotFile], None]
-
-
 class NotCopyable(Exception):
     """The packets of this span are not exactly its frames."""
 
 
 def cut_video(
-    path: str | Path,
-    spans: Sequence[CutSpan],
-    *,
-    copy: bool,
-    num_frames: int,
-    folder: Path,
-    on_file: OnFile = lambda file: None,
-) -> list[ShotFile]:
-    """Write a file `folder/SHOT_ID.mp4` for each span and return them in order.
+    path: str | Path, spans: Sequence[CutSpan], *, copy: bool, num_frames: int, folder: Path
+) -> Iterator[ShotFile]:
+    """Write a file `folder/SHOT_ID.mp4` for each span; yield each result as soon as it is final.
 
-    `num_frames` is how many frames the analysis found; `on_file` is called with each result as soon
-    as it is final. A span that cannot be cut gets the mode "failed"; nothing is raised because of a
-    bad video.
+    `num_frames` is how many frames the analysis found. A span that cannot be cut gets the mode
+    "failed"; nothing is raised because of a bad video.
     """
-    reasons: dict[str, str] = {}
-    files: dict[str, ShotFile] = {}
+    left: dict[CutSpan, str | None] = dict.fromkeys(spans)  # why a span was not copied
     if copy:
-        files, reasons = _copied(path, spans, num_frames, folder, on_file)
-    left = [span for span in spans if span.shot_id not in files]
+        for span, problem in _copies(path, spans, num_frames, folder):
+            if problem is None:
+                del left[span]
+                yield ShotFile(span.shot_id, "copy", _file_name(span))
+            else:
+                left[span] = problem
     if left:
-        files |= _encoded(path, left, reasons, folder, on_file)
-    return [files[span.shot_id] for span in spans]
+        yield from _encoded(path, left, folder)
 
 
-def _copied(
-    path: str | Path, spans: Sequence[CutSpan], num_frames: int, folder: Path, on_file: OnFile
-) -> tuple[dict[str, ShotFile], dict[str, str]]:
-    """Return the files that could be copied, and why the other shots could not be."""
+def _file_name(span: CutSpan) -> str:
+    return f"{span.shot_id}.mp4"
+
+
+def _copies(
+    path: str | Path, spans: Sequence[CutSpan], num_frames: int, folder: Path
+) -> Iterator[tuple[CutSpan, str | None]]:
+    """Copy what can be copied; yield each span with why it has no copy, None if it has one."""
     try:
         packets = _index(path, num_frames)
     except (NotCopyable, Rejected, av.error.FFmpegError) as fault:
-        return {}, {span.shot_id: str(fault) for span in spans}
-    runs, reasons = {}, {}
+        yield from ((span, str(fault)) for span in spans)
+        return
+    runs = {}
     for span in spans:
         try:
             runs[span] = _run(packets, span)
         except NotCopyable as fault:
-            reasons[span.shot_id] = str(fault)
-    files = {}
+            yield span, str(fault)
     for span, file in _copy_runs(path, runs, packets, folder):
         problem = _copy_problem(file, span.end_frame - span.start_frame)
-        if problem is None:
-            files[span.shot_id] = ShotFile(span.shot_id, "copy", file.name)
-            on_file(files[span.shot_id])
-        else:
+        if problem is not None:
             file.unlink(missing_ok=True)
-            reasons[span.shot_id] = problem
-    return files, reasons
+        yield span, problem
 
 
 @dataclass(frozen=True)
@@ -166,7 +158,7 @@ def _copy_runs(
         stream = first_video(container)
         numbered = enumerate(packet for packet in container.demux(stream) if packet.size)
         for span in waiting:
-            file, run = folder / f"{span.shot_id}.mp4", runs[span]
+            file, run = folder / _file_name(span), runs[span]
             start_pts = packets[run.start].pts
             with av.open(str(file), "w") as target:
                 copy = target.add_stream_from_template(stream)
@@ -194,37 +186,26 @@ def _copy_problem(file: Path, num_frames: int) -> str | None:
 
 
 def _encoded(
-    path: str | Path,
-    spans: Sequence[CutSpan],
-    reasons: Mapping[str, str],
-    folder: Path,
-    on_file: OnFile,
-) -> dict[str, ShotFile]:
-    """Decode once and encode the frames of each span, in the order of the video."""
-    files: dict[str, ShotFile] = {}
-
-    def settle(file: ShotFile) -> None:
-        files[file.shot_id] = file
-        on_file(file)
-
+    path: str | Path, reasons: Mapping[CutSpan, str | None], folder: Path
+) -> Iterator[ShotFile]:
+    """Decode once and encode the frames of each span, in the order of the video; `reasons` say why
+    a span was not copied."""
+    waiting = sorted(reasons, key=lambda span: span.start_frame)
     try:
         with av.open(str(path), metadata_errors="replace") as container:
             stream = first_video(container)
             stream.codec_context.thread_type = "NONE"
             frames = enumerate(iter_frames(container, stream, StreamSeen()))
-            for span in sorted(spans, key=lambda span: span.start_frame):
-                file = folder / f"{span.shot_id}.mp4"
-                problem = _encode_span(frames, span, stream, file)
+            while waiting:
+                problem = _encode_span(frames, waiting[0], stream, folder / _file_name(waiting[0]))
+                span = waiting.pop(0)
                 if problem is None:
-                    reason = reasons.get(span.shot_id)
-                    settle(ShotFile(span.shot_id, "transcode", file.name, reason))
+                    yield ShotFile(span.shot_id, "transcode", _file_name(span), reasons[span])
                 else:
-                    settle(ShotFile(span.shot_id, "failed", None, problem))
+                    yield ShotFile(span.shot_id, "failed", None, problem)
     except (Rejected, av.error.FFmpegError) as fault:
-        for span in spans:
-            if span.shot_id not in files:
-                settle(ShotFile(span.shot_id, "failed", None, str(fault)))
-    return files
+        for span in waiting:
+            yield ShotFile(span.shot_id, "failed", None, str(fault))
 
 
 def _encode_span(

@@ -94,7 +94,7 @@ def test_every_hash_within_the_distance_is_found_by_its_bands():
 
 
 @pytest.mark.parametrize("limit", [0, 3, 6, 15])
-def test_lookalikes_hold_every_duplicate_and_few_others(limit):
+def test_candidates_hold_every_duplicate_and_few_others(limit):
     config = FilterConfig(duplicate_distance_bits=limit)
     rng = np.random.default_rng(limit)
     bits = [int.from_bytes(rng.bytes(32)) for _ in range(300)]
@@ -105,14 +105,14 @@ def test_lookalikes_hold_every_duplicate_and_few_others(limit):
             changed ^= 1 << int(bit)
         bits.append(changed)
     shots = [print_of(str(n), value) for n, value in enumerate(bits)]
-    lookalikes = DuplicateCandidates(limit)
+    candidates = DuplicateCandidates(limit)
     for video in range(0, len(shots), 4):
-        lookalikes.add(str(video), [s.fingerprints for s in shots[video : video + 4]])
-    found = lookalikes.found()
-    alike = [shots[int(v) + i] for v in sorted(found, key=int) for i in sorted(found[v])]
-    duplicates = find_duplicates(alike, config)
+        candidates.add(str(video), [s.fingerprints for s in shots[video : video + 4]])
+    found = candidates.found()
+    compared = [shots[int(v) + i] for v in sorted(found, key=int) for i in sorted(found[v])]
+    duplicates = find_duplicates(compared, config)
     assert duplicates == find_duplicates(shots, config) == by_comparing_all(shots, config)
-    assert len(duplicates) >= 20 and len(alike) < 0.8 * len(shots)
+    assert len(duplicates) >= 20 and len(compared) < 0.8 * len(shots)
 
 
 def by_comparing_all(shots, config):
@@ -126,12 +126,12 @@ def by_comparing_all(shots, config):
 
 
 def test_shots_without_a_fingerprint_are_like_no_other():
-    lookalikes = DuplicateCandidates(6)
-    lookalikes.add("a", [(), print_of("x", 5).fingerprints])
-    lookalikes.add("b", [()])
-    assert lookalikes.found() == {}
-    lookalikes.add("c", [(), (), print_of("y", 4).fingerprints])
-    assert lookalikes.found() == {"a": {1}, "c": {2}}
+    candidates = DuplicateCandidates(6)
+    candidates.add("a", [(), print_of("x", 5).fingerprints])
+    candidates.add("b", [()])
+    assert candidates.found() == {}
+    candidates.add("c", [(), (), print_of("y", 4).fingerprints])
+    assert candidates.found() == {"a": {1}, "c": {2}}
 
 
 def test_black_bars_do_not_make_candidates_of_all_shots(monkeypatch):

@@ -74,7 +74,7 @@ def test_the_offline_captioner_names_the_same_entity_in_every_shot(store):
 
 
 def test_a_sidecar_gives_the_shot_that_covers_most(store, tmp_path):
-    told = {
+    described = {
         "shots": [
             {"start_frame": 0, "end_frame": 18, "prompt": "a bear walks in", "scale": "wide",
              "figures": [{"figure": 0, "kind": "bear", "hat": "cap", "prop": None}]},
@@ -82,7 +82,7 @@ def test_a_sidecar_gives_the_shot_that_covers_most(store, tmp_path):
              "figures": [{"figure": 0, "kind": "bear", "hat": "cap", "prop": None}]},
         ]
     }  # fmt: skip
-    (tmp_path / "film.json").write_text(json.dumps(told))
+    (tmp_path / "film.json").write_text(json.dumps(described))
     view = scene(store, uri=str(tmp_path / "film.mp4"))
     (row,) = caption_loop(store, CaptionerConfig(kind="sidecar")).caption([view], {})
     assert [s["text"] for s in row["shots"]] == ["a bear walks in", "a bear sits down"]

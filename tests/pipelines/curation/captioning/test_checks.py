@@ -63,20 +63,20 @@ ALIKE = ((1.0, 0.0), (0.96, 0.28), (0.6, 0.8))
     ],
 )
 def test_a_recurring_character_should_keep_its_id(tmp_path, casts, recurrences, same):
-    told = measure_consistency(caption(*casts), view(tmp_path, ALIKE), 0.9)
-    assert (told.recurrences, told.recurrences_same_id) == (recurrences, same)
+    found = measure_consistency(caption(*casts), view(tmp_path, ALIKE), 0.9)
+    assert (found.recurrences, found.recurrences_same_id) == (recurrences, same)
 
 
 def test_a_lower_threshold_compares_more_pairs(tmp_path):
-    told = measure_consistency(caption(["e1"], ["e1"], ["e2"]), view(tmp_path, ALIKE), 0.7)
-    assert (told.recurrences, told.recurrences_same_id) == (2, 1)  # pairs 0-1 and 1-2
+    found = measure_consistency(caption(["e1"], ["e1"], ["e2"]), view(tmp_path, ALIKE), 0.7)
+    assert (found.recurrences, found.recurrences_same_id) == (2, 1)  # pairs 0-1 and 1-2
 
 
 def test_a_reference_resolves_if_the_scene_declares_it(tmp_path):
-    told = measure_consistency(
+    found = measure_consistency(
         caption(["e1", "e9"], ["e1"], ["e8"], declared=("e1",)), view(tmp_path, ALIKE), 0.9
     )
-    assert (told.references, told.references_resolved) == (4, 2)
+    assert (found.references, found.references_resolved) == (4, 2)
 
 
 def test_a_shot_without_pictures_and_a_caption_without_shots_count_nothing(tmp_path):
@@ -127,8 +127,8 @@ def rank(tmp_path, pictures, texts, margin=0.02):
 def test_a_text_that_suits_a_sibling_more_is_named_and_quoted(tmp_path):
     apart = ((1.0, 0.0), (0.0, 1.0))
     assert rank(tmp_path, apart, ((0.8, 0.6), (0.6, 0.8))) == []
-    (told,) = rank(tmp_path, apart, ((0.8, 0.6), (0.8, 0.6)))  # both texts are of shot 0
-    assert "shot 2 'text 1 of it'" in told and "shot 1 " not in told
+    (found,) = rank(tmp_path, apart, ((0.8, 0.6), (0.8, 0.6)))  # both texts are of shot 0
+    assert "shot 2 'text 1 of it'" in found and "shot 1 " not in found
 
 
 def test_a_text_may_fall_behind_by_the_margin(tmp_path):
@@ -155,9 +155,9 @@ def test_people_are_counted_shot_by_shot(kinds, casts, crowded):
     said = caption(*casts)
     entities = [replace(e, kind=kind) for e, kind in zip(said.entities, kinds, strict=True)]
     said = replace(said, entities=tuple(entities))
-    told = too_many_people(said, ValidationConfig(max_people=2))
-    assert (told is not None) == crowded
-    assert told is None or "shot 2 shows 3 people" in told
+    found = too_many_people(said, ValidationConfig(max_people=2))
+    assert (found is not None) == crowded
+    assert found is None or "shot 2 shows 3 people" in found
     assert too_many_people(said, ValidationConfig(max_people=None)) is None
 
 
@@ -179,20 +179,20 @@ PRICED = CaptionerConfig(
 
 def test_the_estimate_counts_scenes_that_must_be_asked(tmp_path):
     scene = view(tmp_path, ALIKE, num_keyframes=2)
-    told = estimate_captions([(scene, False), (scene, False), (scene, True)], PRICED,
+    found = estimate_captions([(scene, False), (scene, False), (scene, True)], PRICED,
                              ValidationConfig(refinements=1))  # fmt: skip
-    assert (told.scenes, told.scenes_answered) == (2, 1)
-    assert (told.requests_low, told.requests_high) == (2, 4)
+    assert (found.scenes, found.scenes_answered) == (2, 1)
+    assert (found.requests_low, found.requests_high) == (2, 4)
     # 60 + 40 for each of 3 shots at least, 1000 each at most
-    assert (told.output_tokens_low, told.output_tokens_high) == (2 * 180, 4 * 1000)
-    assert told.input_tokens_low > 2 * 3 * 2 * 100
-    assert told.usd_low == pytest.approx(
-        (told.input_tokens_low * 1.0 + told.output_tokens_low * 10.0) / 1e6
+    assert (found.output_tokens_low, found.output_tokens_high) == (2 * 180, 4 * 1000)
+    assert found.input_tokens_low > 2 * 3 * 2 * 100
+    assert found.usd_low == pytest.approx(
+        (found.input_tokens_low * 1.0 + found.output_tokens_low * 10.0) / 1e6
     )
-    assert told.usd_high == pytest.approx(
-        (told.input_tokens_high * 1.0 + told.output_tokens_high * 10.0) / 1e6
+    assert found.usd_high == pytest.approx(
+        (found.input_tokens_high * 1.0 + found.output_tokens_high * 10.0) / 1e6
     )
-    assert "may not be enough" in told.sentence(0.0) and "enough" not in told.sentence(9.0)
+    assert "may not be enough" in found.sentence(0.0) and "enough" not in found.sentence(9.0)
 
 
 def test_a_verdict_doubles_the_lowest_price(tmp_path):

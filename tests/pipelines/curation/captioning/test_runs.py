@@ -83,8 +83,8 @@ def test_runs_against_a_rough_endpoint(films, tmp_path, ray_cluster, endpoint):
     assert record.cost_usd == pytest.approx(first.cost_usd)
     assert record.estimate.requests_low == 12
     page = (output / "report.html").read_text()
-    for told in ("I will not.", "caption_invalid", "The bear does thing", "<b>e1</b> the bear"):
-        assert told in page
+    for words in ("I will not.", "caption_invalid", "The bear does thing", "<b>e1</b> the bear"):
+        assert words in page
 
     again, asked = run(plain)
     assert (asked, again.scenes_captioned_now, again.cost_usd) == (0, 0, first.cost_usd)

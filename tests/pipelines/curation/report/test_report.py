@@ -82,21 +82,21 @@ def test_contact_sheets_show_captions_and_the_entities_that_they_name(page):
 
 
 def test_rejected_scenes_stand_with_reason_and_the_words_that_were_refused(page):
-    told = words(page.split("Rejected scenes")[1].split("<section>")[0])
-    assert "a.mp4 scene1 caption_mismatch" in told
-    assert "A &lt;b&gt;cat&lt;/b&gt; sleeps." in told and "it is a bear 2" in told
+    shown = words(page.split("Rejected scenes")[1].split("<section>")[0])
+    assert "a.mp4 scene1 caption_mismatch" in shown
+    assert "A &lt;b&gt;cat&lt;/b&gt; sleeps." in shown and "it is a bear 2" in shown
     assert "<b>cat</b>" not in page
 
 
 def test_the_estimate_stands_beside_what_came(page):
-    told = words(page)
-    assert "Captions have cost 0.25 USD so far." in told
-    assert "2 2 to 4 3 1,400 to 9,000 2,100 200 to 8,000 270 0.04 to 0.90 0.05" in told
-    assert "Runs that were killed: at most 0.20 USD." in told
+    shown = words(page)
+    assert "Captions have cost 0.25 USD so far." in shown
+    assert "2 2 to 4 3 1,400 to 9,000 2,100 200 to 8,000 270 0.04 to 0.90 0.05" in shown
+    assert "Runs that were killed: at most 0.20 USD." in shown
 
 
 def test_consistency_stands_on_top(page):
-    told = words(page).split("Funnel")[0]
-    assert "98.0% entity references resolved" in told.replace("  ", " ")
-    assert "50.0% recurring characters, same id" in told
-    assert "0.25 USD captions have cost" in told
+    shown = words(page).split("Funnel")[0]
+    assert "98.0% entity references resolved" in shown.replace("  ", " ")
+    assert "50.0% recurring characters, same id" in shown
+    assert "0.25 USD captions have cost" in shown

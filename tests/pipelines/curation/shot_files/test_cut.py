@@ -41,7 +41,9 @@ def encode(path, frames, *, options=None, codec="libx264", format="yuv420p", tim
 def cut(path, folder, spans, *, copy, num_frames):
     folder.mkdir(exist_ok=True)
     named = [CutSpan(f"s{i}", *span) for i, span in enumerate(spans)]
-    return cut_video(path, named, copy=copy, num_frames=num_frames, folder=folder)
+    found = cut_video(path, named, copy=copy, num_frames=num_frames, folder=folder)
+    files = {file.shot_id: file for file in found}
+    return [files[span.shot_id] for span in named]
 
 
 def times_of(path):
