@@ -21,7 +21,7 @@ from fw_model.training.data.dataset import EncodedDataset
 from fw_model.training.local import train_here
 from fw_model.training.metrics import read_metrics
 from pipelines.curation.ledger.tables import read_published
-from pipelines.encode import read_curated
+from pipelines.encoding.captioned_videos import read_curated
 from pipelines.storage.store import Store
 from tests.encoded_films import small_model
 
