@@ -24,7 +24,7 @@ SOURCES = pa.schema(
         ("num_keyframes", pa.int32()),
     ]
 )
-TABLE_SCHEMAS = {**SCHEMAS, "sources": SOURCES}  # the ledger last: it vouches for the others
+TABLE_SCHEMAS = {**SCHEMAS, "sources": SOURCES}  # written last: it says what is complete
 
 
 class SourceRow(TypedDict):

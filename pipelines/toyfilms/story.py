@@ -24,7 +24,6 @@ SCALES = ("wide", "medium", "close")
 ACTIONS = ("walk", "jump", "wave", "spin", "sit", "dance", "stand")
 CLOSE_ACTIONS = ("wave", "dance", "stand")  # the others leave the frame or fill all of it
 CAMERA_MOVES = ("still", "pan")
-TRANSITIONS = ("cut", "dissolve", "fade")
 
 _MIN_HUE_GAP_DEG = 60.0
 _SKY_HUES_DEG = {"day": (185.0, 240.0), "dusk": (255.0, 335.0), "night": (215.0, 275.0)}
