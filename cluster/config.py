@@ -19,7 +19,7 @@ from fw_model.generation.request import GenerationConfig
 from fw_model.loading.config import ModelConfig
 from fw_model.training.config import TrainingConfig
 from pipelines.curation.config import CurationConfig
-from pipelines.encode import EncodeConfig
+from pipelines.encoding.config import EncodeConfig
 from pipelines.evaluation.scene_writer import WriterConfig
 from pipelines.pretraining.config import PretrainConfig
 from pipelines.toyfilms.config import ToyFilmsConfig

@@ -31,7 +31,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from fw_model.errors import FilmWeaverError
+from fw_model.errors import FilmWeaverError, find_cause
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -195,33 +195,13 @@ def last_record(path: Path, tail_bytes: int = 8192) -> dict[str, float] | None:
 
 def one_sentence(error: BaseException) -> str | None:
     """Return what to show for an error that the user can fix; None for a bug."""
-    root = _find(error, FilmWeaverError)
+    root = find_cause(error, FilmWeaverError)
     if root is not None:
         return str(root).strip()
-    root = _find(error, OSError)
-    if isinstance(root, OSError) and root.errno == errno.ENOSPC:
-        where = f" while writing {root.filename}" if root.filename else ""
+    refused = find_cause(error, OSError)
+    if refused is not None and refused.errno == errno.ENOSPC:
+        where = f" while writing {refused.filename}" if refused.filename else ""
         return f"The disk is full{where}; free some space and run the command again: it resumes."
-    if isinstance(root, PermissionError):
-        return f"No permission for {root.filename}; choose a folder you can write to."
-    return None
-
-
-def _find(error: BaseException, kind: type[BaseException]) -> BaseException | None:
-    """Return the first cause of type `kind`; Ray and Ray Train wrap what a worker raised."""
-    seen: set[int] = set()
-    queue: list[BaseException] = [error]
-    while queue:
-        current = queue.pop(0)
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        # Ray's class for a remote error subclasses its cause, and its text is a traceback.
-        wrapped = getattr(current, "cause", None)
-        if isinstance(current, kind) and not isinstance(wrapped, BaseException):
-            return current
-        failures = getattr(current, "worker_failures", None) or {}
-        for inner in (wrapped, *failures.values(), current.__cause__, current.__context__):
-            if isinstance(inner, BaseException):
-                queue.append(inner)
+    if isinstance(refused, PermissionError):
+        return f"No permission for {refused.filename}; choose a folder you can write to."
     return None

@@ -23,8 +23,7 @@ class RayConfig(StrictModel):
     """Which Ray to use, and how large a Ray on this machine alone is."""
 
     address: str = Field(
-        "local",
-        description="`local` starts a Ray on this machine; `auto` or HOST:PORT joins one.",
+        "local", description="`local` starts a Ray on this machine; `auto` or HOST:PORT joins one."
     )
     num_cpus: int | None = Field(
         None,

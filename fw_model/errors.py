@@ -10,6 +10,12 @@ FilmWeaverError
 └── CapacityError     a port, a quota, memory
 """
 
+from __future__ import annotations
+
+from typing import TypeVar
+
+Cause = TypeVar("Cause", bound=BaseException)
+
 
 class FilmWeaverError(Exception):
     """The root of all errors that are meant for the user."""
@@ -47,3 +53,25 @@ def shown(value: object) -> str:
     """The value as messages quote it: a long one by its beginning and its length."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:40]}... ({len(str(value))} characters)"
+
+
+def find_cause(error: BaseException, kind: type[Cause]) -> Cause | None:
+    """Return the first error of type `kind` among `error` and its causes, None without one.
+
+    Looks through what Ray and Ray Train wrap around an error of a worker.
+    """
+    seen: set[int] = set()
+    queue = [error]
+    while queue:
+        current = queue.pop(0)
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        # Ray's class for a remote error subclasses its cause, and its text is a traceback.
+        wrapped = getattr(current, "cause", None)
+        if isinstance(current, kind) and not isinstance(wrapped, BaseException):
+            return current
+        failures = getattr(current, "worker_failures", None) or {}
+        causes = (wrapped, *failures.values(), current.__cause__, current.__context__)
+        queue += [cause for cause in causes if isinstance(cause, BaseException)]
+    return None

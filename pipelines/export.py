@@ -1,7 +1,7 @@
-"""Export of a published snapshot: its captioned scenes and their shots, in a form of your choice.
+"""Export of a published snapshot: its captioned scenes and their shots, in one of FORMATS.
 
-`export.json` in the output says what was begun and, last of all, that it is complete; the same
-command finishes what was interrupted. Runs in one process: it moves files and computes nothing.
+`export.json` in the output says what was begun and, in the end, that it is complete; the same
+command finishes an interrupted export. Runs in one process: it moves files and computes nothing.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class ExportSummary:
 def run_export(
     curated: str, output: str, form: str, *, max_shard_bytes: int = 512 * 1024**2
 ) -> ExportSummary:
-    """Export `curated` to the empty folder or URI `output`, or finish doing so.
+    """Export `curated` to the empty folder or URI `output`, or finish an interrupted export.
 
-    Raises ConfigError for an unknown form or a missing package, DataError if nothing is captioned,
-    InputError if the output holds something else.
+    Raises ConfigError for an unknown format or a missing package, DataError if nothing is
+    captioned, InputError if the output holds something else.
     """
     if form not in FORMATS:
         raise ConfigError(f"There is no export format {form!r}; choose {', '.join(FORMATS)}.")
@@ -61,7 +61,7 @@ def run_export(
 
 
 def _begin(target: Store, identity: dict[str, Any]) -> dict[str, Any]:
-    """Return the marker of this export; one of another, or foreign files, are an InputError."""
+    """Return the marker of this export; InputError if the output holds anything else."""
     if target.exists(MARKER):
         marker: dict[str, Any] = json.loads(target.read(MARKER))
         if {name: marker.get(name) for name in identity} != identity:
@@ -72,7 +72,7 @@ def _begin(target: Store, identity: dict[str, Any]) -> dict[str, Any]:
         return marker
     if target.keys(""):
         raise InputError(
-            f"{target.uri} holds files that are no export; name an empty folder or a new one."
+            f"{target.uri} holds files that are not an export; name an empty folder or a new one."
         )
     _mark(target, identity)
     return identity

@@ -26,22 +26,13 @@ class LeaseConfig(StrictModel):
         description="Seconds a ready chunk is reserved for the worker with its story in memory.",
     )
     max_attempts: int = Field(
-        3,
-        ge=1,
-        le=100,
-        description="Errors of one chunk after which its job fails.",
+        3, ge=1, le=100, description="Errors of one chunk after which its job fails."
     )
     max_lost_leases: int = Field(
-        50,
-        ge=1,
-        le=10000,
-        description="Workers that may die on one chunk before its job fails.",
+        50, ge=1, le=10000, description="Workers that may die on one chunk before its job fails."
     )
     retry_delay_s: float = Field(
-        2.0,
-        gt=0,
-        le=3600,
-        description="Seconds before a chunk is retried; doubles up to a minute.",
+        2.0, gt=0, le=3600, description="Seconds before a chunk is retried; doubles up to a minute."
     )
 
     @model_validator(mode="after")
@@ -66,10 +57,7 @@ class ScalingConfig(StrictModel):
         60.0, ge=0, le=86400, description="Seconds of less work before generators are removed."
     )
     graceful_shutdown_s: float = Field(
-        120.0,
-        gt=0,
-        le=3600,
-        description="Seconds for a removed generator to finish its chunk.",
+        120.0, gt=0, le=3600, description="Seconds for a removed generator to finish its chunk."
     )
     generator_cpus: float = Field(1.0, ge=0, le=256, description="CPUs reserved per generator.")
     generator_gpus: float = Field(
@@ -98,16 +86,10 @@ class LimitsConfig(StrictModel):
         1920, ge=16, le=16384, description="Largest width or height of a story in pixels."
     )
     max_queued_jobs: int = Field(
-        1000,
-        ge=1,
-        le=1_000_000,
-        description="Unfinished jobs at which new ones get status 429.",
+        1000, ge=1, le=1_000_000, description="Unfinished jobs at which new ones get status 429."
     )
     max_ongoing_requests: int = Field(
-        500,
-        ge=1,
-        le=100_000,
-        description="Most requests and event streams per ingress.",
+        500, ge=1, le=100_000, description="Most requests and event streams per ingress."
     )
     idempotency_hours: float = Field(
         24.0, gt=0, le=720, description="Hours for which an Idempotency-Key is remembered."
@@ -122,10 +104,7 @@ class LimitsConfig(StrictModel):
         0.25, gt=0, le=60, description="Seconds between reads of new events."
     )
     event_comment_s: float = Field(
-        15.0,
-        gt=0,
-        le=600,
-        description="Seconds between comments that keep an idle stream open.",
+        15.0, gt=0, le=600, description="Seconds between comments that keep an idle stream open."
     )
 
 
@@ -135,9 +114,7 @@ class ServingConfig(StrictModel):
     host: str = Field("127.0.0.1", description="Address the server listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port the server listens on.")
     data_dir: str = Field(
-        "out/serve",
-        min_length=1,
-        description="Folder of the SQLite file, blobs and films.",
+        "out/serve", min_length=1, description="Folder of the SQLite file, blobs and films."
     )
     blobs_uri: str | None = Field(
         None, description="Where blobs are stored (path, s3://, gs://); data_dir/blobs if unset."

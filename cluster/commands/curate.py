@@ -16,8 +16,7 @@ def curate(
         str, typer.Argument(help="Folder of videos, or a file that lists them.", parser=Location)
     ],
     output: Annotated[
-        str,
-        typer.Argument(help="Where tables and report go: a folder or a URI.", parser=Location),
+        str, typer.Argument(help="Where tables and report go: a folder or a URI.", parser=Location)
     ],
     cut: Annotated[
         Literal["none", "copy", "transcode"] | None,

@@ -26,9 +26,9 @@ def toyfilms(
     """Render procedural films whose truth is known."""
     settings = common.load()
     if encoded:
-        from pipelines.toyfilms.encoded import DrawJob, encode_films
+        from pipelines.toyfilms.encoded import RenderJob, encode_films
 
-        counts = encode_films(DrawJob(settings.toyfilms, settings.encode, settings.model, output))
+        counts = encode_films(RenderJob(settings.toyfilms, settings.encode, settings.model, output))
         out.print(f"{counts['shots']} shots of {counts['sources']} films: {output}")
         return
     from cluster.ray_start import ray_session

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,12 +97,12 @@ def run_demo(settings: FilmWeaverConfig, films: Path | None, output: Path) -> di
         else write_toy_story(story_dir, settings.toyfilms)
     )
     film, storyboard = run.output / "film.mp4", run.output / "storyboard.png"
-    with run.stage("serve and generate"), _server(run, settings, model) as url:
-        client = StoryClient(url)
-        try:
-            rows = _ask(client, story, story_dir, film)
-        finally:
-            client.close()
+    with (
+        run.stage("serve and generate"),
+        _server(run, settings, model) as url,
+        closing(StoryClient(url)) as client,
+    ):
+        rows = _ask(client, story, story_dir, film)
     write_storyboard(storyboard, story.title, rows)
     report = run.output / "report.html"
     write_report(
@@ -192,13 +192,11 @@ def _server(run: DemoRun, settings: FilmWeaverConfig, checkpoint: Path) -> Itera
         )
         try:
             url = f"http://{settings.serving.host}:{port}"
-            client = StoryClient(url)
-            try:
-                client.wait_until_ready(SERVER_READY_S, lambda: process.poll() is None)
-            except CapacityError as error:
-                raise CapacityError(f"{error} It is {log_path}.") from error
-            finally:
-                client.close()
+            with closing(StoryClient(url)) as client:
+                try:
+                    client.wait_until_ready(SERVER_READY_S, lambda: process.poll() is None)
+                except CapacityError as error:
+                    raise CapacityError(f"{error} It is {log_path}.") from error
             yield url
         finally:
             _stop(process)

@@ -97,11 +97,7 @@ class StoryClient:
         return response.content
 
     def _follow(
-        self,
-        job: dict[str, Any],
-        before: int,
-        words: str,
-        on_progress: Callable[[int, str], None],
+        self, job: dict[str, Any], before: int, words: str, on_progress: Callable[[int, str], None]
     ) -> int:
         """Wait for a job to end; return how many chunks it generated."""
         while job["state"] not in ("done", "failed", "cancelled"):

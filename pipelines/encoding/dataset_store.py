@@ -1,15 +1,13 @@
 """The encoded dataset in a folder or a bucket: parts are written once, the meta file lists them.
 
-A batch of videos becomes a part: a Parquet file in the folder of each table, under a name never
-used before, that of the sources last. What its sources file vouches for is done, and a video whose
-captions are the same is never encoded again, unless it failed. The meta file says which parts the
-dataset is made of; it is replaced in one step, so a reader sees what was published last, whatever
-a run does beside it or wherever it is killed.
+A batch of videos becomes a part: one Parquet file per table, under a name never used before. The
+sources file is written last and says which videos are done; a video is encoded again only if its
+captions changed or it failed. The meta file says which parts make up the dataset. It is replaced in
+one step, so a reader always sees what was published last, even if a run is killed.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import tempfile
@@ -21,13 +19,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from filelock import FileLock
 
 from fw_model.errors import DataError
 from fw_model.schemas.encoded import META_FILE, SCHEMAS, EncodedMeta, parse_meta
-from pipelines.encoding.encode_video import SOURCES
+from pipelines.encoding.rows import TABLE_SCHEMAS, PartRows
 from pipelines.storage.store import Store, local_copy
 
-TABLE_SCHEMAS = {**SCHEMAS, "sources": SOURCES}  # the ledger last: it vouches for the others
 _ROWS_PER_GROUP = 16  # latents are large: a reader should not load hundreds at once
 
 
@@ -38,7 +36,7 @@ class EncodedStore:
         self.store = Store(str(uri))
 
     def open(self, meta: EncodedMeta) -> None:
-        """Take the folder for rows of `meta`; DataError if it holds rows of another kind."""
+        """Prepare the folder for rows of `meta`; DataError if it holds rows of another kind."""
         if not self.store.exists(META_FILE):
             self._write_meta(meta)
             return
@@ -51,27 +49,25 @@ class EncodedStore:
             )
 
     def meta(self) -> EncodedMeta:
-        """Return the meta file as it stands; DataError if it is of no use."""
-        address = self.store.address(META_FILE)
-        return parse_meta(self.store.read(META_FILE), address)
+        """Return the content of the meta file; DataError if it cannot be used."""
+        return parse_meta(self.store.read(META_FILE), self.store.address(META_FILE))
 
     def encoded(self) -> dict[str, str]:
-        """Return the captions hash of each video that is done; one that failed is not."""
+        """Return the captions hash of each video that is done; failed ones are not."""
         rows = [row for part in self._parts() for row in self._ledger(part)]
         return {video: captions for video, captions, status in rows if status != "failed"}
 
-    def write_part(self, tables: Mapping[str, pa.Table]) -> str:
-        """Add the rows of a batch of videos and return the part's name, later than all before."""
+    def write_part(self, rows: PartRows) -> None:
+        """Add the rows of a batch of videos."""
         part = _new_part_name()
-        for name in TABLE_SCHEMAS:
-            self.store.write_table(f"{name}/{part}", tables[name], rows_per_group=_ROWS_PER_GROUP)
-        return part
+        for name, table in rows.tables().items():
+            self.store.write_table(f"{name}/{part}", table, rows_per_group=_ROWS_PER_GROUP)
 
     def publish(self, current: Mapping[str, str]) -> dict[str, int]:
         """Make the dataset out of all parts and return how many rows each table has.
 
-        Videos that are not in `current` ({video_id: captions_hash}) are dropped. Doing it again,
-        after it was cut short or not, changes nothing.
+        Videos that are not in `current` ({video_id: captions_hash}) are dropped. It can be repeated
+        at any time, also after an interruption.
         """
         ledgers = {part: self._ledger(part) for part in self._parts()}
         kept: dict[str, set[str]] = {}
@@ -101,7 +97,7 @@ class EncodedStore:
         ]
 
     def _only(self, part: str, videos: set[str]) -> str:
-        """Write a part with the rows of `videos` alone, a row group in memory; return its name."""
+        """Write a part with the rows of `videos` only and return its name; holds one row group."""
         shots = self.store.read_table(f"shots/{part}", ["shot_id", "video_id"])
         shot_ids = set(_where(shots, "video_id", videos)["shot_id"].to_pylist())
         wanted = {"shots": ("shot_id", shot_ids), "keyframes": ("shot_id", shot_ids),
@@ -118,7 +114,7 @@ class EncodedStore:
         return own
 
     def _parts(self) -> list[str]:
-        """Return the names of whole parts, the oldest first."""
+        """Return the names of complete parts, the oldest first."""
         return [k.removeprefix("sources/") for k in self.store.keys("sources", ".parquet")]
 
     def _ledger(self, part: str) -> list[tuple[str, str, str]]:
@@ -132,9 +128,9 @@ class EncodedStore:
 
 
 def local_dataset(uri: str | Path) -> Path:
-    """Return a folder of this machine with the published dataset: itself, or a copy of a bucket's.
+    """Return a local folder with the published dataset: itself, or a copy of a bucket's.
 
-    Copies are kept in the temporary folder; parts never change, so only new ones are fetched, by
+    Copies are kept in the temporary folder. Parts never change, so only new ones are fetched, by
     one process of a machine while the others wait. Old parts stay: a training may still read them.
     """
     if "://" not in str(uri):
@@ -144,8 +140,7 @@ def local_dataset(uri: str | Path) -> Path:
     name = hashlib.sha256(str(uri).encode()).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / "filmweaver-encoded" / name
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".fetching.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # falls with the process, however it ends
+    with FileLock(folder / ".fetching.lock"):  # released when the process ends, however it does
         for key in (f"{table}/{file}" for table in SCHEMAS for file in meta.files):
             if not (folder / key).is_file():
                 with local_copy(remote.store.address(key)) as path:
@@ -168,7 +163,7 @@ def _owners(
 ) -> dict[str, str]:
     """Return the one part that each current video is read from.
 
-    A video that failed and was tried again stands in two: what succeeded wins, then the newer.
+    A video that failed and was tried again is in two: a success wins, then the newer one.
     """
     ranked = [
         (status != "failed", part, video)

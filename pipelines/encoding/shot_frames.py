@@ -6,6 +6,7 @@ Fetches and decodes; knows nothing of models, Ray or files of the dataset. F fra
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -36,7 +37,7 @@ class ShotSpan:
 
 @dataclass(frozen=True)
 class VideoSpans:
-    """The captioned shots of one video, in order: a unit of work. `fps` 0 asks the file."""
+    """The captioned shots of one video, in order: a unit of work. `fps` 0: as the file says."""
 
     video_id: str
     uri: str
@@ -47,7 +48,7 @@ class VideoSpans:
 
 @dataclass(frozen=True)
 class FrameFormat:
-    """What frames are made to: size in pixels, rate, and the longest shot."""
+    """The format that frames are converted to: size in pixels, rate, and the longest shot."""
 
     width: int
     height: int
@@ -70,7 +71,7 @@ def decode_shots(video: VideoSpans, form: FrameFormat) -> Iterator[DecodedShot]:
 
     The picture is scaled to cover the format and cropped at its centre; frames are taken at the
     format's rate, by their own times where these are uneven. StorageError if it cannot be fetched,
-    MediaError if it breaks off.
+    MediaError if it cannot be decoded to the end.
     """
     with local_copy(video.uri) as path:
         yield from _decode_file(path, video, form)
@@ -79,7 +80,9 @@ def decode_shots(video: VideoSpans, form: FrameFormat) -> Iterator[DecodedShot]:
 def _decode_file(path: str, video: VideoSpans, form: FrameFormat) -> Iterator[DecodedShot]:
     info = probe(path)
     if not info.has_video:
-        raise MediaError(f"{video.uri} has no video stream; it changed: curate it again.")
+        raise MediaError(
+            f"{video.uri} has no video stream, so it changed since it was curated; curate it again."
+        )
     fps = video.fps or float(info.fps) or form.fps
     size = _covering_size(info, form)
     times = np.asarray(packet_times(path))
@@ -107,13 +110,13 @@ def _decode_file(path: str, video: VideoSpans, form: FrameFormat) -> Iterator[De
     if waiting:
         missing = waiting[0][0].span
         raise MediaError(
-            f"{video.uri} ended before frame {missing.end} of shot {missing.shot_id}; it changed "
-            "since it was curated: curate it again."
+            f"{video.uri} ended before frame {missing.end} of shot {missing.shot_id}, so it "
+            "changed since it was curated; curate it again."
         )
 
 
 def _covering_size(info: VideoInfo, form: FrameFormat) -> tuple[int, int]:
-    """Return the size at which a picture, its pixels made square, just covers the format."""
+    """Return the size at which a picture, with square pixels, just covers the format."""
     ratio = float(info.sample_aspect_ratio)
     is_turned = info.rotation % 180 != 0
     width = info.width * (1.0 if is_turned else ratio)
@@ -127,19 +130,15 @@ def _wanted_frames(
 ) -> dict[int, int]:
     """Return how often each source frame of `span` is taken to reach the format's rate.
 
-    `times` are those of all frames, in seconds, where they do not follow one another evenly.
+    `times` are those of all frames, in seconds; empty if frames are evenly spaced.
     """
     if len(times) >= span.end:
         return _wanted_at(times[span.start : span.end], span.start, form)
     step = fps / form.fps
-    if abs(step - 1) < 0.02:  # 23.976 is 24: better a slightly other speed than a jump
+    if abs(step - 1) < 0.02:  # 23.976 for 24: a slightly different speed looks better than a jump
         step = 1.0
     count = min(form.max_frames, max(1, int((span.end - span.start) / step)))
-    wanted: dict[int, int] = {}
-    for k in range(count):
-        number = min(span.end - 1, span.start + round(k * step))
-        wanted[number] = wanted.get(number, 0) + 1
-    return wanted
+    return Counter(min(span.end - 1, span.start + round(k * step)) for k in range(count))
 
 
 def _wanted_at(own: NDArray[np.float64], start: int, form: FrameFormat) -> dict[int, int]:

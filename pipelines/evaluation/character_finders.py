@@ -114,10 +114,7 @@ class OpenAiCharacterFinder:
     def _messages(self, jpeg: bytes, names: Sequence[str]) -> list[Message]:
         numbered = "\n".join(f"{number}. {name}" for number, name in enumerate(names, start=1))
         content: list[Part] = [image_part(jpeg), text_part(f"The characters:\n{numbered}")]
-        return [
-            {"role": "system", "content": self._prompt},
-            {"role": "user", "content": content},
-        ]
+        return [{"role": "system", "content": self._prompt}, {"role": "user", "content": content}]
 
 
 def _items(content: str) -> list[Any] | None:

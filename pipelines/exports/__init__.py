@@ -1,1 +1,1 @@
-"""Published curated tables to the forms that other tools read; one file a form."""
+"""Published curated tables in the formats that other tools read; one file per format."""

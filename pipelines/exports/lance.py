@@ -1,11 +1,12 @@
 """Lance: `shots.lance` and `scenes.lance`, with the keyframes' JPEG bytes and embeddings of fixed
-width, so that shots can be searched by vector and read at random. Each appears as a whole.
+width, so that shots can be searched by vector and read at random. Each is written in one step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -37,7 +38,7 @@ def export_lance(snapshot: Snapshot, target: Store) -> None:
 
 
 def _shot_schema(snapshot: Snapshot) -> pa.Schema:
-    """Return SHOT_ROWS with the embeddings' width, and the pictures themselves."""
+    """Return SHOT_ROWS with embeddings of fixed width and a column for the pictures."""
     embeddings = (shot.measured["embedding"] for s in snapshot.every_scene() for shot in s.shots)
     width = next((len(row) for row in embeddings if row is not None), 1)
     place = SHOT_ROWS.get_field_index("embedding")
@@ -60,11 +61,5 @@ def _write(address: str, schema: pa.Schema, rows: Iterator[dict[str, Any]]) -> N
 
 
 def _batches(schema: pa.Schema, rows: Iterator[dict[str, Any]]) -> Iterator[pa.RecordBatch]:
-    together: list[dict[str, Any]] = []
-    for row in rows:
-        together.append(row)
-        if len(together) == ROWS_TOGETHER:
-            yield pa.RecordBatch.from_pylist(together, schema=schema)
-            together = []
-    if together:
+    while together := list(islice(rows, ROWS_TOGETHER)):
         yield pa.RecordBatch.from_pylist(together, schema=schema)

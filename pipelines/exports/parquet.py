@@ -1,4 +1,4 @@
-"""Parquet: `shots/` and `scenes/`, a flat table each, a file for each part of the snapshot."""
+"""Parquet: `shots/` and `scenes/`, two flat tables with one file per part of the snapshot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipelines.storage.store import Store
 
 
 def export_parquet(snapshot: Snapshot, target: Store) -> None:
-    """Write the tables; files that an interrupted export left whole are not written again."""
+    """Write the tables, except the files that an interrupted export has finished."""
     for place in snapshot.places:
         name = f"part-{place:05d}.parquet"
         if target.exists(f"scenes/{name}"):  # the last of the two to be written

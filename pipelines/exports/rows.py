@@ -1,6 +1,6 @@
-"""Flat rows of exported scenes and shots: all that is known of one in one row.
+"""Flat rows of exported scenes and shots: everything known about one is in one row.
 
-Addresses of media are whole: they can be read from anywhere.
+Addresses of media are absolute, so they can be read from anywhere.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SHOT_ROWS = pa.schema(
         pa.field("position", pa.int32()),  # in the scene, from 0
         pa.field("video_id", pa.string()),
         pa.field("uri", pa.string()),  # of the source video
-        # Frames of the source; the content span leaves transitions out, and is what a clip holds.
+        # Frames of the source; the content span is without transitions, like a shot's own file.
         *[field for field in MEASURED_SHOT_FIELDS if field.name not in _LEFT_OUT],
         pa.field("text", pa.string()),
         pa.field("entity_ids", pa.list_(pa.string())),
@@ -56,7 +56,7 @@ SCENE_ROWS = pa.schema(
 
 
 def shot_rows(scene: CuratedScene, store: Store) -> list[dict[str, Any]]:
-    """Return a row of SHOT_ROWS for each shot of a scene; media lie in `store`."""
+    """Return a row of SHOT_ROWS for each shot of a scene, whose media are in `store`."""
     return [_shot_row(scene, position, store) for position in range(len(scene.shots))]
 
 

@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class CuratedShot:
-    """A shot of a captioned scene: its row of the shots table, and what is said of it."""
+    """A shot of a captioned scene: its row of the shots table, and its caption."""
 
     measured: Row
     said: Row
@@ -30,7 +30,7 @@ class CuratedShot:
 
 @dataclass(frozen=True)
 class CuratedScene:
-    """A captioned scene: its row, its caption's row, and its shots in order."""
+    """A captioned scene: its row, the row of its caption, and its shots in order."""
 
     scene: Row
     caption: Row
@@ -82,6 +82,6 @@ def _by_place(store: Store, table: str) -> dict[int, str]:
     for key in published_files(store, table):
         number = re.search(r"part-(\d+)-", key)
         if number is None:
-            raise DataError(f"{store.address(key)} is no part of a curated table.")
+            raise DataError(f"{store.address(key)} is not a part of a curated table; curate again.")
         found[int(number.group(1))] = key
     return found

@@ -1,11 +1,11 @@
-"""WebDataset: tar shards of bounded size, a sample a scene.
+"""WebDataset: tar shards of bounded size, one sample per scene.
 
     SCENE.json            the scene and its shots, with the names of the files below
     SCENE.s000.k0.jpg     the keyframes of its first shot
     SCENE.s000.mp4        its clip, if one was cut
 
-The same snapshot gives the same shards, byte for byte. Beside each shard a small file says which
-scenes it holds, and is written last: an interrupted export goes on behind the last of them.
+The same snapshot gives the same shards, byte for byte. A small file beside each shard lists its
+scenes and is written last, so an interrupted export continues after the last of them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _name(number: int) -> str:
 
 
 def _finished(target: Store) -> list[list[str]]:
-    """Return the scenes of the shards that are there, up to the first that is not."""
+    """Return the scenes of each finished shard, up to the first that is missing."""
     done: list[list[str]] = []
     while target.exists(f"{_name(len(done))}.json"):
         done.append(json.loads(target.read(f"{_name(len(done))}.json"))["scene_ids"])
@@ -68,7 +68,7 @@ def _finished(target: Store) -> list[list[str]]:
 def _packed(
     samples: Iterable[tuple[str, dict[str, bytes]]], max_bytes: int, folder: Path
 ) -> Iterator[_Shard]:
-    """Yield closed shards, each as full as it may be; a sample that is larger has one alone."""
+    """Yield closed shards of at most `max_bytes`; a larger sample has a shard of its own."""
     shard: _Shard | None = None
     for scene_id, files in samples:
         size_bytes = sum(BLOCK + -(-len(data) // BLOCK) * BLOCK for data in files.values())
@@ -78,7 +78,7 @@ def _packed(
             shard = None
         if shard is None:
             file = folder / "shard.tar"
-            # Closed when it is full, which a later sample tells.
+            # Closed when a later sample does not fit.
             tar = tarfile.open(file, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
             shard = _Shard(file, tar)
         for name, data in files.items():
@@ -105,7 +105,7 @@ def _sample(scene: CuratedScene, store: Store) -> dict[str, bytes]:
         if clip:
             media[f"{stem}.mp4"] = store.read(clip)
         named = [k | {"file": name} for name, k in zip(pictures, row["keyframes"], strict=True)]
-        left_out = ("embedding", "entities")  # numbers by the hundred; said once, of the scene
+        left_out = ("embedding", "entities")  # hundreds of numbers; already in the scene
         about = {name: value for name, value in row.items() if name not in left_out}
         shots.append(about | {"keyframes": named, "clip": f"{stem}.mp4" if clip else None})
     text = json.dumps(scene_row(scene) | {"shots": shots}, sort_keys=True)

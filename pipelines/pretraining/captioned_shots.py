@@ -13,7 +13,8 @@ from pathlib import Path
 from fw_model.media.video import iter_frames
 from fw_model.pretraining.shot_library import ShotLibrary, ShotSource, open_library
 from pipelines.pretraining.config import PretrainConfig
-from pipelines.pretraining.takes import TrueShot, iter_takes, split_videos
+from pipelines.pretraining.takes import iter_takes, split_videos
+from pipelines.toyfilms.truth import TrueShot
 from pipelines.toyfilms.write import truth_path
 
 _PLACES = {"city": "city street", "mountains": "snowy mountains"}

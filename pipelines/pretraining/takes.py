@@ -1,6 +1,6 @@
 """The takes of toy films: their shots without transitions, and what is true of each.
 
-Knows nothing of what is learnt from them.
+Knows nothing of what is learned from them.
 """
 
 from __future__ import annotations
@@ -8,45 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 from fw_model.errors import DataError
+from pipelines.toyfilms.truth import TrueShot
 from pipelines.toyfilms.write import read_truth
 
 _VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
-
-
-class TrueFigure(TypedDict):
-    """What is read of a figure in a toy film's truth: hues in degrees, one box per frame."""
-
-    kind: str
-    action: str
-    body_hue: float
-    trim_hue: float
-    prop_hue: float
-    hat: str | None
-    prop: str | None
-    boxes: list[list[float]]
-
-
-class TrueLandmark(TypedDict):
-    """What is read of a landmark."""
-
-    kind: str
-    hue: float
-
-
-class TrueShot(TypedDict):
-    """What is read of a shot."""
-
-    start_frame: int
-    end_frame: int
-    prompt: str
-    place: str
-    light: str
-    scale: str
-    figures: list[TrueFigure]
-    landmarks: list[TrueLandmark]
 
 
 @dataclass(frozen=True)
@@ -74,8 +41,7 @@ def iter_takes(video: Path) -> Iterator[Take]:
     film has no truth beside it."""
     truth = read_truth(video)
     gradual = [(span["start_frame"], span["end_frame"]) for span in truth["gradual"]]
-    shots: list[TrueShot] = truth["shots"]
-    for shot in shots:
+    for shot in truth["shots"]:
         start, end = shot["start_frame"], shot["end_frame"]
         start = max([start, *(stop for begin, stop in gradual if begin <= start < stop)])
         end = min([end, *(begin for begin, stop in gradual if begin < end <= stop)])

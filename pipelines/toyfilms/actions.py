@@ -1,6 +1,6 @@
-"""What an action looks like at a moment: a `Pose`, from the action's name and the time.
+"""How an action looks at a moment: a `Pose`, from the action's name and the time.
 
-All actions are periodic in time, so that a shot may be of any length.
+All actions are periodic, so a shot may have any length. Knows nothing of shapes or pixels.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Pose:
 def pose_at(action: str, time_s: float, *, phase: float, facing: int, vigour: float = 1.0) -> Pose:
     """Return the pose of `action` at `time_s` into the shot; `phase` is in periods.
 
-    `vigour` scales what moves the whole body: near the camera, people move less for the same
-    effect, or they would leave the frame.
+    `vigour` scales what moves the whole body: near the camera, a smaller movement has the same
+    effect, and a larger one would leave the frame.
     """
     cycle = (time_s / PERIODS_S[action] + phase) % 1.0
     wave = math.sin(2 * math.pi * cycle)

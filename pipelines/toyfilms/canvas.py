@@ -1,6 +1,6 @@
-"""A drawing surface with anti-aliasing by supersampling; shapes are polygons in pixels or units.
+"""A canvas with anti-aliasing by supersampling, and the shapes that are painted on it.
 
-P points of a polygon, [P, 2]. Knows nothing of films.
+A shape is a polygon of P points, [P, 2]. Knows nothing of films.
 """
 
 from __future__ import annotations
@@ -24,11 +24,8 @@ def hsv(hue_deg: float, saturation: float, value: float) -> Colour:
 
 def scaled(colour: Colour, factors: tuple[float, float, float]) -> Colour:
     """Multiply a colour channel by channel, as coloured light does; factors are at most 1."""
-    return (
-        round(colour[0] * factors[0]),
-        round(colour[1] * factors[1]),
-        round(colour[2] * factors[2]),
-    )
+    (red, green, blue), (r, g, b) = colour, factors
+    return round(red * r), round(green * g), round(blue * b)
 
 
 class Canvas:
@@ -88,12 +85,13 @@ class Canvas:
         return cv2.resize(self.pixels, (self.width, self.height), interpolation=cv2.INTER_AREA)
 
 
-_CIRCLE = np.stack(
-    [np.cos(np.linspace(0, 2 * np.pi, 24, False)), np.sin(np.linspace(0, 2 * np.pi, 24, False))], 1
-)
+def directions(angles: np.ndarray) -> np.ndarray:
+    """Unit vectors [P, 2] at `angles` [P] in radians."""
+    return np.stack([np.cos(angles), np.sin(angles)], 1)
 
-_TURN = np.linspace(-np.pi / 2, np.pi / 2, 7)
-_HALF_CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], 1)
+
+_CIRCLE = directions(np.linspace(0, 2 * np.pi, 24, False))
+_HALF_CIRCLE = directions(np.linspace(-np.pi / 2, np.pi / 2, 7))
 
 
 def ellipse(x: float, y: float, radius_x: float, radius_y: float) -> np.ndarray:

@@ -10,8 +10,8 @@ from fw_model.config import StrictModel
 
 
 class ToyFilmsConfig(StrictModel):
-    """What to render. The content of a film depends on its seed and on the fields from
-    `fps` on; never on its place in a batch, so any machine draws the same film."""
+    """What to render. A film's content depends only on its seed and on the fields from `fps` on,
+    so any machine renders the same film."""
 
     first_seed: int = Field(0, ge=0, description="Seed of the first film; film i has seed + i.")
     num_films: int = Field(16, ge=1, le=1_000_000, description="How many films to render.")
@@ -31,7 +31,7 @@ class ToyFilmsConfig(StrictModel):
         0.4, ge=0, le=1, description="Chance that a film has a second figure."
     )
     always_together: bool = Field(
-        False, description="Show two figures in every scene of theirs, but for close shots."
+        False, description="Show both figures of a film in all its scenes, except in close shots."
     )
     pan_probability: float = Field(0.2, ge=0, le=1, description="Chance that a camera pans.")
     dissolve_probability: float = Field(

@@ -1,7 +1,8 @@
-"""Toy films straight into a training dataset: drawn and encoded, with nothing stored between.
+"""Toy films straight into a training dataset: rendered and encoded, with no files in between.
 
-What `toyfilms`, `curate` and `encode` give one after the other, but of the pixels as drawn, and of
-the true shots, scenes and prompts. Runs on this machine, a process a core; knows nothing of Ray.
+The dataset is what `toyfilms`, `curate` and `encode` would give together, but of uncompressed
+pixels and of the true shots, scenes and prompts. Runs on this machine with one process per core;
+knows nothing of Ray.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import torch
@@ -25,9 +25,10 @@ from fw_model.files.lock import only_one
 from fw_model.loading.config import ModelConfig
 from fw_model.loading.folders import load_record
 from fw_model.media.keyframes import select_keyframe_indices
-from pipelines.encode import EncodeConfig, encoded_meta, frame_format, load_frozen_models
+from pipelines.encoding.config import EncodeConfig
 from pipelines.encoding.dataset_store import EncodedStore
-from pipelines.encoding.encode_video import Models, encode_shots, tables, text_rows
+from pipelines.encoding.encode_video import VideoEncoder
+from pipelines.encoding.models import Models, encoded_meta, frame_format
 from pipelines.encoding.shot_frames import DecodedShot, FrameFormat, ShotSpan, VideoSpans
 from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.prompts import shot_prompt
@@ -40,9 +41,9 @@ _KEYFRAMES = 3  # of a shot, as curation keeps them
 
 
 @dataclass(frozen=True)
-class DrawJob:
-    """What every process is told. Films are drawn at the model's own size and rate, whatever
-    `films` says of them."""
+class RenderJob:
+    """What every process gets. Films are rendered at the model's own size and rate, whatever
+    `films` says."""
 
     films: ToyFilmsConfig
     encode: EncodeConfig
@@ -55,17 +56,17 @@ class DrawJob:
         return sample_film(seed, self.films.model_copy(update=rate))
 
 
-def encode_films(job: DrawJob, *, num_processes: int | None = None) -> dict[str, int]:
-    """Draw and encode the films that are not there yet; return how many rows each table has.
+def encode_films(job: RenderJob, *, num_processes: int | None = None) -> dict[str, int]:
+    """Render and encode the films that are not there yet; return how many rows each table has.
 
-    Films of other seeds that are there stay: a dataset can be made of several kinds of films.
-    Without `num_processes`, one a core.
+    Films of other seeds stay, so a dataset can be made of several kinds of films. Without
+    `num_processes`, every core has a process.
     """
-    with only_one("drawing", job.output):
+    with only_one("rendering", job.output):
         return _encode_films(job, num_processes)
 
 
-def _encode_films(job: DrawJob, num_processes: int | None) -> dict[str, int]:
+def _encode_films(job: RenderJob, num_processes: int | None) -> dict[str, int]:
     store = EncodedStore(job.output)
     store.open(encoded_meta(job.encode, job.model))
     wanted = {seed: film_spans(job.film(seed)) for seed in job.films.seeds}
@@ -77,7 +78,7 @@ def _encode_films(job: DrawJob, num_processes: int | None) -> dict[str, int]:
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     with ProcessPoolExecutor(workers, context, _start_process, (job,)) as pool:
         for number, _ in enumerate(pool.map(_encode_part, parts), 1):
-            logger.info("drawn and encoded: %d of %d parts", number, len(parts))
+            logger.info("rendered and encoded: %d of %d parts", number, len(parts))
     return store.publish(done | {v.video_id: v.captions_hash for v in wanted.values()})
 
 
@@ -85,11 +86,11 @@ def film_spans(film: FilmSpec) -> VideoSpans:
     """Return the shots of a film, without the frames that another shot is mixed into."""
     shots = []
     start = 0
-    following = [shot.transition_frames for shot in film.shots[1:]]
+    transitions = [*(shot.transition_frames for shot in film.shots), 0]
     for index, shot in enumerate(film.shots):
-        first = start + shot.transition_frames // 2
+        first = start + transitions[index] // 2
         start += shot.num_frames
-        end = start - (following[index] // 2 if index < len(following) else 0)
+        end = start - transitions[index + 1] // 2
         keyframes = [first + k for k in select_keyframe_indices(end - first, _KEYFRAMES)]
         name = f"toy-{film.seed}"
         shots.append(
@@ -108,8 +109,8 @@ def film_spans(film: FilmSpec) -> VideoSpans:
     return VideoSpans(f"toy-{film.seed}", f"toyfilm:{film.seed}", film.fps, tuple(shots), digest)
 
 
-def draw_shots(film: FilmSpec, spans: VideoSpans, form: FrameFormat) -> Iterator[DecodedShot]:
-    """Draw the shots of a film at the size of `form`, cut to its longest."""
+def render_shots(film: FilmSpec, spans: VideoSpans, form: FrameFormat) -> Iterator[DecodedShot]:
+    """Render the shots of a film at the size of `form`, cut to its longest."""
     starts = itertools.accumulate((shot.num_frames for shot in film.shots), initial=0)
     for span, start in zip(spans.shots, starts, strict=False):
         renderer = ShotRenderer(film, span.index, width=form.width, height=form.height)
@@ -124,43 +125,32 @@ def draw_shots(film: FilmSpec, spans: VideoSpans, form: FrameFormat) -> Iterator
 
 
 class _Process:
-    """The models of this process, once."""
+    """The models of this process, loaded once."""
 
-    def __init__(self, job: DrawJob) -> None:
+    def __init__(self, job: RenderJob) -> None:
+        models = Models.load(job.model)
         self._job = job
-        self._models: Models = load_frozen_models(job.model)
-        self._form = frame_format(job.model, job.encode, self._models)
-        self._store = EncodedStore(job.output)
+        self._form = frame_format(job.model, job.encode, models)
+        self._encoder = VideoEncoder(models, self._form, vae_batch=job.encode.vae_batch)
 
     def encode(self, seeds: tuple[int, ...]) -> None:
         """Commit the films of `seeds` as one part."""
-        rows: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
-        texts: list[str] = []
-        for seed in seeds:
-            film = self._job.film(seed)
-            spans = film_spans(film)
-            source, shots, keyframes = encode_shots(
-                spans,
-                draw_shots(film, spans, self._form),
-                self._form,
-                self._models,
-                vae_batch=self._job.encode.vae_batch,
-            )
-            rows[0].append(source)
-            rows[1].extend(shots)
-            rows[2].extend(keyframes)
-            texts += [span.text for span in spans.shots]
-        self._store.write_part(tables(*rows, text_rows(texts, self._models)))
+        films = [(film, film_spans(film)) for film in map(self._job.film, seeds)]
+        part = self._encoder.encode_part(
+            (spans, render_shots(film, spans, self._form)) for film, spans in films
+        )
+        EncodedStore(self._job.output).write_part(part)
 
 
-_process: list[_Process] = []
+_process: _Process
 
 
-def _start_process(job: DrawJob) -> None:
-    cv2.setNumThreads(1)  # a process a core: more threads would only get in each other's way
+def _start_process(job: RenderJob) -> None:
+    global _process
+    cv2.setNumThreads(1)  # each core has a process: more threads would only compete
     torch.set_num_threads(1)
-    _process.append(_Process(job))
+    _process = _Process(job)
 
 
 def _encode_part(seeds: tuple[int, ...]) -> None:
-    _process[0].encode(seeds)
+    _process.encode(seeds)

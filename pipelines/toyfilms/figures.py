@@ -7,12 +7,13 @@ Knows nothing of places or the camera.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipelines.toyfilms.actions import Pose
-from pipelines.toyfilms.canvas import Colour, capsule, ellipse, hsv, rectangle
+from pipelines.toyfilms.canvas import Colour, capsule, directions, ellipse, hsv, rectangle
 from pipelines.toyfilms.story import FigureSpec
 
 _HEAD_Y = 0.64
@@ -32,10 +33,6 @@ class Part:
     colour: Colour
     group: str = "figure"
     outlined: bool = True
-
-    def at(self, points: np.ndarray) -> Part:
-        """The same part with other points."""
-        return Part(points, self.colour, self.group, self.outlined)
 
 
 @dataclass(frozen=True)
@@ -68,36 +65,32 @@ def figure_parts(figure: FigureSpec, pose: Pose) -> list[Part]:
         *_head(figure.kind, palette, pose),
         *_hat(figure, palette, pose),
     ]
-    if pose.sitting:
-        upper = [part.at(part.points - (0.0, _SEAT_DROP)) for part in upper]
     lower = _legs(figure.kind, palette, pose)
     if pose.sitting:
+        upper = move_parts(upper, lambda points: points - (0.0, _SEAT_DROP))
         seat = Part(rectangle(-0.4, 0.0, 0.4, 0.17), _WOOD, "seat")
         return [seat, *_posed([*upper, *lower], pose)]
     return _posed([*lower, *upper], pose)
 
 
-def moved_parts(parts: list[Part], points: np.ndarray) -> list[Part]:
-    """Give parts new points [sum of all P, 2], in the order of `joined_points`."""
+def move_parts(parts: list[Part], move: Callable[[np.ndarray], np.ndarray]) -> list[Part]:
+    """Apply `move` to the points of all parts; once, [sum of all P, 2], which is much faster."""
+    points = move(np.concatenate([part.points for part in parts]))
     moved, start = [], 0
     for part in parts:
         stop = start + len(part.points)
-        moved.append(part.at(points[start:stop]))
+        moved.append(Part(points[start:stop], part.colour, part.group, part.outlined))
         start = stop
     return moved
-
-
-def joined_points(parts: list[Part]) -> np.ndarray:
-    """The points of all parts, [sum of all P, 2]: moving them at once is much faster."""
-    return np.concatenate([part.points for part in parts])
 
 
 def _posed(parts: list[Part], pose: Pose) -> list[Part]:
     """Stretch, turn about the upright axis, lean about the feet, lift."""
     turn = math.copysign(max(0.35, abs(pose.turn)), pose.turn)
-    points = joined_points(parts) * (turn / math.sqrt(pose.stretch), pose.stretch)
+    scale = (turn / math.sqrt(pose.stretch), pose.stretch)
     cos, sin = math.cos(pose.lean), math.sin(pose.lean)
-    return moved_parts(parts, points @ np.array([[cos, -sin], [sin, cos]]) + (0.0, pose.lift))
+    lean = np.array([[cos, -sin], [sin, cos]])
+    return move_parts(parts, lambda points: (points * scale) @ lean + (0.0, pose.lift))
 
 
 def _legs(kind: str, palette: _Palette, pose: Pose) -> list[Part]:
@@ -122,7 +115,7 @@ def _legs(kind: str, palette: _Palette, pose: Pose) -> list[Part]:
 
 
 def _back(kind: str, palette: _Palette) -> list[Part]:
-    """What hangs behind: the cat's tail, the rabbit's puff."""
+    """The cat's tail, the rabbit's puff."""
     if kind == "cat":
         tail = [(0.12, 0.2), (0.32, 0.22), (0.4, 0.36), (0.34, 0.52)]
         return [
@@ -147,8 +140,7 @@ def _torso(figure: FigureSpec, palette: _Palette, pose: Pose) -> list[Part]:
 
 
 def _ghost_sheet(palette: _Palette, pose: Pose) -> list[Part]:
-    angles = np.linspace(0, np.pi, 14)
-    dome = np.stack([0.3 * np.cos(angles), _HEAD_Y + 0.28 * np.sin(angles)], 1)
+    dome = directions(np.linspace(0, np.pi, 14)) * (0.3, 0.28) + (0, _HEAD_Y)
     ripple = np.linspace(-0.33, 0.33, 31)
     drift = 0.05 * pose.stride * pose.facing
     hem = np.stack([ripple - drift, 0.05 + 0.045 * np.cos(ripple / 0.33 * 3 * np.pi)], 1)
@@ -173,9 +165,8 @@ def _pattern(pattern: str, palette: _Palette, half_x: float) -> list[Part]:
             Part(ellipse(x * half_x, y, 0.035, 0.035), colour, outlined=False) for x, y in spots
         ]
     if pattern == "star":
-        angles = np.pi / 2 + np.arange(10) * np.pi / 5
         radius = np.where(np.arange(10) % 2 == 0, 0.12, 0.05)[:, None]
-        star = np.stack([np.cos(angles), np.sin(angles)], 1) * radius + (0, 0.3)
+        star = directions(np.pi / 2 + np.arange(10) * np.pi / 5) * radius + (0, 0.3)
         return [Part(star, colour, outlined=False)]
     return []
 
@@ -183,24 +174,20 @@ def _pattern(pattern: str, palette: _Palette, half_x: float) -> list[Part]:
 def _arms(figure: FigureSpec, palette: _Palette, pose: Pose) -> list[Part]:
     parts = []
     for side in (-1, 1):
-        angle = _arm_angle(figure, pose, side)
-        hand_x, hand_y = _hand(side, angle)
-        shoulder = side * 0.19
+        hand_x, hand_y = _hand(side, _arm_angle(figure, pose, side))
         width = 0.15 if figure.kind == "bird" else 0.1
         colour = palette.shade if figure.kind in ("bird", "robot") else palette.body
-        parts.append(Part(capsule(shoulder, _SHOULDER_Y, hand_x, hand_y, width), colour))
+        parts.append(Part(capsule(side * 0.19, _SHOULDER_Y, hand_x, hand_y, width), colour))
         parts.append(Part(ellipse(hand_x, hand_y, 0.07, 0.07), palette.body))
     return parts
 
 
 def _arm_angle(figure: FigureSpec, pose: Pose, side: int) -> float:
-    holds = figure.prop is not None and side == figure.prop_side
-    if holds:
+    if figure.prop is not None and side == figure.prop_side:
         return pose.prop_arm
     # Without a prop both arms follow the action, except that one alone waves.
     waves_alone = pose.free_arm > 1.9 and pose.prop_arm == Pose().prop_arm
-    free_side = -figure.prop_side
-    return pose.free_arm if side == free_side or not waves_alone else Pose().free_arm
+    return Pose().free_arm if waves_alone and side == figure.prop_side else pose.free_arm
 
 
 def _hand(side: int, angle: float) -> tuple[float, float]:
@@ -209,29 +196,22 @@ def _hand(side: int, angle: float) -> tuple[float, float]:
 
 
 def _head(kind: str, palette: _Palette, pose: Pose) -> list[Part]:
-    shape = {
-        "bear": _bear_head,
-        "rabbit": _rabbit_head,
-        "robot": _robot_head,
-        "ghost": lambda palette, look: [],
-        "cat": _cat_head,
-        "bird": lambda palette, look: [],
-    }[kind]
-    look = 0.05 * pose.facing * math.copysign(1, pose.turn)  # the mirror of a turn undone
-    parts = shape(palette, look)
-    return [*parts, *_face(kind, palette, look, pose)] if pose.turn > 0 else parts
+    parts = _HEADS[kind](palette) if kind in _HEADS else []  # ghosts and birds are all of a piece
+    if pose.turn <= 0:
+        return parts
+    return [*parts, *_face(kind, palette, 0.05 * pose.facing, pose)]
 
 
 def _skull(palette: _Palette) -> Part:
     return Part(ellipse(0, _HEAD_Y, 0.29, 0.26), palette.body)
 
 
-def _bear_head(palette: _Palette, look: float) -> list[Part]:
+def _bear_head(palette: _Palette) -> list[Part]:
     ears = [Part(ellipse(side * 0.22, 0.85, 0.11, 0.11), palette.shade) for side in (-1, 1)]
     return [*ears, _skull(palette)]
 
 
-def _rabbit_head(palette: _Palette, look: float) -> list[Part]:
+def _rabbit_head(palette: _Palette) -> list[Part]:
     ears = [Part(ellipse(side * 0.17, 1.02, 0.085, 0.24), palette.body) for side in (-1, 1)]
     inner = [
         Part(ellipse(side * 0.17, 1.02, 0.04, 0.17), palette.light, outlined=False)
@@ -240,14 +220,14 @@ def _rabbit_head(palette: _Palette, look: float) -> list[Part]:
     return [*ears, *inner, _skull(palette)]
 
 
-def _robot_head(palette: _Palette, look: float) -> list[Part]:
+def _robot_head(palette: _Palette) -> list[Part]:
     bolts = [Part(rectangle(s * 0.29, 0.58, s * 0.36, 0.7), palette.shade) for s in (-1, 1)]
     antennas = [Part(capsule(s * 0.2, 0.84, s * 0.3, 1.04, 0.04), palette.shade) for s in (-1, 1)]
     balls = [Part(ellipse(s * 0.3, 1.05, 0.055, 0.055), palette.body) for s in (-1, 1)]
     return [*bolts, *antennas, *balls, Part(rectangle(-0.3, 0.45, 0.3, 0.87), palette.body)]
 
 
-def _cat_head(palette: _Palette, look: float) -> list[Part]:
+def _cat_head(palette: _Palette) -> list[Part]:
     ears = [np.array([[s * 0.29, 0.68], [s * 0.3, 1.02], [s * 0.08, 0.86]]) for s in (-1, 1)]
     inner = [np.array([[s * 0.255, 0.8], [s * 0.265, 0.94], [s * 0.15, 0.86]]) for s in (-1, 1)]
     return [
@@ -255,6 +235,9 @@ def _cat_head(palette: _Palette, look: float) -> list[Part]:
         *(Part(ear, palette.light, outlined=False) for ear in inner),
         _skull(palette),
     ]
+
+
+_HEADS = {"bear": _bear_head, "rabbit": _rabbit_head, "robot": _robot_head, "cat": _cat_head}
 
 
 def _face(kind: str, palette: _Palette, look: float, pose: Pose) -> list[Part]:
@@ -303,8 +286,8 @@ def _hat(figure: FigureSpec, palette: _Palette, pose: Pose) -> list[Part]:
         brim = Part(capsule(-half - 0.07, base, half + 0.07, base, 0.06), palette.trim, "hat")
         return [Part(rectangle(-half, base, half, base + 0.25), palette.trim, "hat"), band, brim]
     if figure.hat == "cap":
-        angles = np.linspace(0, np.pi, 12)
-        dome = np.stack([(half + 0.06) * np.cos(angles), base - 0.03 + 0.17 * np.sin(angles)], 1)
+        arc = directions(np.linspace(0, np.pi, 12))
+        dome = arc * (half + 0.06, 0.17) + (0, base - 0.03)
         visor = capsule(0, base - 0.02, way * (half + 0.2), base - 0.02, 0.06)
         return [Part(dome, palette.trim, "hat"), Part(visor, palette.trim, "hat")]
     if figure.hat == "party hat":
@@ -330,9 +313,9 @@ def _prop(figure: FigureSpec, palette: _Palette, pose: Pose) -> list[Part]:
             Part(shine, palette.prop_light, "prop", False),
         ]
     if figure.prop == "umbrella":
-        angles = np.linspace(0, np.pi, 14)
         centre_x, centre_y = x + side * 0.06, y + 0.42
-        dome = np.stack([centre_x + 0.29 * np.cos(angles), centre_y + 0.24 * np.sin(angles)], 1)
+        arc = directions(np.linspace(0, np.pi, 14))
+        dome = arc * (0.29, 0.24) + (centre_x, centre_y)
         wedge = dome * (0.34, 1) + (centre_x * 0.66, 0)
         return [
             Part(capsule(x, y - 0.08, centre_x, centre_y + 0.2, 0.03), _INK, "prop", False),

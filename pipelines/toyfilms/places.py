@@ -1,7 +1,7 @@
-"""The places: sky, ground and landmarks, drawn with depth on a canvas.
+"""The places: sky, ground and landmarks, painted with depth on a canvas.
 
-A place keeps its hues, horizon and landmark positions in every shot; the camera brings it
-nearer or moves along it. Knows nothing of figures.
+A place keeps its hues, its horizon and its landmarks' positions in every shot; the camera zooms
+in or moves along it. Knows nothing of figures.
 """
 
 from __future__ import annotations
@@ -12,24 +12,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.toyfilms.canvas import Canvas, Colour, capsule, ellipse, hsv, rectangle, scaled
+from pipelines.toyfilms.canvas import (
+    Canvas,
+    Colour,
+    capsule,
+    directions,
+    ellipse,
+    hsv,
+    rectangle,
+    scaled,
+)
 from pipelines.toyfilms.story import Landmark, PlaceSpec
 
 _LIGHT = {"day": (1.0, 1.0, 1.0), "dusk": (0.86, 0.68, 0.72), "night": (0.4, 0.43, 0.62)}
-_PIVOT_Y = 0.62  # what stays in place when the camera comes nearer
+_PIVOT_Y = 0.62  # stays in place when the camera zooms
 _FAR, _MIDDLE, _NEAR = 0.3, 0.65, 1.0
 
 
 def _crescent() -> np.ndarray:
     """Points [32, 2] of a moon round the origin, open to the upper right."""
-    outer = np.linspace(np.radians(50), np.radians(310), 16)
-    inner = np.linspace(np.radians(285), np.radians(75), 16)
-    shape = np.concatenate(
-        [
-            np.stack([np.cos(outer), np.sin(outer)], 1),
-            np.stack([0.437 + 0.793 * np.cos(inner), 0.793 * np.sin(inner)], 1),
-        ]
-    )
+    outer = directions(np.linspace(np.radians(50), np.radians(310), 16))
+    inner = directions(np.linspace(np.radians(285), np.radians(75), 16)) * 0.793 + (0.437, 0)
+    shape = np.concatenate([outer, inner])
     tilt = np.radians(-25)
     turn = np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])
     return 0.085 * shape @ turn
@@ -40,17 +44,17 @@ _CRESCENT = _crescent()
 
 @dataclass(frozen=True)
 class Camera:
-    """`zoom` of the place, and how far the camera is to the right, in frame widths."""
+    """How much the camera enlarges the place, and how far right it is, in frame widths."""
 
     zoom: float = 1.0
     x: float = 0.0
 
     def screen_x(self, x: float, depth: float = _MIDDLE) -> float:
-        """Frame widths from the left, of a point of the place at a depth."""
+        """Where a point of the place at a depth is on screen, in frame widths from the left."""
         return 0.5 + (x - 0.5 - self.x * depth) * self.zoom
 
     def screen_y(self, y: float) -> float:
-        """Frame heights from the top."""
+        """The same in frame heights from the top."""
         return _PIVOT_Y + (y - _PIVOT_Y) * self.zoom
 
 
@@ -68,27 +72,33 @@ class _Scenery:
         return scaled(hsv(hue, saturation, value), self.light)
 
     def fill(self, points: np.ndarray, colour: Colour, depth: float = _MIDDLE) -> None:
-        """`points` [P, 2]: x in frame widths of the place, y in frame heights."""
+        """Fill a polygon [P, 2]: x in frame widths of the place, y in frame heights."""
         x = self.camera.screen_x(points[:, 0], depth)
         y = self.camera.screen_y(points[:, 1])
         self.canvas.polygon(np.stack([x, y], 1), colour)
 
     def fill_at(self, x: float, points: np.ndarray, colour: Colour, depth: float = _MIDDLE) -> None:
-        """`points` [P, 2] round (x, 0), both axes in frame heights."""
+        """Fill a polygon [P, 2] round (x, 0), both axes in frame heights."""
         self.fill(points / (self.canvas.aspect, 1.0) + (x, 0.0), colour, depth)
 
     def gradient(self, top: float, bottom: float, first: Colour, last: Colour) -> None:
         self.canvas.gradient(self.camera.screen_y(top), self.camera.screen_y(bottom), first, last)
 
+    def paint_landmarks(self, *kinds: str) -> None:
+        """Paint the landmarks of these kinds; without `kinds`, all of them."""
+        for mark in self.place.landmarks:
+            if not kinds or mark.kind in kinds:
+                _LANDMARKS[mark.kind][0](self, mark)
+
 
 def paint_place(canvas: Canvas, place: PlaceSpec, camera: Camera) -> None:
     """Cover the canvas with the place as the camera sees it."""
-    _PAINTERS[place.kind](_Scenery(canvas, place, camera))
+    _PLACES[place.kind](_Scenery(canvas, place, camera))
 
 
 def landmark_xs(place: PlaceSpec, camera: Camera) -> list[float]:
     """Where the landmarks of a place are on screen, in frame widths; may lie outside."""
-    return [round(camera.screen_x(mark.x, _DEPTHS[mark.kind]), 4) for mark in place.landmarks]
+    return [round(camera.screen_x(m.x, _LANDMARKS[m.kind][1]), 4) for m in place.landmarks]
 
 
 def _sky(scenery: _Scenery) -> None:
@@ -127,12 +137,8 @@ def _sky_lights(scenery: _Scenery) -> None:
 
 def _ground(scenery: _Scenery, top: float, saturation: float, value: float) -> None:
     hue = scenery.place.ground_hue
-    scenery.gradient(
-        top,
-        1.4,
-        scenery.colour(hue, saturation * 0.85, value),
-        scenery.colour(hue, saturation, value * 0.8),
-    )
+    far = scenery.colour(hue, saturation * 0.85, value)
+    scenery.gradient(top, 1.4, far, scenery.colour(hue, saturation, value * 0.8))
 
 
 def _hills(scenery: _Scenery, height: float, colour: Colour, phase: float, depth: float) -> None:
@@ -149,8 +155,7 @@ def _meadow(scenery: _Scenery) -> None:
     far_hills = scenery.colour(place.ground_hue + 25, 0.4, 0.75)
     _hills(scenery, 0.15, far_hills, place.sun_x, _FAR)
     _ground(scenery, place.horizon, 0.62, 0.82)
-    for mark in place.landmarks:
-        _tree(scenery, mark)
+    scenery.paint_landmarks()
     petals = hsv(place.accent_hue, 0.45, 1.0)
     for number in range(9):
         x = -0.1 + (number * 0.618 + place.sun_x) % 1.2
@@ -183,8 +188,7 @@ def _beach(scenery: _Scenery) -> None:
     foam = shore + 0.008 * np.sin(2 * np.pi * x * 3)
     surf = np.concatenate([np.stack([x, foam], 1), np.stack([x, foam + 0.02], 1)[::-1]])
     scenery.fill(surf, scenery.colour(sea_hue, 0.08, 1.0))
-    for mark in place.landmarks:
-        _palm(scenery, mark) if mark.kind == "palm" else _boat(scenery, mark)
+    scenery.paint_landmarks()
 
 
 def _palm(scenery: _Scenery, mark: Landmark) -> None:
@@ -215,14 +219,9 @@ def _city(scenery: _Scenery) -> None:
     far = scenery.colour(place.sky_hue, 0.25, 0.7)
     for number in range(9):
         left = -0.3 + 0.2 * number
-        height = 0.12 + 0.13 * ((number * 0.618 + place.sun_x) % 1.0)
-        scenery.fill(
-            rectangle(left, scenery.horizon - height, left + 0.17, scenery.horizon + 0.02),
-            far,
-            _FAR,
-        )
-    for mark in place.landmarks:
-        _building(scenery, mark)
+        top = scenery.horizon - (0.12 + 0.13 * ((number * 0.618 + place.sun_x) % 1.0))
+        scenery.fill(rectangle(left, top, left + 0.17, scenery.horizon + 0.02), far, _FAR)
+    scenery.paint_landmarks()
     _ground(scenery, place.horizon + 0.03, 0.1, 0.62)
     road = scenery.colour(place.ground_hue, 0.16, 0.4)
     scenery.gradient(place.horizon + 0.12, 1.4, road, road)
@@ -255,14 +254,10 @@ def _building(scenery: _Scenery, mark: Landmark) -> None:
 def _desert(scenery: _Scenery) -> None:
     place = scenery.place
     _sky(scenery)
-    for mark in place.landmarks:
-        if mark.kind == "mesa":
-            _mesa(scenery, mark)
+    scenery.paint_landmarks("mesa")
     _hills(scenery, 0.07, scenery.colour(place.ground_hue, 0.5, 0.8), place.sun_y * 4, _FAR)
     _ground(scenery, place.horizon, 0.56, 0.95)
-    for mark in place.landmarks:
-        if mark.kind == "cactus":
-            _cactus(scenery, mark)
+    scenery.paint_landmarks("cactus")
 
 
 def _mesa(scenery: _Scenery, mark: Landmark) -> None:
@@ -294,13 +289,9 @@ def _cactus(scenery: _Scenery, mark: Landmark) -> None:
 def _mountains(scenery: _Scenery) -> None:
     place = scenery.place
     _sky(scenery)
-    for mark in place.landmarks:
-        if mark.kind == "peak":
-            _peak(scenery, mark)
+    scenery.paint_landmarks("peak")
     _ground(scenery, place.horizon, 0.14, 1.0)
-    for mark in place.landmarks:
-        if mark.kind == "pine":
-            _pine(scenery, mark)
+    scenery.paint_landmarks("pine")
 
 
 def _peak(scenery: _Scenery, mark: Landmark) -> None:
@@ -317,9 +308,8 @@ def _peak(scenery: _Scenery, mark: Landmark) -> None:
 def _pine(scenery: _Scenery, mark: Landmark) -> None:
     size = mark.size
     base = scenery.horizon + 0.08
-    scenery.fill_at(
-        mark.x, rectangle(-0.025, base - 0.06, 0.025, base), scenery.colour(25, 0.5, 0.42)
-    )
+    trunk = rectangle(-0.025, base - 0.06, 0.025, base)
+    scenery.fill_at(mark.x, trunk, scenery.colour(25, 0.5, 0.42))
     needles = scenery.colour(120 + mark.hue / 6, 0.55, 0.5)
     for low, high, half in ((0.05, 0.22, 0.15), (0.16, 0.32, 0.12), (0.26, 0.42, 0.09)):
         tier = np.array([[-half, base - low], [half, base - low], [0, base - high]]) * (size, 1)
@@ -340,8 +330,7 @@ def _room(scenery: _Scenery) -> None:
     _ground(scenery, floor, 0.5, 0.72)
     board = scenery.colour(place.ground_hue, 0.3, 0.98)
     scenery.fill(rectangle(-0.6, floor - 0.025, 1.6, floor + 0.01), board)
-    for mark in place.landmarks:
-        _window(scenery, mark) if mark.kind == "window" else _picture(scenery, mark)
+    scenery.paint_landmarks()
 
 
 def _window(scenery: _Scenery, mark: Landmark) -> None:
@@ -365,16 +354,15 @@ def _window(scenery: _Scenery, mark: Landmark) -> None:
 def _picture(scenery: _Scenery, mark: Landmark) -> None:
     half, top = 0.13 * mark.size, 0.2
     bottom = top + 0.22 * mark.size
-    scenery.fill_at(mark.x, rectangle(-half - 0.025, top - 0.025, half + 0.025, bottom + 0.025),
-                    scenery.colour(35, 0.55, 0.55))  # fmt: skip
-    scenery.fill_at(
-        mark.x, rectangle(-half, top, half, bottom), scenery.colour(mark.hue, 0.5, 0.95)
-    )
+    frame = rectangle(-half - 0.025, top - 0.025, half + 0.025, bottom + 0.025)
+    scenery.fill_at(mark.x, frame, scenery.colour(35, 0.55, 0.55))
+    canvas = rectangle(-half, top, half, bottom)
+    scenery.fill_at(mark.x, canvas, scenery.colour(mark.hue, 0.5, 0.95))
     spot = ellipse(0, (top + bottom) / 2, half * 0.5, half * 0.5)
     scenery.fill_at(mark.x, spot, scenery.colour(mark.hue + 150, 0.5, 0.95))
 
 
-_PAINTERS: dict[str, Callable[[_Scenery], None]] = {
+_PLACES: dict[str, Callable[[_Scenery], None]] = {
     "meadow": _meadow,
     "beach": _beach,
     "city": _city,
@@ -382,8 +370,16 @@ _PAINTERS: dict[str, Callable[[_Scenery], None]] = {
     "mountains": _mountains,
     "room": _room,
 }
-_DEPTHS = {
-    "tree": _MIDDLE, "palm": _MIDDLE, "boat": _FAR, "tower": _MIDDLE, "house": _MIDDLE,
-    "cactus": _MIDDLE, "mesa": _FAR, "peak": _FAR, "pine": _MIDDLE, "window": _MIDDLE,
-    "picture": _MIDDLE,
-}  # fmt: skip
+_LANDMARKS: dict[str, tuple[Callable[[_Scenery, Landmark], None], float]] = {  # painter, depth
+    "tree": (_tree, _MIDDLE),
+    "palm": (_palm, _MIDDLE),
+    "boat": (_boat, _FAR),
+    "tower": (_building, _MIDDLE),
+    "house": (_building, _MIDDLE),
+    "cactus": (_cactus, _MIDDLE),
+    "mesa": (_mesa, _FAR),
+    "peak": (_peak, _FAR),
+    "pine": (_pine, _MIDDLE),
+    "window": (_window, _MIDDLE),
+    "picture": (_picture, _MIDDLE),
+}

@@ -1,7 +1,8 @@
 """What a person would ask for: a shot in one English sentence.
 
-Says kind, place, light, camera scale and action, at times the hat or the prop. Never says a
-hue, a pattern, the side of a prop or where a landmark stands: only earlier shots tell those.
+It names kind, place, light, camera scale and action, sometimes the hat or the prop. It never
+mentions a hue, a pattern, the side of a prop or where a landmark stands: only earlier shots show
+those.
 """
 
 from __future__ import annotations
@@ -39,30 +40,31 @@ _ACTIONS = {
 }
 _PANS = ("as the camera pans", "while the camera pans", "with a panning camera")
 
-
 MAX_PROMPT_WORDS = 24
-_MAX_DRAWS = 8
+_MAX_ATTEMPTS = 8
 
 
 def shot_prompt(film: FilmSpec, index: int) -> str:
     """Return the prompt of a shot; the same film always gives the same words.
 
-    Long sentences are drawn again; should all draws be long, the shortest is taken.
+    A long sentence is sampled again; if all attempts are long, the shortest is taken.
     """
     rng = np.random.default_rng([film.seed, index, 0x9A0])
-    drawn = [_draw_prompt(rng, film, index)]
-    while len(drawn[-1].split()) > MAX_PROMPT_WORDS and len(drawn) < _MAX_DRAWS:
-        drawn.append(_draw_prompt(rng, film, index))
-    return min(drawn, key=lambda prompt: len(prompt.split()))
+    prompts: list[str] = []
+    while len(prompts) < _MAX_ATTEMPTS:
+        prompts.append(_sample_prompt(rng, film, index))
+        if len(prompts[-1].split()) <= MAX_PROMPT_WORDS:
+            break
+    return min(prompts, key=lambda prompt: len(prompt.split()))
 
 
-def _draw_prompt(rng: np.random.Generator, film: FilmSpec, index: int) -> str:
+def _sample_prompt(rng: np.random.Generator, film: FilmSpec, index: int) -> str:
     shot = film.shots[index]
     place = film.places[shot.place]
     scale = _pick(rng, _SCALES[shot.scale])
     where = _pick(rng, _PLACES[place.kind])
     when = _pick(rng, _LIGHTS[place.light])
-    what = _company(rng, film, shot)
+    what = _who_does_what(rng, film, shot)
     tail = f" {_pick(rng, _PANS)}" if shot.camera == "pan" else ""
     order = int(rng.integers(4))
     if order == 0:
@@ -72,11 +74,12 @@ def _draw_prompt(rng: np.random.Generator, film: FilmSpec, index: int) -> str:
     return f"{scale}: {what} {where} {when}{tail}."
 
 
-def _company(rng: np.random.Generator, film: FilmSpec, shot: ShotSpec) -> str:
-    """Who does what: 'a bear in a cap waves and a cat sits'."""
+def _who_does_what(rng: np.random.Generator, film: FilmSpec, shot: ShotSpec) -> str:
+    """Say who does what: 'a bear in a cap waves and a cat sits'."""
     if len(shot.roles) == 2 and shot.roles[0].action == shot.roles[1].action:
         first, second = (_name(rng, film, role) for role in shot.roles)
-        return f"{first} and {second} {_plural(_ACTIONS[shot.roles[0].action][1])}"
+        is_doing = _ACTIONS[shot.roles[0].action][1]
+        return f"{first} and {second} are{is_doing.removeprefix('is')}"
     return " and ".join(
         f"{_name(rng, film, role)} {_pick(rng, _ACTIONS[role.action])}" for role in shot.roles
     )
@@ -85,16 +88,12 @@ def _company(rng: np.random.Generator, film: FilmSpec, shot: ShotSpec) -> str:
 def _name(rng: np.random.Generator, film: FilmSpec, role: Role) -> str:
     figure = film.figures[role.figure]
     name = f"a {figure.kind}"
-    draw = rng.random()
-    if draw >= film.name_extras_probability:
+    chance = rng.random()
+    if chance >= film.name_extras_probability:
         return name
-    if figure.prop is not None and draw < film.name_extras_probability / 2:
+    if figure.prop is not None and chance < film.name_extras_probability / 2:
         return f"{name} with {_with_article(figure.prop)}"
     return f"{name} in {_with_article(figure.hat)}"
-
-
-def _plural(verb: str) -> str:
-    return "are" + verb.removeprefix("is")
 
 
 def _with_article(noun: str) -> str:

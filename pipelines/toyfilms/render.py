@@ -1,40 +1,39 @@
 """Pictures of a film: shots as the camera sees them, joined by cuts, dissolves and fades.
 
-F frames of a shot, H x W pixels. The same code draws any size; at 64x64 every picture is
-supersampled four times.
+F frames of a shot, H x W pixels. The same code renders any size; at 64x64 every picture is
+supersampled four times. Knows nothing of files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from pipelines.toyfilms.actions import Pose, pose_at
 from pipelines.toyfilms.canvas import Canvas, ellipse, scaled
-from pipelines.toyfilms.figures import Part, figure_parts, joined_points, moved_parts
+from pipelines.toyfilms.figures import Part, figure_parts, move_parts
 from pipelines.toyfilms.places import Camera, landmark_xs, paint_place
 from pipelines.toyfilms.story import FilmSpec, Role, ShotSpec
-from pipelines.toyfilms.truth import film_truth
+from pipelines.toyfilms.truth import Box, FilmTruth, FrameTruth, film_truth
 
 RENDER_VERSION = 2
-"""Raised when a film of the same seed and settings gets other pixels: what was drawn before is then
-drawn, filmed and encoded anew."""
+"""Raise it when the same seed and settings give other pixels: older films are then rendered,
+evaluated and encoded again."""
 
 _OUTLINE = 0.05  # in figure heights, half of it hidden under the fill
 _HAT_OUTLINE = 0.03
 _INK = (0.2, 0.17, 0.22)  # of the part's own colour
 _PAN_RANGE = 0.14  # to each side, in frame widths
-_BRIGHTNESS = {"day": 1.0, "dusk": 0.96, "night": 0.88}  # grey, so that hues stay true
+_LIGHT = {"day": (1.0,) * 3, "dusk": (0.96,) * 3, "night": (0.88,) * 3}  # grey keeps hues true
 
 
 @dataclass(frozen=True)
 class _Framing:
     """How a camera scale shows a figure; heights are fractions of the frame's.
 
-    `zoom` enlarges the place: a camera that comes near makes what is far off little larger.
+    `zoom` enlarges the place, less than the figure: it is further from the camera.
     """
 
     figure_height: float
@@ -50,40 +49,32 @@ _FRAMINGS = {
     "close": _Framing(1.2, 1.36, 1.3, 0.0, 0.45),
 }
 
-Box = list[float]  # [x0, y0, x1, y1] as fractions of the frame, clipped to it
-
-
-@dataclass(frozen=True)
-class FrameTruth:
-    """Where the camera is, and the boxes of each role by group: figure, hat, prop."""
-
-    camera: Camera
-    boxes: tuple[dict[str, Box], ...]
-
 
 class ShotRenderer:
-    """Draws any frame of one shot, before its start and past its end too (for dissolves)."""
+    """Renders any frame of one shot; also before its start and past its end, for dissolves."""
 
     def __init__(self, film: FilmSpec, index: int, *, width: int, height: int) -> None:
+        self.shot = film.shots[index]
         self._film = film
-        self._shot = film.shots[index]
-        self._place = film.places[self._shot.place]
+        self._place = film.places[self.shot.place]
         self._canvas = Canvas(width, height)
-        self._framing = _FRAMINGS[self._shot.scale]
+        self._framing = _FRAMINGS[self.shot.scale]
         self._backdrop: tuple[Camera, np.ndarray] | None = None
 
     def frame(self, number: int) -> tuple[np.ndarray, FrameTruth]:
         """Return frame `number` of the shot, uint8 [H, W, 3], and what is where in it."""
         camera = self._camera(number)
         self._paint_backdrop(camera)
-        boxes = tuple(self._draw_role(role, number, camera) for role in self._shot.roles)
-        return self._canvas.frame(), FrameTruth(camera, boxes)
+        boxes = [self._paint_role(role, number, camera) for role in self.shot.roles]
+        marks = landmark_xs(self._place, camera)
+        truth = FrameTruth(camera_x=round(camera.x, 4), landmark_xs=marks, boxes=boxes)
+        return self._canvas.frame(), truth
 
     def _camera(self, number: int) -> Camera:
-        if self._shot.camera == "still":
+        if self.shot.camera == "still":
             return Camera(self._framing.zoom)
-        progress = 2 * number / max(1, self._shot.num_frames - 1) - 1
-        offset = self._shot.pan_direction * _PAN_RANGE * progress
+        progress = 2 * number / max(1, self.shot.num_frames - 1) - 1
+        offset = self.shot.pan_direction * _PAN_RANGE * progress
         return Camera(self._framing.zoom, offset / self._framing.zoom)
 
     def _paint_backdrop(self, camera: Camera) -> None:
@@ -93,54 +84,42 @@ class ShotRenderer:
         else:
             np.copyto(self._canvas.pixels, self._backdrop[1])
 
-    def _draw_role(self, role: Role, number: int, camera: Camera) -> dict[str, Box]:
-        figure = self._film.figures[role.figure]
-        time_s = number / self._film.fps
-        pose = pose_at(
-            role.action,
-            time_s,
-            phase=role.phase,
-            facing=role.facing,
-            vigour=self._framing.vigour,
-        )
-        height, x = self._stand(role, pose, camera)
-        self._draw_shadow(x, height, pose)
+    def _paint_role(self, role: Role, number: int, camera: Camera) -> dict[str, Box]:
+        time_s, vigour = number / self._film.fps, self._framing.vigour
+        pose = pose_at(role.action, time_s, phase=role.phase, facing=role.facing, vigour=vigour)
+        height, x = self._position(role, pose, camera)
+        self._paint_shadow(x, height, pose)
         origin = np.array([x, self._framing.feet_y])
         unit = np.array([height / self._canvas.aspect, -height])
-        parts = figure_parts(figure, pose)
-        parts = moved_parts(parts, joined_points(parts) * unit + origin)
-        self._draw_parts(parts, height)
+        parts = figure_parts(self._film.figures[role.figure], pose)
+        parts = move_parts(parts, lambda points: points * unit + origin)
+        self._paint_parts(parts, height)
         return _group_boxes(parts)
 
-    def _stand(self, role: Role, pose: Pose, camera: Camera) -> tuple[float, float]:
+    def _position(self, role: Role, pose: Pose, camera: Camera) -> tuple[float, float]:
         """Return the height of a figure (frame heights) and where it is (frame widths)."""
-        crowded = len(self._shot.roles) > 1
+        crowded = len(self.shot.roles) > 1
         height = self._framing.figure_height * (0.82 if crowded else 1.0)
         reach = self._framing.walk_range * (0.35 if crowded else 1.0)
         x = role.x if role.action != "walk" or crowded else 0.5
         return height, x + reach * pose.shift - camera.x * camera.zoom
 
-    def _draw_shadow(self, x: float, height: float, pose: Pose) -> None:
-        feet_y = self._framing.feet_y
+    def _paint_shadow(self, x: float, height: float, pose: Pose) -> None:
         size = height * (1 - 0.5 * min(1.0, pose.lift / 0.3))
         shadow = ellipse(0, 0, 0.3 * size / self._canvas.aspect, 0.06 * size)
-        self._canvas.shade(shadow + (x, feet_y - 0.01), 0.72)
+        self._canvas.shade(shadow + (x, self._framing.feet_y - 0.01), 0.72)
 
-    def _draw_parts(self, parts: list[Part], height: float) -> None:
-        """Ink round the whole figure first, so that parts of one body flow together."""
-        light = _BRIGHTNESS[self._place.light]
-        grey = (light, light, light)
-        fixed = [
-            part.points for part in moved_parts(parts, self._canvas.fixed(joined_points(parts)))
-        ]
-        for part, points in zip(parts, fixed, strict=True):
+    def _paint_parts(self, parts: list[Part], height: float) -> None:
+        """Outline the whole figure first, so that parts of one body flow together."""
+        canvas, light = self._canvas, _LIGHT[self._place.light]
+        fixed = move_parts(parts, canvas.fixed)
+        for part in fixed:
             if part.outlined:
-                self._canvas.stroke_fixed(points, scaled(part.colour, _INK), _OUTLINE * height)
-        for part, points in zip(parts, fixed, strict=True):
+                canvas.stroke_fixed(part.points, scaled(part.colour, _INK), _OUTLINE * height)
+        for part in fixed:
             if part.outlined and part.group == "hat":
-                ink = scaled(part.colour, _INK)
-                self._canvas.stroke_fixed(points, ink, _HAT_OUTLINE * height)
-            self._canvas.fill_fixed(points, scaled(part.colour, grey))
+                canvas.stroke_fixed(part.points, scaled(part.colour, _INK), _HAT_OUTLINE * height)
+            canvas.fill_fixed(part.points, scaled(part.colour, light))
 
 
 def zoom_of(scale: str) -> float:
@@ -154,59 +133,45 @@ def render_shot(film: FilmSpec, index: int, *, width: int, height: int) -> np.nd
     return np.stack([renderer.frame(n)[0] for n in range(film.shots[index].num_frames)])
 
 
-def render_film(film: FilmSpec, *, width: int, height: int) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return all frames with transitions, uint8 [F, H, W, 3], and the film's truth as JSON."""
-    pictures, truths = [], []
-    for picture, truth in iter_film(film, width=width, height=height):
-        pictures.append(picture)
-        truths.append(truth)
+def render_film(film: FilmSpec, *, width: int, height: int) -> tuple[np.ndarray, FilmTruth]:
+    """Return all frames with transitions, uint8 [F, H, W, 3], and the film's truth."""
+    pictures, truths = zip(*iter_film(film, width=width, height=height), strict=True)
     return np.stack(pictures), film_truth(film, truths)
 
 
 def iter_film(
     film: FilmSpec, *, width: int, height: int
-) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """Yield each frame of the film and its truth, holding no more than two shots in memory."""
-    before: ShotRenderer | None = None
+) -> Iterator[tuple[np.ndarray, FrameTruth]]:
+    """Yield each frame of the film and its truth, holding no more than three shots in memory."""
+    before = after = None
+    renderer = ShotRenderer(film, 0, width=width, height=height)
     for index, shot in enumerate(film.shots):
-        renderer = ShotRenderer(film, index, width=width, height=height)
-        after = film.shots[index + 1] if index + 1 < len(film.shots) else None
-        following = None
-        if after is not None and after.transition_frames:
-            following = ShotRenderer(film, index + 1, width=width, height=height)
+        if after is not None:
+            before, renderer = renderer, after
+        is_last = index + 1 == len(film.shots)
+        after = None if is_last else ShotRenderer(film, index + 1, width=width, height=height)
         for number in range(shot.num_frames):
             picture, truth = renderer.frame(number)
-            if number < shot.transition_frames // 2 and before is not None:
-                old, _ = before.frame(film.shots[index - 1].num_frames + number)
-                progress = 0.5 + (number + 0.5) / shot.transition_frames
-                picture = _mixed(shot.transition_in, old, picture, progress)
-            elif following is not None and after is not None:
-                left = number - (shot.num_frames - after.transition_frames // 2)
-                if left >= 0:
-                    new, _ = following.frame(left - after.transition_frames // 2)
-                    progress = (left + 0.5) / after.transition_frames
-                    picture = _mixed(after.transition_in, picture, new, progress)
-            yield picture, _frame_truth(film, shot, truth)
-        before = renderer
+            to_cut = number - shot.num_frames
+            if before and number < shot.transition_frames // 2:
+                old, _ = before.frame(before.shot.num_frames + number)
+                picture = _mixed(shot, old, picture, number)
+            elif after and -to_cut <= after.shot.transition_frames // 2:
+                new, _ = after.frame(to_cut)
+                picture = _mixed(after.shot, picture, new, to_cut)
+            yield picture, truth
 
 
-def _mixed(kind: str, old: np.ndarray, new: np.ndarray, progress: float) -> np.ndarray:
-    """Blend two pictures at `progress` in 0..1; a fade goes through black half way."""
-    if kind == "dissolve":
+def _mixed(shot: ShotSpec, old: np.ndarray, new: np.ndarray, offset: int) -> np.ndarray:
+    """Blend two pictures `offset` frames after the start of `shot`; a fade is black half way."""
+    progress = 0.5 + (offset + 0.5) / shot.transition_frames  # in 0..1
+    if shot.transition_in == "dissolve":
         mixed = (1 - progress) * old.astype(np.float32) + progress * new.astype(np.float32)
     elif progress < 0.5:
         mixed = old * np.float32(1 - 2 * progress)
     else:
         mixed = new * np.float32(2 * progress - 1)
     return np.round(mixed).astype(np.uint8)
-
-
-def _frame_truth(film: FilmSpec, shot: ShotSpec, truth: FrameTruth) -> dict[str, Any]:
-    return {
-        "camera_x": round(truth.camera.x, 4),
-        "landmark_xs": landmark_xs(film.places[shot.place], truth.camera),
-        "boxes": [dict(boxes) for boxes in truth.boxes],
-    }
 
 
 def _group_boxes(parts: list[Part]) -> dict[str, Box]:

@@ -1,15 +1,16 @@
-"""Who is where and does what: a film as plain data, drawn from a seed.
+"""Who is where and does what: a film as plain data, sampled from a seed.
 
-Knows nothing of pixels. Hues, patterns, the side of a prop and the positions of landmarks are
-drawn once per film and stay the same in all its shots; prompts never say them.
+Hues, patterns, the side of a prop and the positions of landmarks are sampled once per film and
+stay the same in all its shots; prompts never mention them. Knows nothing of pixels.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from pipelines.toyfilms.config import ToyFilmsConfig
 
@@ -23,7 +24,6 @@ SCALES = ("wide", "medium", "close")
 ACTIONS = ("walk", "jump", "wave", "spin", "sit", "dance", "stand")
 CLOSE_ACTIONS = ("wave", "dance", "stand")  # the others leave the frame or fill all of it
 CAMERA_MOVES = ("still", "pan")
-TRANSITIONS = ("cut", "dissolve", "fade")
 
 _MIN_HUE_GAP_DEG = 60.0
 _SKY_HUES_DEG = {"day": (185.0, 240.0), "dusk": (255.0, 335.0), "night": (215.0, 275.0)}
@@ -61,7 +61,7 @@ class FigureSpec:
 
 @dataclass(frozen=True)
 class Landmark:
-    """Something that stands in a place; x is in frame widths, size is relative to 1."""
+    """An object in a place; x is in frame widths, size is relative to 1."""
 
     kind: str
     x: float
@@ -122,25 +122,17 @@ class FilmSpec:
     name_extras_probability: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return the film as plain JSON values; `film_from_json` undoes it."""
+        """Return the film as plain JSON values."""
         return asdict(self)
 
 
 def film_from_json(data: dict[str, Any]) -> FilmSpec:
-    """Rebuild what `FilmSpec.to_json` wrote."""
-    places = tuple(
-        PlaceSpec(**{**p, "landmarks": tuple(Landmark(**m) for m in p["landmarks"])})
-        for p in data["places"]
-    )
-    shots = tuple(
-        ShotSpec(**{**s, "roles": tuple(Role(**r) for r in s["roles"])}) for s in data["shots"]
-    )
-    figures = tuple(FigureSpec(**f) for f in data["figures"])
-    return FilmSpec(**{**data, "figures": figures, "places": places, "shots": shots})
+    """Rebuild what `FilmSpec.to_json` returned."""
+    return TypeAdapter(FilmSpec).validate_python(data)
 
 
 def sample_film(seed: int, config: ToyFilmsConfig) -> FilmSpec:
-    """Draw the film of `seed`; the same seed and settings always give the same film."""
+    """Sample the film of `seed`; the same seed and settings always give the same film."""
     rng = np.random.default_rng([seed, 0xF11])
     num_shots = int(rng.integers(config.min_shots, config.max_shots + 1))
     figures = _sample_cast(rng, config)
@@ -152,7 +144,7 @@ def sample_film(seed: int, config: ToyFilmsConfig) -> FilmSpec:
         cast = _sample_scene_cast(rng, len(figures), config.always_together)
         for number in range(length):
             before = shots[-1] if number > 0 else None
-            shots.append(_sample_shot(rng, config, scene, place, cast, before, len(shots)))
+            shots.append(_sample_shot(rng, config, scene, place, cast, before))
     return FilmSpec(
         seed=seed,
         fps=config.fps,
@@ -239,7 +231,7 @@ def _sample_scene_cast(
 ) -> tuple[int, ...]:
     if num_figures == 1:
         return (0,)
-    cast = ((0,), (1,), (0, 1), (0, 1))[int(rng.integers(4))]
+    cast = ((0,), (1,), (0, 1), (0, 1))[int(rng.integers(4))]  # sampled in any case: seeds keep
     return (0, 1) if always_together else cast
 
 
@@ -250,9 +242,8 @@ def _sample_shot(
     place: int,
     cast: tuple[int, ...],
     before: ShotSpec | None,
-    index: int,
 ) -> ShotSpec:
-    """Draw a shot of a scene; `before` is the shot before it in the same scene, if any."""
+    """Sample a shot of a scene; `before` is the shot before it in the same scene, if any."""
     scale, shown = _sample_framing(rng, cast, before)
     actions = CLOSE_ACTIONS if scale == "close" else ACTIONS
     centres = (0.5 + rng.uniform(-0.1, 0.1),) if len(shown) == 1 else (0.26, 0.74)
@@ -269,7 +260,6 @@ def _sample_shot(
     seconds = rng.uniform(config.min_shot_s, config.max_shot_s)
     transition = _sample_transition(rng, config, between_scenes=before is None)
     half = max(1, round(config.fps * rng.uniform(0.25, 0.4)))
-    first = index == 0
     return ShotSpec(
         scene=scene,
         place=place,
@@ -278,24 +268,23 @@ def _sample_shot(
         camera="pan" if rng.random() < config.pan_probability else "still",
         pan_direction=_sign(rng),
         num_frames=max(2, round(seconds * config.fps)),
-        transition_in="cut" if first else transition,
-        transition_frames=0 if first or transition == "cut" else 2 * half,
+        transition_in=transition,
+        transition_frames=0 if transition == "cut" else 2 * half,
     )
 
 
 def _sample_framing(
     rng: np.random.Generator, cast: tuple[int, ...], before: ShotSpec | None
 ) -> tuple[str, tuple[int, ...]]:
-    """Choose scale and who is seen; never the framing of the shot before (a jump cut)."""
+    """Choose scale and who is seen; never as in the shot before, which would be a jump cut."""
     weights = (0.6, 0.25, 0.15) if before is None else (0.35, 0.4, 0.25)
+    taken = before and (before.scale, tuple(role.figure for role in before.roles))
     while True:
         scale = str(rng.choice(SCALES, p=weights))
         shown = cast
         if len(cast) == 2 and (scale == "close" or (scale == "medium" and rng.random() < 0.5)):
             shown = (cast[int(rng.integers(2))],)
-        if before is None:
-            return scale, shown
-        if (scale, shown) != (before.scale, tuple(role.figure for role in before.roles)):
+        if (scale, shown) != taken:
             return scale, shown
 
 
@@ -304,22 +293,21 @@ def _sample_transition(
 ) -> str:
     dissolve = config.dissolve_probability * (2 if between_scenes else 1)
     fade = config.fade_probability if between_scenes else 0.0
-    draw = rng.random()
-    if draw < dissolve:
+    chance = rng.random()
+    if chance < dissolve:
         return "dissolve"
-    return "fade" if draw < dissolve + fade else "cut"
+    return "fade" if chance < dissolve + fade else "cut"
 
 
 def _fit_transitions(shots: list[ShotSpec]) -> tuple[ShotSpec, ...]:
-    """Shorten transitions so that those at the two ends of a shot never overlap."""
+    """Shorten transitions so that those at the two ends of a shot never overlap; none at the
+    first."""
     fitted = []
     for index, shot in enumerate(shots):
         room = min(shot.num_frames, shots[index - 1].num_frames) // 3 if index else 0
         frames = min(shot.transition_frames, 2 * room)
         kind = shot.transition_in if frames else "cut"
-        fitted.append(
-            ShotSpec(**{**vars(shot), "transition_in": kind, "transition_frames": frames})
-        )
+        fitted.append(replace(shot, transition_in=kind, transition_frames=frames))
     return tuple(fitted)
 
 

@@ -1,23 +1,118 @@
-"""What is true of a film, as JSON: cuts, scenes, prompts, and who is where in each frame."""
+"""What is true of a film, as JSON: cuts, scenes, prompts, and who is where in each frame.
+
+Frame numbers form half-open spans; hues are in degrees; boxes and x positions are fractions of the
+frame. Knows nothing of pixels.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, TypedDict
 
 from pipelines.toyfilms.prompts import shot_prompt
 from pipelines.toyfilms.story import FilmSpec
 
 TRUTH_VERSION = 1
 
+Box = list[float]  # [x0, y0, x1, y1], clipped to the frame
 
-def film_truth(film: FilmSpec, frames: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the truth of a film from the truths of its frames, in order.
 
-    Spans are half-open frame numbers. `cuts` holds the first frame of each shot entered by a
-    hard cut; `gradual` the span of each dissolve and fade. Boxes are [x0, y0, x1, y1], and
-    landmarks' `xs`, in fractions of the frame, one for each frame of the shot.
-    """
-    starts = shot_starts(film)
+class FrameTruth(TypedDict):
+    """Where the camera and the landmarks are, and the boxes of each role: figure, hat, prop."""
+
+    camera_x: float
+    landmark_xs: list[float]
+    boxes: list[dict[str, Box]]
+
+
+class TrueFigure(TypedDict):
+    """A figure in a shot; boxes have one entry per frame."""
+
+    figure: int
+    kind: str
+    body_hue: float
+    trim_hue: float
+    prop_hue: float
+    hat: str
+    prop: str | None
+    action: str
+    boxes: list[Box]
+    hat_boxes: list[Box]
+    prop_boxes: list[Box | None]
+
+
+class TrueLandmark(TypedDict):
+    """A landmark in a shot; `xs` has one entry per frame."""
+
+    kind: str
+    hue: float
+    xs: list[float]
+
+
+class TrueShot(TypedDict):
+    """A shot; `camera_x` has one entry per frame."""
+
+    index: int
+    start_frame: int
+    end_frame: int
+    scene: int
+    prompt: str
+    place: str
+    place_index: int
+    light: str
+    scale: str
+    camera: str
+    transition_in: str
+    landmarks: list[TrueLandmark]
+    camera_x: list[float]
+    figures: list[TrueFigure]
+
+
+class TrueScene(TypedDict):
+    """Contiguous shots in one place."""
+
+    scene: int
+    place: int
+    start_shot: int
+    end_shot: int
+
+
+class GradualSpan(TypedDict):
+    """The frames of a dissolve or a fade."""
+
+    kind: str
+    start_frame: int
+    end_frame: int
+
+
+class FilmTruth(TypedDict):
+    """A film; `cuts` holds the first frame of each shot that begins with a hard cut."""
+
+    version: int
+    seed: int
+    fps: int
+    num_frames: int
+    cuts: list[int]
+    gradual: list[GradualSpan]
+    scenes: list[TrueScene]
+    shots: list[TrueShot]
+    film: dict[str, Any]
+
+
+class StoredTruth(FilmTruth):
+    """The truth of a film in a file, and how the film was rendered."""
+
+    width: int
+    height: int
+    crf: int
+    renderer: int
+    video: str
+
+
+def film_truth(film: FilmSpec, frames: Sequence[FrameTruth]) -> FilmTruth:
+    """Return the truth of a film from the truths of its frames, in order."""
+    starts = [0, *accumulate(shot.num_frames for shot in film.shots)]
     shots = [_shot_truth(film, i, starts[i], frames) for i in range(len(film.shots))]
     return {
         "version": TRUTH_VERSION,
@@ -31,7 +126,7 @@ def film_truth(film: FilmSpec, frames: list[dict[str, Any]]) -> dict[str, Any]:
                 "start_frame": start - shot.transition_frames // 2,
                 "end_frame": start + shot.transition_frames // 2,
             }
-            for shot, start in zip(film.shots, starts, strict=True)
+            for shot, start in zip(film.shots, starts, strict=False)
             if shot.transition_frames
         ],
         "scenes": _scenes(film),
@@ -40,16 +135,7 @@ def film_truth(film: FilmSpec, frames: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def shot_starts(film: FilmSpec) -> list[int]:
-    """Return the first frame of each shot."""
-    starts = [0]
-    for shot in film.shots[:-1]:
-        starts.append(starts[-1] + shot.num_frames)
-    return starts
-
-
-def _scenes(film: FilmSpec) -> list[dict[str, Any]]:
-    """Contiguous groups of shots, with the place of each."""
+def _scenes(film: FilmSpec) -> list[TrueScene]:
     scenes: dict[int, list[int]] = {}
     for index, shot in enumerate(film.shots):
         scenes.setdefault(shot.scene, []).append(index)
@@ -64,9 +150,7 @@ def _scenes(film: FilmSpec) -> list[dict[str, Any]]:
     ]
 
 
-def _shot_truth(
-    film: FilmSpec, index: int, start: int, frames: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _shot_truth(film: FilmSpec, index: int, start: int, frames: Sequence[FrameTruth]) -> TrueShot:
     shot = film.shots[index]
     place = film.places[shot.place]
     end = start + shot.num_frames
@@ -84,11 +168,7 @@ def _shot_truth(
         "camera": shot.camera,
         "transition_in": shot.transition_in,
         "landmarks": [
-            {
-                "kind": mark.kind,
-                "hue": mark.hue,
-                "xs": [frame["landmark_xs"][number] for frame in own],
-            }
+            {"kind": mark.kind, "hue": mark.hue, "xs": [f["landmark_xs"][number] for f in own]}
             for number, mark in enumerate(place.landmarks)
         ],
         "camera_x": [frame["camera_x"] for frame in own],

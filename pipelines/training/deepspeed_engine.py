@@ -17,11 +17,7 @@ from torch import Tensor
 from fw_model.errors import CheckpointError
 from fw_model.training.config import TrainingConfig
 from fw_model.training.data.batch import Batch
-from fw_model.training.distributed import (
-    collect_on_first,
-    mean_over_ranks,
-    rank_and_world_size,
-)
+from fw_model.training.distributed import collect_on_first, mean_over_ranks, rank_and_world_size
 from fw_model.training.step import StepOutput, TrainingModel
 
 _TAG = "deepspeed"

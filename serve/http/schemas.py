@@ -32,8 +32,7 @@ NumChunks = Annotated[
     int, Field(ge=1, le=MAX_CHUNKS, strict=True, description="Length in chunks of the model.")
 ]
 Weight = Annotated[
-    float,
-    Field(gt=0, le=10, allow_inf_nan=False, description="Factor on the retrieval score."),
+    float, Field(gt=0, le=10, allow_inf_nan=False, description="Factor on the retrieval score.")
 ]
 Timestamp = Annotated[float, Field(description="Seconds since 1970-01-01 UTC.")]
 Stale = Annotated[
@@ -56,11 +55,7 @@ class StoryRequest(Request):
 
     title: str = Field("untitled", min_length=1, max_length=200)
     seed: int = Field(
-        0,
-        ge=0,
-        lt=2**63,
-        strict=True,
-        description="Same seed, shots and model: same film.",
+        0, ge=0, lt=2**63, strict=True, description="Same seed, shots and model: same film."
     )
     width: FrameSide = None
     height: FrameSide = None

@@ -79,7 +79,10 @@ class Database:
         self._engine.dispose()
 
     def _connect(self, *, write: bool) -> Connection:
-        return self._engine.connect().execution_options(filmweaver_write=write)
+        connection = self._engine.connect().execution_options(filmweaver_write=write)
+        if write or self.is_sqlite:  # every transaction of SQLite reads one snapshot
+            return connection
+        return connection.execution_options(isolation_level="REPEATABLE READ")
 
 
 @contextmanager

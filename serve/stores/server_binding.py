@@ -1,7 +1,7 @@
 """What binds a database to its server: the blobs and the model recorded by the first one.
 
 Servers with different models on one queue would generate each other's stories, and a server with
-other blobs would find none of its films. So a later server must match, unless told to rebind.
+other blobs would find none of its films. So a later server must match, unless `rebind` is set.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from serve.errors import BusyError, ConflictError
@@ -45,13 +45,9 @@ def create(
     """Add a shot at the end of the story and queue its chunks."""
     story = stories.get(session, story_id, lock=True)
     _check_queue(session, max_queued_jobs)
-    last = session.scalar(select(func.max(Shot.index)).where(Shot.story_id == story_id))
+    index = _count(session, Shot.story_id == story_id)
     shot = Shot(
-        id=rows.new_id("shot"),
-        story_id=story_id,
-        index=0 if last is None else last + 1,
-        created_at=now,
-        **vars(settings),
+        id=rows.new_id("shot"), story_id=story_id, index=index, created_at=now, **vars(settings)
     )
     session.add(shot)
     session.flush()
@@ -71,7 +67,7 @@ def extend(
     """Queue more chunks at the end of a shot; ConflictError if it has no chunk to continue."""
     story, shot = _lock(session, shot_id, max_queued_jobs=max_queued_jobs)
     version = _coming_version(session, shot)
-    if not _count_chunks(session, shot, version):
+    if not _count(session, Chunk.shot_id == shot.id, Chunk.version == version):
         raise ConflictError("The shot has no chunk to extend; regenerate it first.")
     segment = _add_segment(session, shot, version=version, prompt=prompt, num_chunks=num_chunks)
     return _add_job(
@@ -136,10 +132,8 @@ def film_chunks(session: Session, story_id: str) -> list[Chunk]:
 
 
 def _check_queue(session: Session, max_queued_jobs: int) -> None:
-    unfinished = session.scalar(
-        select(func.count()).select_from(Job).where(Job.state.in_(UNFINISHED))
-    )
-    if (unfinished or 0) >= max_queued_jobs:
+    unfinished = _count(session, Job.state.in_(UNFINISHED))
+    if unfinished >= max_queued_jobs:
         raise BusyError(
             f"{unfinished} jobs are unfinished and serving.limits.max_queued_jobs allows"
             f" {max_queued_jobs}; try again later.",
@@ -165,25 +159,20 @@ def _coming_version(session: Session, shot: Shot) -> int:
     return shot.latest_version if is_in_work else shot.version
 
 
-def _count_chunks(session: Session, shot: Shot, version: int) -> int:
-    query = select(func.count()).select_from(Chunk)
-    count = session.scalar(query.where(Chunk.shot_id == shot.id, Chunk.version == version))
-    return int(count or 0)
+def _count(session: Session, *conditions: ColumnElement[bool]) -> int:
+    """The number of rows that meet the conditions, all on one table."""
+    return session.scalar(select(func.count()).where(*conditions)) or 0
 
 
 def _add_segment(
     session: Session, shot: Shot, *, version: int, prompt: str, num_chunks: int
 ) -> Segment:
-    last = session.scalar(
-        select(func.max(Segment.index)).where(
-            Segment.shot_id == shot.id, Segment.version == version
-        )
-    )
+    index = _count(session, Segment.shot_id == shot.id, Segment.version == version)
     segment = Segment(
         id=rows.new_id("segment"),
         shot_id=shot.id,
         version=version,
-        index=0 if last is None else last + 1,
+        index=index,
         prompt=prompt,
         num_chunks=num_chunks,
     )
@@ -202,7 +191,7 @@ def _add_job(
     segments: list[Segment],
     now: float,
 ) -> Job:
-    first = _count_chunks(session, shot, version)
+    first = _count(session, Chunk.shot_id == shot.id, Chunk.version == version)
     job = Job(
         id=rows.new_id("job"),
         story_id=story.id,

@@ -16,12 +16,7 @@ def create(
 ) -> Story:
     """Create an empty story; `width` and `height` in pixels."""
     story = Story(
-        id=rows.new_id("story"),
-        title=title,
-        seed=seed,
-        width=width,
-        height=height,
-        created_at=now,
+        id=rows.new_id("story"), title=title, seed=seed, width=width, height=height, created_at=now
     )
     session.add(story)
     session.flush()

@@ -7,16 +7,14 @@ the order in which they were requested.
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import ClassVar, TypedDict
 
 from sqlalchemy import (
     JSON,
     BigInteger,
-    Boolean,
     Float,
     ForeignKey,
     Index,
-    Integer,
     LargeBinary,
     String,
     Text,
@@ -39,6 +37,8 @@ class ReferenceUse(TypedDict):
 class Base(DeclarativeBase):
     """Metadata of every table below."""
 
+    type_annotation_map: ClassVar = {float: Float}  # as the migrations made them, not Double
+
 
 class Story(Base):
     __tablename__ = "stories"
@@ -46,11 +46,11 @@ class Story(Base):
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     title: Mapped[str] = mapped_column(Text)
     seed: Mapped[int] = mapped_column(BigInteger)
-    width: Mapped[int] = mapped_column(Integer)
-    height: Mapped[int] = mapped_column(Integer)
-    num_events: Mapped[int] = mapped_column(Integer, default=0)
-    num_jobs: Mapped[int] = mapped_column(Integer, default=0)
-    created_at: Mapped[float] = mapped_column(Float)
+    width: Mapped[int]
+    height: Mapped[int]
+    num_events: Mapped[int] = mapped_column(default=0)
+    num_jobs: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[float]
 
 
 class Shot(Base):
@@ -61,16 +61,16 @@ class Shot(Base):
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     story_id: Mapped[str] = mapped_column(ForeignKey("stories.id", ondelete="CASCADE"))
-    index: Mapped[int] = mapped_column(Integer)
-    version: Mapped[int] = mapped_column(Integer, default=0)
-    latest_version: Mapped[int] = mapped_column(Integer, default=0)
-    stale: Mapped[bool] = mapped_column(Boolean, default=False)
-    top_k: Mapped[int | None] = mapped_column(Integer)
+    index: Mapped[int]
+    version: Mapped[int] = mapped_column(default=0)
+    latest_version: Mapped[int] = mapped_column(default=0)
+    stale: Mapped[bool] = mapped_column(default=False)
+    top_k: Mapped[int | None]
     negative_prompt: Mapped[str] = mapped_column(Text, default="")
-    num_inference_steps: Mapped[int | None] = mapped_column(Integer)
-    guidance_scale: Mapped[float | None] = mapped_column(Float)
+    num_inference_steps: Mapped[int | None]
+    guidance_scale: Mapped[float | None]
     references: Mapped[list[ReferenceUse]] = mapped_column(JSON)
-    created_at: Mapped[float] = mapped_column(Float)
+    created_at: Mapped[float]
 
 
 class Segment(Base):
@@ -81,10 +81,10 @@ class Segment(Base):
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     shot_id: Mapped[str] = mapped_column(ForeignKey("shots.id", ondelete="CASCADE"))
-    version: Mapped[int] = mapped_column(Integer)
-    index: Mapped[int] = mapped_column(Integer)
+    version: Mapped[int]
+    index: Mapped[int]
     prompt: Mapped[str] = mapped_column(Text)
-    num_chunks: Mapped[int] = mapped_column(Integer)
+    num_chunks: Mapped[int]
 
 
 class Job(Base):
@@ -99,18 +99,18 @@ class Job(Base):
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     story_id: Mapped[str] = mapped_column(ForeignKey("stories.id", ondelete="CASCADE"))
     shot_id: Mapped[str] = mapped_column(ForeignKey("shots.id", ondelete="CASCADE"))
-    version: Mapped[int] = mapped_column(Integer)
-    position: Mapped[int] = mapped_column(Integer)
+    version: Mapped[int]
+    position: Mapped[int]
     segment_id: Mapped[str | None] = mapped_column(ID)  # the one it makes; null if several
     kind: Mapped[str] = mapped_column(String(20))  # shot | extend | regenerate
     state: Mapped[str] = mapped_column(String(20))  # queued | running | done | failed | cancelled
-    first_chunk: Mapped[int] = mapped_column(Integer)  # index in the shot
-    num_chunks: Mapped[int] = mapped_column(Integer)
-    num_done: Mapped[int] = mapped_column(Integer, default=0)
+    first_chunk: Mapped[int]  # index in the shot
+    num_chunks: Mapped[int]
+    num_done: Mapped[int] = mapped_column(default=0)
     error: Mapped[str | None] = mapped_column(Text)
-    created_at: Mapped[float] = mapped_column(Float)
-    started_at: Mapped[float | None] = mapped_column(Float)
-    ended_at: Mapped[float | None] = mapped_column(Float)
+    created_at: Mapped[float]
+    started_at: Mapped[float | None]
+    ended_at: Mapped[float | None]
 
 
 class Chunk(Base):
@@ -127,25 +127,23 @@ class Chunk(Base):
     shot_id: Mapped[str] = mapped_column(ForeignKey("shots.id", ondelete="CASCADE"))
     segment_id: Mapped[str] = mapped_column(ForeignKey("segments.id", ondelete="CASCADE"))
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
-    version: Mapped[int] = mapped_column(Integer)
-    index: Mapped[int] = mapped_column(Integer)
+    version: Mapped[int]
+    index: Mapped[int]
     state: Mapped[str] = mapped_column(String(20))  # pending | running | done
-    epoch: Mapped[int] = mapped_column(Integer, default=0)
-    lease_until: Mapped[float | None] = mapped_column(Float)
-    worker_id: Mapped[str | None] = mapped_column(
-        String(120)
-    )  # the last holder: it has the story in memory
-    ready_at: Mapped[float] = mapped_column(Float)  # may not be claimed earlier
-    num_errors: Mapped[int] = mapped_column(Integer, default=0)
-    num_lost: Mapped[int] = mapped_column(Integer, default=0)
-    step: Mapped[int] = mapped_column(Integer, default=0)
-    num_steps: Mapped[int] = mapped_column(Integer, default=0)
+    epoch: Mapped[int] = mapped_column(default=0)
+    lease_until: Mapped[float | None]
+    worker_id: Mapped[str | None] = mapped_column(String(120))  # the last one has it in memory
+    ready_at: Mapped[float]  # may not be claimed earlier
+    num_errors: Mapped[int] = mapped_column(default=0)
+    num_lost: Mapped[int] = mapped_column(default=0)
+    step: Mapped[int] = mapped_column(default=0)
+    num_steps: Mapped[int] = mapped_column(default=0)
     mode: Mapped[str | None] = mapped_column(String(20))
     seed: Mapped[str | None] = mapped_column(String(24))  # decimal: it can need 64 bits unsigned
     latents_blob: Mapped[str | None] = mapped_column(BLOB_KEY)
     fragment_blob: Mapped[str | None] = mapped_column(BLOB_KEY)
-    num_frames: Mapped[int | None] = mapped_column(Integer)
-    committed_at: Mapped[float | None] = mapped_column(Float)
+    num_frames: Mapped[int | None]
+    committed_at: Mapped[float | None]
 
 
 class Keyframe(Base):
@@ -165,14 +163,14 @@ class Keyframe(Base):
         ForeignKey("references.id", ondelete="CASCADE")
     )
     digest: Mapped[str] = mapped_column(String(64))  # the generator's id, which seeds its noise
-    version: Mapped[int] = mapped_column(Integer, default=0)
-    frame: Mapped[int] = mapped_column(Integer)
+    version: Mapped[int] = mapped_column(default=0)
+    frame: Mapped[int]
     caption: Mapped[str] = mapped_column(Text)
     embedding: Mapped[bytes] = mapped_column(LargeBinary)  # float32, little endian
     model_id: Mapped[str] = mapped_column(Text)
     latents_blob: Mapped[str] = mapped_column(BLOB_KEY)
     image_blob: Mapped[str] = mapped_column(BLOB_KEY)
-    created_at: Mapped[float] = mapped_column(Float)
+    created_at: Mapped[float]
 
 
 class Reference(Base):
@@ -184,11 +182,11 @@ class Reference(Base):
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     story_id: Mapped[str] = mapped_column(ForeignKey("stories.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(String(200))
-    weight: Mapped[float] = mapped_column(Float)
-    pinned: Mapped[bool] = mapped_column(Boolean, default=False)
-    muted: Mapped[bool] = mapped_column(Boolean, default=False)
+    weight: Mapped[float]
+    pinned: Mapped[bool] = mapped_column(default=False)
+    muted: Mapped[bool] = mapped_column(default=False)
     image_blob: Mapped[str] = mapped_column(BLOB_KEY)
-    created_at: Mapped[float] = mapped_column(Float)
+    created_at: Mapped[float]
 
 
 class Retrieval(Base):
@@ -199,11 +197,11 @@ class Retrieval(Base):
     segment_id: Mapped[str] = mapped_column(
         ForeignKey("segments.id", ondelete="CASCADE"), primary_key=True
     )
-    rank: Mapped[int] = mapped_column(Integer, primary_key=True)
+    rank: Mapped[int] = mapped_column(primary_key=True)
     keyframe_id: Mapped[str] = mapped_column(ForeignKey("keyframes.id", ondelete="CASCADE"))
-    score: Mapped[float] = mapped_column(Float)
-    weight: Mapped[float] = mapped_column(Float)
-    pinned: Mapped[bool] = mapped_column(Boolean)
+    score: Mapped[float]
+    weight: Mapped[float]
+    pinned: Mapped[bool]
 
 
 class Blob(Base):
@@ -214,7 +212,7 @@ class Blob(Base):
     key: Mapped[str] = mapped_column(BLOB_KEY, primary_key=True)
     num_bytes: Mapped[int] = mapped_column(BigInteger)
     media_type: Mapped[str] = mapped_column(String(100))
-    created_at: Mapped[float] = mapped_column(Float)
+    created_at: Mapped[float]
 
 
 class Event(Base):
@@ -225,10 +223,10 @@ class Event(Base):
     story_id: Mapped[str] = mapped_column(
         ForeignKey("stories.id", ondelete="CASCADE"), primary_key=True
     )
-    seq: Mapped[int] = mapped_column(Integer, primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(String(40))
     data: Mapped[dict[str, str | int]] = mapped_column(JSON)
-    created_at: Mapped[float] = mapped_column(Float)
+    created_at: Mapped[float]
 
 
 class Idempotency(Base):
@@ -239,7 +237,7 @@ class Idempotency(Base):
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))
     body: Mapped[dict[str, object]] = mapped_column(JSON)
-    created_at: Mapped[float] = mapped_column(Float, index=True)
+    created_at: Mapped[float] = mapped_column(index=True)
 
 
 class Usage(Base):
@@ -250,11 +248,11 @@ class Usage(Base):
     chunk_id: Mapped[str] = mapped_column(ID, primary_key=True)
     story_id: Mapped[str] = mapped_column(ID, index=True)
     mode: Mapped[str] = mapped_column(String(20))
-    num_frames: Mapped[int] = mapped_column(Integer)
-    width: Mapped[int] = mapped_column(Integer)
-    height: Mapped[int] = mapped_column(Integer)
-    seconds: Mapped[float] = mapped_column(Float)
-    created_at: Mapped[float] = mapped_column(Float, index=True)
+    num_frames: Mapped[int]
+    width: Mapped[int]
+    height: Mapped[int]
+    seconds: Mapped[float]
+    created_at: Mapped[float] = mapped_column(index=True)
 
 
 class Worker(Base):
@@ -263,8 +261,8 @@ class Worker(Base):
     __tablename__ = "workers"
 
     id: Mapped[str] = mapped_column(String(120), primary_key=True)
-    started_at: Mapped[float] = mapped_column(Float)
-    seen_at: Mapped[float] = mapped_column(Float)
+    started_at: Mapped[float]
+    seen_at: Mapped[float]
 
 
 class ServerBinding(Base):

@@ -33,13 +33,7 @@ class ChunkGenerator(Protocol):
         """Choose which new keyframes to keep, by their embeddings alone."""
 
     def reference_keyframe(
-        self,
-        image: Pixels,
-        *,
-        name: str,
-        weight: float,
-        width: int,
-        height: int,
+        self, image: Pixels, *, name: str, weight: float, width: int, height: int
     ) -> Keyframe:
         """Turn a user's image [H, W, 3] into a keyframe."""
 

@@ -83,13 +83,7 @@ def is_valid(session: Session, claim: Claim) -> bool:
 
 
 def heartbeat(
-    session: Session,
-    claim: Claim,
-    *,
-    lease: LeaseConfig,
-    step: int,
-    num_steps: int,
-    now: float,
+    session: Session, claim: Claim, *, lease: LeaseConfig, step: int, num_steps: int, now: float
 ) -> bool:
     """Extend the lease and record the denoising step; False if the claim is lost."""
     lease_until = now + lease.duration_s

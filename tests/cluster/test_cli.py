@@ -195,7 +195,7 @@ def test_curation_writes_to_a_uri_and_encoding_reads_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipelines.curation.report.summary import CurationSummary
-    from pipelines.encode import read_curated
+    from pipelines.encoding.captioned_videos import read_curated
 
     asked = []
 

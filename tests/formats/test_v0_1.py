@@ -24,7 +24,7 @@ from fw_model.training.metrics import read_metrics
 from pipelines.curation.ledger.tables import read_published
 from pipelines.curation.report.page import write_report
 from pipelines.curation.report.summary import read_summary
-from pipelines.encode import read_curated
+from pipelines.encoding.captioned_videos import read_curated
 from pipelines.storage.store import Store
 from tests.encoded_films import small_model
 

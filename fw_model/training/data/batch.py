@@ -1,4 +1,4 @@
-"""From plan rows to the arrays of one micro-batch, and to bytes for sending between machines.
+"""From plan rows to the arrays of one micro-batch.
 
 B samples, K keyframes, C channels, F latents, h x w latent cells, T text tokens, D text width.
 """
@@ -6,12 +6,11 @@ B samples, K keyframes, C channels, F latents, h x w latent cells, T text tokens
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load, save
 from torch import Tensor
 
 from fw_model.training.data.dataset import EncodedDataset
@@ -36,17 +35,6 @@ class Batch:
     def num_samples(self) -> int:
         """How many samples it holds."""
         return len(self.sample_indices)
-
-    def to_bytes(self) -> bytes:
-        """Return the batch as safetensors."""
-        arrays = {f.name: np.ascontiguousarray(getattr(self, f.name)) for f in fields(self)}
-        content: bytes = save(arrays)
-        return content
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Batch:
-        """Read what `to_bytes` returned."""
-        return cls(**load(data))
 
 
 def assemble(dataset: EncodedDataset, rows: Sequence[PlanRow], history_latents: int) -> Batch:

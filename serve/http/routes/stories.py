@@ -163,9 +163,7 @@ def list_jobs(story_id: str, context: Context) -> list[schemas.JobResponse]:
 
 
 @router.get(
-    "/stories/{story_id}/events",
-    response_class=EventStreamResponse,
-    responses=declare(404, 422),
+    "/stories/{story_id}/events", response_class=EventStreamResponse, responses=declare(404, 422)
 )
 def follow_events(
     story_id: str,

@@ -259,13 +259,6 @@ def test_the_epsilon_loss_is_the_velocity_loss_weighted(dataset: Path, model: Mo
     )
 
 
-def test_a_batch_survives_the_way_as_bytes(dataset: Path) -> None:
-    batch = batch_of_mode(dataset, "extend_new_shot")
-    again = Batch.from_bytes(batch.to_bytes())
-    for name, value in vars(batch).items():
-        assert (value == getattr(again, name)).all(), name
-
-
 def test_an_export_that_does_not_fit_is_refused(
     dataset: Path, model: ModelConfig, tmp_path: Path
 ) -> None:

@@ -11,12 +11,17 @@ import pytest
 from fw_model.errors import DataError
 from fw_model.schemas.encoded import SCHEMAS
 from fw_model.training.data.dataset import EncodedDataset
-from pipelines.encode import _summary
 from pipelines.encoding import dataset_store as encoded_store
-from pipelines.encoding.dataset_store import TABLE_SCHEMAS, EncodedStore, local_dataset
+from pipelines.encoding.dataset_store import EncodedStore, local_dataset
+from pipelines.encoding.rows import SOURCES, TABLE_SCHEMAS, SourceRow
 from pipelines.encoding.shot_frames import VideoSpans
+from pipelines.encoding.summary import summarize
 from pipelines.storage.store import Store
 from tests.pipelines.training.stand_ins import META, encode_into, failed, spans
+
+
+def test_a_source_row_names_the_columns_of_its_schema() -> None:
+    assert set(SourceRow.__annotations__) == set(SOURCES.names)
 
 
 def test_what_is_encoded_reads_back(film: Path, tmp_path: Path) -> None:
@@ -80,7 +85,7 @@ def test_of_two_failures_the_newer_reason_stays(film: Path, tmp_path: Path) -> N
     for video_id in ("a", "b"):  # whichever part comes first by name
         encode_into(store, spans(film, (0, 60), video_id=video_id))
     counts = store.publish(current)
-    summary = _summary(store, counts, tried_now=2)
+    summary = summarize(store, counts, tried_now=2)
     assert (summary.videos, summary.encoded, summary.empty, summary.failed) == (2, 0, 0, 2)
     assert all("ended before frame 60" in failure for failure in summary.failures)
 

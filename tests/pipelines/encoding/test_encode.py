@@ -22,17 +22,13 @@ from fw_model.loading.folders import TINY
 from fw_model.media.video import VideoInfo, iter_frames, packet_times
 from pipelines.curation.analysis.video_stream import StreamSeen, first_video
 from pipelines.curation.analysis.video_stream import iter_frames as curated_frames
-from pipelines.encode import (
-    BatchEncoder,
-    EncodeConfig,
-    encoded_meta,
-    read_curated,
-    run_encode,
-    video_from_json,
-    video_to_json,
-)
+from pipelines.encode import run_encode
+from pipelines.encoding.captioned_videos import read_curated, spans_of_scenes
+from pipelines.encoding.config import EncodeConfig
 from pipelines.encoding.dataset_store import EncodedStore
-from pipelines.encoding.encode_video import Models, encode_video, spans_of_scenes, text_rows
+from pipelines.encoding.encode_video import VideoEncoder, text_rows
+from pipelines.encoding.models import Models, encoded_meta
+from pipelines.encoding.operators import pending_row, video_of
 from pipelines.encoding.shot_frames import FrameFormat, VideoSpans, _covering_size, decode_shots
 from pipelines.storage import store as storage
 from pipelines.storage.filesystems import filesystem
@@ -44,9 +40,17 @@ from tests.pipelines.training.stand_ins import (
     MeanEmbedder,
     MeanVae,
     encode_into,
+    encode_part,
     failed,
     spans,
 )
+
+
+def encode_video(
+    video: VideoSpans, form: FrameFormat, models: Models = MODELS, *, vae_batch: int
+) -> tuple[Any, ...]:
+    encoder = VideoEncoder(models, form, vae_batch=vae_batch)
+    return encoder.encode_video(video, decode_shots(video, form))
 
 
 def test_frames_are_cropped_at_the_centre_and_taken_at_the_models_rate(film: Path) -> None:
@@ -81,7 +85,7 @@ def test_a_damaged_packet_costs_its_frame_and_not_the_video(film: Path, tmp_path
     assert np.array_equal(encoded, counted)  # a number means the same frame to both
     with pytest.raises(MediaError):
         list(iter_frames(path))
-    row, shots, _ = encode_video(spans(path, (0, len(counted))), FORM, MODELS, vae_batch=1)
+    row, shots, _ = encode_video(spans(path, (0, len(counted))), FORM, vae_batch=1)
     assert (row["status"], len(shots)) == ("encoded", 1)
 
 
@@ -131,9 +135,9 @@ def _same(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> bool:
 def test_a_video_shorter_than_when_it_was_curated_is_a_failed_row(film: Path) -> None:
     with pytest.raises(MediaError, match="ended before frame 60"):
         list(decode_shots(spans(film, (0, 60)), FORM))
-    encoded = BatchEncoder(MODELS, FORM, EncodeConfig())([spans(film, (0, 60))])
-    assert encoded["sources"]["status"].to_pylist() == ["failed"]
-    assert encoded["shots"].num_rows == encoded["keyframes"].num_rows == 0
+    encoded = encode_part(spans(film, (0, 60)))
+    assert [row["status"] for row in encoded.sources] == ["failed"]
+    assert encoded.shots == encoded.keyframes == []
 
 
 @pytest.mark.parametrize("address", ["file://{}", "memory://bucket/{}"])
@@ -148,12 +152,12 @@ def test_a_video_is_read_by_its_address_as_curation_reads_it(
     monkeypatch.setattr(storage, "filesystem", bucket)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     video = replace(spans(film, (0, 20)), uri=address.format(film))
-    encoded = BatchEncoder(MODELS, FORM, EncodeConfig())([video])
-    assert encoded["sources"].to_pylist()[0]["detail"] == ""
-    assert encoded["shots"]["num_latents"].to_pylist() == [3]
+    encoded = encode_part(video)
+    assert encoded.sources[0]["detail"] == ""
+    assert [row["num_latents"] for row in encoded.shots] == [3]
     assert not list(tmp_path.glob("*/*")), "the copy is left behind"
     gone = replace(video, uri=address.format(tmp_path / "gone.mp4"))
-    (row,) = BatchEncoder(MODELS, FORM, EncodeConfig())([gone])["sources"].to_pylist()
+    (row,) = encode_part(gone).sources
     assert row["status"] == "failed" and "gone.mp4" in row["detail"]
 
 
@@ -162,9 +166,7 @@ def test_a_file_that_became_sound_alone_is_a_failed_row(tmp_path: Path) -> None:
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, 8000, 0, "NONE", ""))
         file.writeframes(bytes(16000))
-    (row,) = BatchEncoder(MODELS, FORM, EncodeConfig())([spans(path, (0, 8))])[
-        "sources"
-    ].to_pylist()
+    (row,) = encode_part(spans(path, (0, 8))).sources
     assert row["status"] == "failed" and "no video stream" in row["detail"]
 
 
@@ -179,11 +181,11 @@ def test_a_long_video_is_encoded_a_few_shots_at_once(film: Path) -> None:
 
     models = Models(CountingVae(), LengthText(), MeanEmbedder())
     video = spans(film, (0, 8), (8, 16), (16, 24), (24, 32), (32, 40), (40, 48))  # 4 frames each
-    whole = encode_video(video, FORM, MODELS, vae_batch=8)
+    whole = encode_video(video, FORM, vae_batch=8)
     short = FrameFormat(width=16, height=16, fps=12.0, max_frames=5, temporal_factor=1)
     encode_video(video, short, models, vae_batch=8)
     assert CountingVae.held == [8, 8, 8]  # two shots of four frames, never more than ten frames
-    _, shots, keyframes = encode_video(video, FORM, MODELS, vae_batch=1)
+    _, shots, keyframes = encode_video(video, FORM, vae_batch=1)
     assert [row["latents"] for row in shots] == [row["latents"] for row in whole[1]]
     assert [row["latents"] for row in keyframes] == [row["latents"] for row in whole[2]]
 
@@ -234,7 +236,7 @@ def test_units_of_work_survive_the_way_as_text_and_order_follows_frames(film: Pa
     rejected = {**scene, "status": "rejected"}
     (video,) = spans_of_scenes([scene, rejected], {"v": 24.0})
     assert [(s.shot_id, s.index) for s in video.shots] == [("sooner", 0), ("later", 1)]
-    assert video_from_json(video_to_json(video)) == video
+    assert video_of(pending_row(video)["video"]) == video
 
 
 def test_a_folder_that_was_not_curated_is_named(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_an_interrupted_export_is_finished_by_the_same_command(
 
 
 def test_an_export_never_mixes_with_other_files_or_other_tables(curated, tmp_path):
-    with pytest.raises(InputError, match="no export"):
+    with pytest.raises(InputError, match="not an export"):
         run_export(curated, curated, "parquet")
     run_export(curated, str(tmp_path / "out"), "parquet")
     assert run_export(curated, str(tmp_path / "out"), "parquet") == ExportSummary(3, 6)

@@ -1,4 +1,4 @@
-"""Films drawn straight into a dataset hold what was drawn, once, and can be gone on with."""
+"""Films rendered straight into a dataset are there once, and the dataset can be extended."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,11 @@ import pytest
 from fw_model.loading.config import ModelConfig
 from fw_model.schemas.encoded import text_id
 from fw_model.training.data.dataset import EncodedDataset
-from pipelines.encode import EncodeConfig
+from pipelines.encoding.config import EncodeConfig
 from pipelines.encoding.dataset_store import EncodedStore
 from pipelines.encoding.shot_frames import FrameFormat
 from pipelines.toyfilms.config import ToyFilmsConfig
-from pipelines.toyfilms.encoded import DrawJob, draw_shots, encode_films, film_spans
+from pipelines.toyfilms.encoded import RenderJob, encode_films, film_spans, render_shots
 from pipelines.toyfilms.prompts import shot_prompt
 from pipelines.toyfilms.render import RENDER_VERSION, render_film
 from pipelines.toyfilms.story import sample_film
@@ -21,7 +21,7 @@ FORM = FrameFormat(64, 64, 12.0, 360, 4)
 
 def job(folder, **films):
     config = ToyFilmsConfig(**{**SHORT, "num_films": 2, **films})
-    return DrawJob(config, EncodeConfig(videos_per_part=1), ModelConfig(), folder)
+    return RenderJob(config, EncodeConfig(videos_per_part=1), ModelConfig(), folder)
 
 
 def parts(folder):
@@ -29,28 +29,28 @@ def parts(folder):
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("drawn")
+def rendered(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rendered")
     return folder, encode_films(job(folder), num_processes=2)
 
 
-def test_every_shot_has_its_latents_prompt_and_three_keyframes(drawn):
-    folder, counts = drawn
+def test_every_shot_has_its_latents_prompt_and_three_keyframes(rendered):
+    folder, counts = rendered
     assert counts == {"shots": 4, "keyframes": 12, "texts": counts["texts"], "sources": 2}
     data = EncodedDataset(folder)
     assert data.num_shots == 4
     texts = EncodedStore(folder).store
-    told = {
+    stored = {
         row["text_id"]
         for part in EncodedStore(folder).meta().files
         for row in texts.read_table(f"texts/{part}", ["text_id"]).to_pylist()
     }
     film = sample_film(0, ToyFilmsConfig(**SHORT))
-    assert {text_id(shot_prompt(film, i)) for i in range(2)} <= told
+    assert {text_id(shot_prompt(film, i)) for i in range(2)} <= stored
 
 
-def test_the_same_call_draws_nothing_again_and_other_films_are_added(drawn):
-    folder, _ = drawn
+def test_the_same_call_renders_nothing_again_and_other_films_are_added(rendered):
+    folder, _ = rendered
     before = parts(folder)
     encode_films(job(folder), num_processes=1)
     assert parts(folder) == before
@@ -71,7 +71,7 @@ def test_frames_are_those_of_the_film_without_the_transitions():
     whole, truth = render_film(film, width=64, height=64)
     spans = film_spans(film)
     mixed = {n for span in truth["gradual"] for n in range(span["start_frame"], span["end_frame"])}
-    for shot, span in zip(draw_shots(film, spans, FORM), spans.shots, strict=True):
+    for shot, span in zip(render_shots(film, spans, FORM), spans.shots, strict=True):
         assert not mixed & set(range(span.start, span.end))
         np.testing.assert_array_equal(np.stack(shot.frames), whole[span.start : span.end])
         for number, picture in shot.keyframes:
@@ -80,10 +80,10 @@ def test_frames_are_those_of_the_film_without_the_transitions():
 
 
 def test_pictures_are_those_of_this_version_of_the_renderer():
-    """When this fails, what is drawn has changed: raise RENDER_VERSION and mend the numbers."""
+    """If this fails, other pixels are rendered: raise RENDER_VERSION and correct the numbers."""
     film = sample_film(3, ToyFilmsConfig())
     whole, _ = render_film(film, width=64, height=64)
     assert (RENDER_VERSION, len(whole)) == (2, 177)
     means = whole[:160:40].mean(axis=(1, 2, 3))
-    drawn = [152.749, 151.865, 158.523, 147.728]
-    np.testing.assert_allclose(means, drawn, atol=0.1)  # levels; libraries round differently
+    rendered = [152.749, 151.865, 158.523, 147.728]
+    np.testing.assert_allclose(means, rendered, atol=0.1)  # levels; libraries round differently

@@ -7,7 +7,6 @@ import pytest
 from fw_model.errors import DataError
 from fw_model.media.video import probe, read_frames
 from pipelines.toyfilms.config import ToyFilmsConfig
-from pipelines.toyfilms.places import landmark_xs
 from pipelines.toyfilms.render import ShotRenderer, render_film, render_shot
 from pipelines.toyfilms.story import film_from_json, sample_film
 from pipelines.toyfilms.write import read_truth, render_films_on_ray, write_films
@@ -38,12 +37,12 @@ def _share_of_hue(pixels, hue, tolerance=12):
     return np.mean((gap < tolerance) & (hsv[:, 1] > 0.45) & (hsv[:, 2] > 0.4))
 
 
-def test_drawing_twice_gives_the_same_pixels():
+def test_rendering_twice_gives_the_same_pixels():
     film = _film(3)
     assert np.array_equal(render_shot(film, 1, **_SIZE), render_shot(film, 1, **_SIZE))
 
 
-def test_frames_can_be_drawn_in_any_order():
+def test_frames_can_be_rendered_in_any_order():
     film = _film(3)
     shot = render_shot(film, 0, **_SIZE)
     renderer = ShotRenderer(film, 0, **_SIZE)
@@ -96,7 +95,7 @@ def test_boxes_follow_a_walking_figure():
         if film.shots[0].roles[0].action == "walk" and film.shots[0].scale == "wide"
     )
     renderer = ShotRenderer(film, 0, **_SIZE)
-    boxes = np.array([renderer.frame(n)[1].boxes[0]["figure"] for n in range(0, 24, 4)])
+    boxes = np.array([renderer.frame(n)[1]["boxes"][0]["figure"] for n in range(0, 24, 4)])
     centres = (boxes[:, 0] + boxes[:, 2]) / 2
     assert np.ptp(centres) > 0.15
 
@@ -115,9 +114,9 @@ def test_a_landmark_is_where_the_truth_says():
             if (place.kind, place.light, shot.scale) != ("room", "day", "wide"):
                 continue
             frame, seen = ShotRenderer(film, index, width=256, height=256).frame(0)
-            marks = zip(place.landmarks, landmark_xs(place, seen.camera), strict=True)
+            marks = zip(place.landmarks, seen["landmark_xs"], strict=True)
             ((mark, x),) = (pair for pair in marks if pair[0].kind == "picture")
-            boxes = [box for role in seen.boxes for box in role.values()]
+            boxes = [box for role in seen["boxes"] for box in role.values()]
             if 0.1 < x < 0.9 and not any(box[0] < x + 0.1 and box[2] > x - 0.1 for box in boxes):
                 around = frame[60:100, round(x * 256) - 18 : round(x * 256) + 18]
                 own, spot = (_share_of_hue(around, mark.hue + turn) for turn in (0, 150))
@@ -130,7 +129,7 @@ def test_a_figure_is_larger_the_nearer_the_camera():
     heights = {"wide": [], "medium": [], "close": []}
     for film in map(_film, range(30)):
         for index, shot in enumerate(film.shots):
-            box = ShotRenderer(film, index, **_SIZE).frame(0)[1].boxes[0]["figure"]
+            box = ShotRenderer(film, index, **_SIZE).frame(0)[1]["boxes"][0]["figure"]
             heights[shot.scale].append(box[3] - box[1])
     means = {scale: np.mean(values) for scale, values in heights.items()}
     assert 0.4 < means["wide"] < 0.65 < means["medium"] < means["close"]

@@ -7,13 +7,11 @@ import numpy as np
 import torch
 
 from fw_model.schemas.encoded import FORMAT_VERSION, EncodedMeta
-from pipelines.encode import (
-    BatchEncoder,
-    EncodeConfig,
-)
 from pipelines.encoding.dataset_store import EncodedStore
-from pipelines.encoding.encode_video import Models
-from pipelines.encoding.shot_frames import FrameFormat, ShotSpan, VideoSpans
+from pipelines.encoding.encode_video import VideoEncoder
+from pipelines.encoding.models import Models
+from pipelines.encoding.rows import PartRows
+from pipelines.encoding.shot_frames import FrameFormat, ShotSpan, VideoSpans, decode_shots
 
 FORM = FrameFormat(width=16, height=16, fps=12.0, max_frames=60, temporal_factor=4)
 
@@ -80,8 +78,13 @@ def spans(film: Path, *shots: tuple[int, int], video_id: str = "v") -> VideoSpan
     )
 
 
+def encode_part(*videos: VideoSpans) -> PartRows:
+    encoder = VideoEncoder(MODELS, FORM, vae_batch=8)
+    return encoder.encode_part((video, decode_shots(video, FORM)) for video in videos)
+
+
 def encode_into(store: EncodedStore, *videos: VideoSpans) -> None:
-    store.write_part(BatchEncoder(MODELS, FORM, EncodeConfig())(list(videos)))
+    store.write_part(encode_part(*videos))
 
 
 def failed(film: Path, *video_ids: str) -> list[VideoSpans]:

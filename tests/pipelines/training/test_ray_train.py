@@ -1,6 +1,7 @@
 """Ray Train, Ray Data and DeepSpeed together train what one plain process trains."""
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from fw_model.training.local import train_here
 from fw_model.training.loop import LocalFeed
 from fw_model.training.metrics import read_metrics
 from pipelines.train import run_train
-from pipelines.training.feed import RayDataFeed, pack, resume_step, unpack
+from pipelines.training.checkpoints import resume_step
+from pipelines.training.feed import FEED, FeedRow, RayDataFeed, pack, unpack
+from pipelines.training.job import TrainJob
 from tests.encoded_films import CACHE, small_model, small_training, write_encoded
 
 
@@ -40,9 +43,17 @@ def numbers(groups: list[list[Batch]]) -> list[list[int]]:
     return [[int(g) for batch in batches for g in batch.sample_indices] for batches in groups]
 
 
+def test_a_feed_row_names_the_columns_of_its_schema() -> None:
+    assert set(FeedRow.__annotations__) == set(FEED.names)
+
+
 def test_batches_survive_the_way_through_ray_data(feed: LocalFeed) -> None:
     groups = feed.read(7)
-    assert numbers(unpack(pack(groups))) == numbers(groups) == [[58, 59], [62, 63]]
+    again = unpack(pack(groups))
+    assert numbers(again) == numbers(groups) == [[58, 59], [62, 63]]
+    for batch, same in zip(chain(*groups), chain(*again), strict=True):
+        for name, value in vars(batch).items():
+            assert (value == getattr(same, name)).all(), name
 
 
 def test_rows_of_an_older_checkpoint_are_skipped_and_wrong_rows_are_refused(
@@ -73,6 +84,6 @@ def test_two_ray_workers_under_zero_2_give_the_curve_of_one_process(
     )
     assert sharded == pytest.approx(plain, rel=1e-4)
     assert (folder / "filmweaver.json").is_file()
-    assert resume_step(tmp_path / "ray") == config.num_steps
+    assert resume_step(TrainJob(config, model, str(dataset), tmp_path / "ray")) == config.num_steps
     run_train(config, model, dataset, tmp_path / "ray")  # finished: nothing is trained again
     assert len(read_metrics(tmp_path / "ray" / "metrics.jsonl")) == config.num_steps

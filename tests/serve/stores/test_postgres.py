@@ -65,6 +65,16 @@ def test_every_table_is_there(database):
     assert set(Base.metadata.tables) <= names
 
 
+def test_a_reading_session_sees_one_snapshot(database):
+    count = select(func.count()).select_from(Job)
+    with database.reading() as session:
+        assert session.scalar(count) == 0
+        add_stories(database, 1)
+        assert session.scalar(count) == 0
+    with database.reading() as session:
+        assert session.scalar(count) == 3
+
+
 def test_the_first_model_binds_the_database(database):
     for rebind, model in ((False, "a"), (False, "a"), (True, "b"), (False, "b")):
         with database.writing() as session:

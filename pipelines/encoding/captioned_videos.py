@@ -1,0 +1,65 @@
+"""The captioned shots of a curated folder, video by video: what there is to encode.
+
+Knows nothing of frames or models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fw_model.errors import DataError
+from fw_model.schemas.curated_rows import CaptionedShotRow, CaptionRow, VideoRow
+from pipelines.curation.ledger.tables import read_published
+from pipelines.encoding.shot_frames import ShotSpan, VideoSpans
+from pipelines.storage.store import Store
+
+
+def read_curated(curated: str | Path) -> list[VideoSpans]:
+    """Return the captioned shots of a curated folder by video, in a fixed order."""
+    store = Store(str(curated))
+    scenes = read_published(store, CaptionRow, ["scene_id", "status", "shots"])
+    rates = read_published(store, VideoRow, ["video_id", "fps"])
+    videos = spans_of_scenes(scenes, {row["video_id"]: row["fps"] or 0.0 for row in rates})
+    if not videos:
+        raise DataError(
+            f"{curated} has no captioned scene ({len(scenes)} scenes in all); look at its "
+            "report.html for why scenes were rejected."
+        )
+    return videos
+
+
+def spans_of_scenes(
+    scenes: Iterable[Mapping[str, Any]], fps: Mapping[str, float]
+) -> list[VideoSpans]:
+    """Group the captioned scenes' shots by video, in the order of their frames."""
+    shots: dict[str, list[ShotSpan]] = {}
+    uris: dict[str, str] = {}
+    for scene in scenes:
+        if scene["status"] != "captioned":
+            continue
+        own: list[CaptionedShotRow] = scene["shots"]
+        for shot in own:
+            uris[shot["video_id"]] = shot["uri"]
+            shots.setdefault(shot["video_id"], []).append(
+                ShotSpan(
+                    shot_id=shot["shot_id"],
+                    scene_id=scene["scene_id"],
+                    index=0,
+                    start=shot["start_frame"],
+                    end=shot["end_frame"],
+                    text=shot["text"],
+                    keyframes=tuple(shot["keyframe_frames"] or ()),
+                )
+            )
+    return [_video_spans(id_, uris[id_], fps.get(id_, 0.0), shots[id_]) for id_ in sorted(shots)]
+
+
+def _video_spans(video_id: str, uri: str, fps: float, shots: list[ShotSpan]) -> VideoSpans:
+    ordered = sorted(shots, key=lambda shot: (shot.start, shot.shot_id))
+    numbered = tuple(replace(shot, index=index) for index, shot in enumerate(ordered))
+    digest = hashlib.sha256(repr((uri, fps, numbered)).encode()).hexdigest()[:16]
+    return VideoSpans(video_id, uri, fps, numbered, digest)

@@ -1,0 +1,22 @@
+"""Settings of `filmweaver encode`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from fw_model.config import StrictModel
+
+
+class EncodeConfig(StrictModel):
+    """Encoding of curated scenes for training; the model decides the frames' size and rate."""
+
+    max_shot_s: float = Field(30.0, gt=0, description="Longer shots are cut to this, seconds.")
+    videos_per_part: int = Field(16, ge=1, description="Videos that are committed together.")
+    vae_batch: int = Field(8, ge=1, description="Shots of equal length encoded at once.")
+    num_actors: int = Field(
+        0, ge=0, description="Encoding actors; 0 takes one per accelerator, or per two CPUs."
+    )
+    cpus_per_actor: float = Field(1.0, gt=0, description="CPU cores Ray reserves per actor.")
+    gpus_per_actor: float = Field(
+        0.0, ge=0, description="GPUs per actor; a fraction lets actors share one."
+    )
