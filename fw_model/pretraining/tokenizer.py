@@ -1,6 +1,6 @@
-"""A small byte-level BPE tokenizer, so that a small CLIP need not carry 49,408 embeddings.
+"""A small byte-level BPE tokenizer, so that a small CLIP does not need 49,408 embeddings.
 
-Any text can be tokenized: what the vocabulary lacks is spelled in shorter pieces.
+Any text can be tokenized: a word that is not in the vocabulary is split into shorter pieces.
 """
 
 from __future__ import annotations
