@@ -1,6 +1,6 @@
 """Settings of an OpenAI-compatible chat endpoint. Every section that uses one inherits them.
 
-They live in fw_model because evaluation's settings include them. Knows nothing about requests:
+They are in fw_model because evaluation's settings include them. Knows nothing about requests:
 `pipelines.llm` sends them.
 """
 
@@ -33,7 +33,7 @@ class EndpointConfig(StrictModel):
     max_retry_wait_s: float = Field(
         default=60.0,
         ge=0,
-        description="Longest pause before another attempt, seconds. A request is given up if the "
+        description="Longest pause before another attempt, seconds. A request fails if the "
         "endpoint asks for a longer one.",
     )
     budget_usd: float | None = Field(

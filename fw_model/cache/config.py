@@ -1,4 +1,4 @@
-"""The shape of both caches. Written into every checkpoint: a model reads what it was trained on."""
+"""The shape of both caches, which is recorded in every checkpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class TemporalLevel(StrictModel):
     """One tier of the temporal cache: `frames` latents, patchified by `kernel`."""
 
     frames: int = Field(ge=1, description="Latents of history that this tier holds.")
-    kernel: Kernel = Field(description="Latent cells one token covers: [time, height, width].")
+    kernel: Kernel = Field(description="Latent cells per token: [time, height, width].")
 
     @field_validator("kernel")
     @classmethod
@@ -34,7 +34,7 @@ def _paper_levels() -> tuple[TemporalLevel, ...]:
 
 
 class CacheConfig(StrictModel):
-    """Both caches and where their tokens sit in time (FilmWeaver, appendix)."""
+    """Both caches and the positions of their tokens in time (FilmWeaver, appendix)."""
 
     chunk_latents: int = Field(
         default=6,
@@ -51,7 +51,7 @@ class CacheConfig(StrictModel):
     )
     keyframe_kernel: Kernel | None = Field(
         default=None,
-        description="Latent cells one token of a keyframe covers; none: the backbone's own patch.",
+        description="Latent cells per token of a keyframe; null: the backbone's own patch.",
     )
     keyframe_gap: int = Field(
         default=8,
@@ -69,13 +69,13 @@ class CacheConfig(StrictModel):
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
-        """The patch sizes that context is read in, beside the backbone's own."""
+        """The patch sizes of context, besides the backbone's own."""
         own = [level.kernel for level in self.levels]
         return tuple(dict.fromkeys(own + ([self.keyframe_kernel] if self.keyframe_kernel else [])))
 
     @property
     def history_latents(self) -> int:
-        """How many latents of history the temporal cache holds at most."""
+        """The most latents of history that the temporal cache holds."""
         return sum(level.frames for level in self.levels)
 
     def keyframe_position(self, slot: int) -> int:

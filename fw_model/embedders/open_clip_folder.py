@@ -1,7 +1,7 @@
 """A CLIP model in a folder of open_clip's layout: config, safetensors, tokenizer files.
 
-Knows nothing of films. The layout is what `open_clip.push_to_hf_hub` writes, so a folder
-fetched from the hub works as it is.
+Knows nothing about films. `open_clip.push_to_hf_hub` writes this layout, so a folder from the hub
+works unchanged.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def load_tokenizer(folder: str | Path) -> Any:
 
 
 def clip_id(folder: str | Path) -> str:
-    """Return a name for the weights: the folder's name and a hash of what is in the files."""
+    """Return a name for the weights: the folder's name and a hash of its files."""
     digest = hashlib.sha256()
     for name in (CONFIG_FILE, *sorted(p.name for p in Path(folder).glob("*.safetensors"))):
         with (Path(folder) / name).open("rb") as file:
@@ -54,9 +54,12 @@ def _check(folder: Path) -> None:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise CheckpointError(
-            f"{folder} is no CLIP folder: it has no {CONFIG_FILE}; give one in open_clip's layout."
+            f"{folder} is not a CLIP folder: it has no {CONFIG_FILE}; give one in open_clip's "
+            "layout."
         )
     try:
         json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is no open_clip config: {error!r}.") from error
+        raise CheckpointError(
+            f"{path} is not an open_clip config: {error!r}; copy the folder again."
+        ) from error

@@ -12,16 +12,16 @@ from fw_model.evaluation.judges.config import AestheticConfig, CharactersConfig,
 from fw_model.evaluation.variants import VARIANTS
 
 HELD_OUT_SEEDS = "1000000:1000010"
-"""For suites that make a story from any seed: these seeds are not trained on."""
+"""For suites that make a story from any seed: these seeds are not used in training."""
 
 SUITE_SEEDS = {"toyfilms": HELD_OUT_SEEDS, "scenes20x5": "0:20"}
-"""The stories of a suite that are filmed unless `seeds` is set."""
+"""The stories of a suite that are filmed if `seeds` is null."""
 
 _CACHE_VARIANTS = tuple(name for name in VARIANTS if not VARIANTS[name].needs_checkpoint)
 
 
 class EvaluationConfig(StrictModel):
-    """What is measured. A story's result depends on its seed, not on which others are filmed."""
+    """What is measured. The result of a story depends on its seed, not on the other stories."""
 
     suite: str = Field(
         default="toyfilms",
@@ -35,8 +35,8 @@ class EvaluationConfig(StrictModel):
     )
     seeds: str | None = Field(
         default=None,
-        description="Stories to film, FIRST:LAST without LAST. Null: every story of a written "
-        "suite; 1000000:1000010, held out from training, of other suites.",
+        description="Stories to film, FIRST:LAST without LAST. Null: all stories of a written "
+        "suite; 1000000:1000010 (held out from training) of other suites.",
     )
     shots_per_story: int = Field(
         default=5,
@@ -60,8 +60,8 @@ class EvaluationConfig(StrictModel):
     clip: str | None = Field(
         default=None,
         description="open_clip folder of the CLIP that judges consistency and alignment of all "
-        "variants; null: the evaluated model's own. The packaged CLIP knows only toy films, so it "
-        "judges other suites only if it is named here.",
+        "variants; null: that of the evaluated model. The packaged CLIP knows only toy films, so "
+        "it judges other suites only if it is set here.",
     )
     aesthetic: AestheticConfig = Field(
         default=AestheticConfig(), description="Weights of the aesthetic score."
@@ -117,9 +117,9 @@ class EvaluationConfig(StrictModel):
 
     @property
     def story_seeds(self) -> range:
-        """The seeds as numbers; ConfigError if only the suite's file says how many there are.
+        """The seeds as numbers; ConfigError if they are not set for a suite in a file.
 
-        `pipelines.evaluation.suites.complete_settings` reads that file.
+        `pipelines.evaluation.suites.complete_settings` counts the stories in that file.
         """
         seeds = self.seeds
         if seeds is None and self.suite == "file":

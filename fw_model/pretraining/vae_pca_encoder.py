@@ -46,8 +46,8 @@ def fit_linear_encoder(
     _check_shape(vae, static_channels)
     for module in encoder.modules():
         if isinstance(module, (torch.nn.Conv2d, torch.nn.Conv3d)):
-            module.weight.zero_()
-            module.bias.zero_()
+            for parameter in module.parameters():
+                parameter.zero_()
     first, second = (b for b in encoder.down_blocks if hasattr(b, "time_conv"))
     encoder.conv_in.weight[:patch_channels, :, 2, 1, 1] = torch.eye(patch_channels)
 

@@ -1,6 +1,6 @@
-"""The text tower of an open_clip model as text encoder: its tokens, not its pooled vector.
+"""The text tower of an open_clip model as a text encoder: its tokens, not its pooled vector.
 
-For a small model that has no language model of its own. N prompts, T tokens, D width.
+For a small model without its own language model. N prompts, T tokens, D width.
 """
 
 from __future__ import annotations
@@ -32,12 +32,11 @@ class ClipTextEncoder:
 
     @classmethod
     def load(cls, folder: str | Path, *, device: torch.device | str = "cpu") -> ClipTextEncoder:
-        """Load a folder in open_clip's layout; CheckpointError if it is none."""
+        """Load a folder in open_clip's layout; CheckpointError for any other folder."""
         return cls(load_clip(folder, device), load_tokenizer(folder), model_id=clip_id(folder))
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Return [N, T, D], float32 on CLIP's device; zero after the end-of-text token."""
         if not prompts:
             return torch.empty(0, self.num_tokens, self.width)
         text = self._text
@@ -50,7 +49,7 @@ class ClipTextEncoder:
         return masked
 
     def lengths(self, prompts: Sequence[str]) -> list[int]:
-        """Return how many tokens of each prompt are true, start and end of text included."""
+        """Return the tokens of each prompt, including the start and end of the text."""
         if not prompts:
             return []
         ends: list[int] = self._ends(self._tokenizer(list(prompts))).tolist()

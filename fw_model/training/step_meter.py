@@ -1,4 +1,4 @@
-"""Measures a training step: losses by mode and by noise level, copy leak, seconds, waiting."""
+"""Measures a training step: losses by mode and by noise level, copy leak, time, data wait."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from fw_model.training.engine import TrainEngine
 from fw_model.training.metrics import StepMetrics
 from fw_model.training.step import StepOutput
 
-_SIGMA_EDGES = (0.25, 0.5, 0.75)  # between the noise levels that are reported apart
+_SIGMA_EDGES = (0.25, 0.5, 0.75)  # between the noise levels that are reported separately
 
 
 class StepMeter:
-    """Adds up one step's losses and times."""
+    """Adds up the losses and times of one step."""
 
     def __init__(self, device: torch.device, samples_per_step: int) -> None:
         self._device = device
@@ -31,11 +31,11 @@ class StepMeter:
         self._by_sigma = torch.zeros(len(_SIGMA_EDGES) + 1, 2, device=self._device)  # sum, count
 
     def wait_begins(self) -> None:
-        """Start the step's clock: the loop asks for data."""
+        """Start the clock of the step: the loop asks for data."""
         self._step_began = time.perf_counter()
 
     def wait_ends(self) -> None:
-        """Note that the data came."""
+        """Note that the data has arrived."""
         self._waited_s = time.perf_counter() - self._step_began
 
     def add(self, mode: Mode, output: StepOutput, share: float) -> None:

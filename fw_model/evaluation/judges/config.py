@@ -33,7 +33,7 @@ class AestheticConfig(StrictModel):
         return self
 
     def with_absolute_paths(self) -> Self:
-        """Return the same with absolute paths: actors run in other folders."""
+        """Return a copy with absolute paths: actors run in other folders."""
         return self.model_copy(
             update={"head": absolute_path(self.head), "clip": absolute_path(self.clip)}
         )
@@ -50,16 +50,16 @@ class InceptionConfig(StrictModel):
     )
 
     def with_absolute_paths(self) -> Self:
-        """Return the same with an absolute path: actors run in other folders."""
+        """Return a copy with an absolute path: actors run in other folders."""
         return self.model_copy(update={"weights": absolute_path(self.weights)})
 
 
 class CharactersConfig(EndpointConfig):
-    """What finds the characters in films. All but `kind` concern only openai."""
+    """What finds the characters in films. All settings but `kind` are for openai."""
 
     kind: str = Field(
         default="none",
-        description="none (toy films: the toy judge; others: nothing), openai, or module:Name of "
+        description="none (toy films: the toy judge; others: nothing), openai, or module:Name for "
         "your own finder.",
     )
     budget_usd: float | None = Field(
@@ -76,5 +76,5 @@ class CharactersConfig(EndpointConfig):
 
 
 def absolute_path(path: str | None) -> str | None:
-    """Return the absolute path of `path`; None and URIs as they are."""
+    """Return `path` as an absolute path; None and URIs unchanged."""
     return path if path is None or "://" in path else str(Path(path).expanduser().absolute())

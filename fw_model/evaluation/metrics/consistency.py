@@ -1,6 +1,7 @@
 """The paper's CLIP metrics: consistency between shots and alignment with the words, times 100.
 
-The middle frames of its chunks stand for a shot; a character is the crop of its box. S shots.
+A shot is represented by the middle frames of its chunks, a character by the crop of its box.
+S shots.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class StoryEmbeddings:
     """CLIP embeddings of a film: shots, prompts, and characters by (shot, kind).
 
     Text embeddings have unit length. A shot, or a character in it, is the mean of its frames' unit
-    vectors and is not normalised again: the product of two means is the mean of all cosines between
-    their frames.
+    vectors, not normalised again: the product of two means is the mean of all cosines between their
+    frames.
     """
 
     shots: Floats  # [S, E]
@@ -42,7 +43,7 @@ class StoryEmbeddings:
 def embed_story(
     shots: Sequence[FilmedShot], story: StoryTruth, boxes: CharacterBoxes, embedder: Embedder
 ) -> StoryEmbeddings:
-    """Embed the frames that stand for shots, the crops of the characters in `boxes`, the words."""
+    """Embed the frames that represent shots, the crops of the characters in `boxes`, the words."""
     standing = [(index, f) for index, shot in enumerate(shots) for f in standing_frames(shot)]
     return embed_frames([shot.frames for shot in shots], standing, story, boxes, embedder)
 

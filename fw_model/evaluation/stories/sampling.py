@@ -1,4 +1,4 @@
-"""Which frames stand for a film when all would be too many."""
+"""Which frames represent a film when all would be too many."""
 
 from __future__ import annotations
 

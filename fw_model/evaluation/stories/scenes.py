@@ -1,8 +1,8 @@
 """Scenes in words for evaluation: who is in them and how they look, shot after shot.
 
-The recipe is the paper's: a prompt says how the characters look, what they do, the type of the
+The recipe is the paper's: a prompt describes how the characters look, what they do, the type of the
 shot and its colour style; a scene is one or two characters in one place over consecutive shots.
-Knows nothing of who writes scenes.
+Knows nothing about who writes scenes.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ def _shot_truth(shot: WrittenShot) -> ShotTruth:
     )
 
 
-# The share of an appearance's or style's words that a prompt must repeat. Not all of them: a
-# close-up need not name the boots.
+# The share of the words of an appearance or a style that a prompt must repeat. Not all of them: a
+# close-up does not need to mention the boots.
 _REPEATED = 0.6
 _SHORTEST_WORD = 4  # shorter words describe nothing: in, and, the
 
@@ -150,7 +150,7 @@ _SHORTEST_WORD = 4  # shorter words describe nothing: in, and, the
 def recipe_faults(
     scene: WrittenScene, *, num_shots: int, min_words: int, max_words: int
 ) -> list[str]:
-    """Return how `scene` departs from the recipe, in words; an empty list if it does not.
+    """Return the ways in which `scene` breaks the recipe, in words; an empty list if it does not.
 
     Checks only numbers and repeated words, not whether the story is good.
     """

@@ -1,6 +1,6 @@
-"""What a story asks for, and the film made of it: what every metric reads.
+"""What a story asks for, and the film made from it: the input of every metric.
 
-F frames, H x W pixels. Knows nothing of how films are made.
+F frames, H x W pixels. Knows nothing about how films are made.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class FigureTruth:
 class ShotTruth:
     """What a shot must show. Shots with the same `place_index` share a place.
 
-    A story of words only has a prompt, figures and place indices; its other fields are None. A
-    camera is "still" or pans; `zoom` enlarges the place on screen.
+    A shot of a story of words only has a prompt, figures and a place index; its other fields are
+    None. A camera is "still" or pans; `zoom` enlarges the place on screen.
     """
 
     prompt: str
