@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.transformers.transformer_wan import WanAttention, WanTransformerBlock
 from torch import Tensor, nn
 
 from fw_model.backbones.base import KeyValue
@@ -61,7 +61,7 @@ class PrefixAttention:
     _parallel_config = None
 
     def __call__(
-        self, attn: Any, hidden: Tensor, text: None, mask: None, plan: TokenPlan
+        self, attn: WanAttention, hidden: Tensor, text: None, mask: None, plan: TokenPlan
     ) -> Tensor:
         query = attn.norm_q(attn.to_q(hidden)).unflatten(2, (attn.heads, -1))  # [B, L, H, D]
         query = rotate(query, plan.cos, plan.sin)
@@ -88,7 +88,7 @@ class SegmentTextAttention:
     _parallel_config = None
 
     def __call__(
-        self, attn: Any, hidden: Tensor, texts: SegmentTexts, mask: None, rotary: None
+        self, attn: WanAttention, hidden: Tensor, texts: SegmentTexts, mask: None, rotary: None
     ) -> Tensor:
         query = attn.norm_q(attn.to_q(hidden)).unflatten(2, (attn.heads, -1))  # [B, L, H, D]
         seen = []
@@ -97,7 +97,9 @@ class SegmentTextAttention:
             seen.append(_attend(self, query[:, start:stop], key, value, key.shape[1]))
         return _project_out(attn, seen, hidden)
 
-    def _key_value(self, attn: Any, texts: SegmentTexts, run: int, text: Tensor) -> KeyValue:
+    def _key_value(
+        self, attn: WanAttention, texts: SegmentTexts, run: int, text: Tensor
+    ) -> KeyValue:
         known = None if texts.kv is None else texts.kv.get(run)
         if known is not None:
             return known
@@ -110,26 +112,32 @@ class SegmentTextAttention:
 
 def install(blocks: nn.ModuleList) -> None:
     """Set the two processors in each stock block; parameters stay unchanged."""
-    block: Any
+    block: WanTransformerBlock
     for block in blocks:
         block.attn1.set_processor(PrefixAttention())
         block.attn2.set_processor(SegmentTextAttention())
 
 
-def keys_and_values(attn: Any, hidden: Tensor, plan: TokenPlan) -> KeyValue:
+def keys_and_values(attn: WanAttention, hidden: Tensor, plan: TokenPlan) -> KeyValue:
     """Return the rotated keys and the values of normalised tokens [B, L, D]: [B, L, H, D] each."""
     key = attn.norm_k(attn.to_k(hidden)).unflatten(2, (attn.heads, -1))
     value = attn.to_v(hidden).unflatten(2, (attn.heads, -1))
     return rotate(key, plan.cos, plan.sin), value
 
 
-def _attend(processor: Any, query: Tensor, key: Tensor, value: Tensor, visible: int) -> Tensor:
+def _attend(
+    processor: PrefixAttention | SegmentTextAttention,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: int,
+) -> Tensor:
     key, value = key[:, :visible], value[:, :visible]
     out: Tensor = dispatch_attention_fn(query, key, value, backend=processor._attention_backend)
     return out
 
 
-def _project_out(attn: Any, seen: Sequence[Tensor], hidden: Tensor) -> Tensor:
+def _project_out(attn: WanAttention, seen: Sequence[Tensor], hidden: Tensor) -> Tensor:
     joined = seen[0] if len(seen) == 1 else torch.cat(list(seen), dim=1)
     out: Tensor = attn.to_out[1](attn.to_out[0](joined.flatten(2, 3).type_as(hidden)))
     return out

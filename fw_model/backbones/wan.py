@@ -17,17 +17,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers import WanTransformer3DModel
+from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from einops import rearrange
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fw_model.backbones.attention import (
-    SegmentTexts,
-    Span,
-    TokenPlan,
-    install,
-    keys_and_values,
-)
+from fw_model.backbones.attention import SegmentTexts, Span, TokenPlan, install, keys_and_values
 from fw_model.backbones.base import ContextKV, KeyValue, TextKV
 from fw_model.backbones.context_patch import (
     CONTEXT_PATCH_FILE,
@@ -100,7 +95,7 @@ class WanBackbone(nn.Module):
             transformer.patch_embedding, (k for k in cache.kernels if k != self.patch)
         )
         install(transformer.blocks)
-        self._rotary: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
+        self._rotary: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
 
     def deepen(self, num_layers: int) -> None:
         """Add blocks to the transformer, which change nothing until they are trained."""
@@ -334,7 +329,7 @@ class WanBackbone(nn.Module):
         _write_weights(self.context_patch, wanted, where / CONTEXT_PATCH_FILE)
 
 
-def _normed(block: Any, hidden: Tensor, modulation: Tensor) -> Tensor:
+def _normed(block: WanTransformerBlock, hidden: Tensor, modulation: Tensor) -> Tensor:
     """Return the input of a block's self-attention for tokens [B, L, D], as in stock code."""
     table = block.scale_shift_table + modulation.float()  # [B, L, 6, D] or [B, 6, D]
     shift, scale = table[..., 0, :], table[..., 1, :]

@@ -22,19 +22,15 @@ StepRange = tuple[float, float]
 class AugmentConfig(StrictModel):
     """Noise levels of the caches in training; recorded in the checkpoint."""
 
-    enabled: bool = Field(
-        default=True, description="False trains on clean caches (ablation w/o A)."
-    )
+    enabled: bool = Field(True, description="False trains on clean caches (ablation w/o A).")
     keyframe_steps: StepRange = Field(
-        default=(100.0, 400.0),
-        description="Diffusion steps of 1000 for keyframes; the paper: 100-400.",
+        (100.0, 400.0), description="Diffusion steps of 1000 for keyframes; the paper: 100-400."
     )
     temporal_steps: StepRange = Field(
-        default=(0.0, 100.0), description="Diffusion steps of 1000 for history; the paper: 0-100."
+        (0.0, 100.0), description="Diffusion steps of 1000 for history; the paper: 0-100."
     )
     mapping: NoiseMapping = Field(
-        default="literal",
-        description="How a diffusion step maps to sigma: literal is step / 1000.",
+        "literal", description="How a diffusion step maps to sigma: literal is step / 1000."
     )
 
     @model_validator(mode="after")

@@ -37,32 +37,22 @@ class CacheConfig(StrictModel):
     """Both caches and the positions of their tokens in time (FilmWeaver, appendix)."""
 
     chunk_latents: int = Field(
-        default=6,
-        ge=1,
-        le=64,
-        description="Latents in a chunk; the paper: 6 (24 frames, one second).",
+        6, ge=1, le=64, description="Latents in a chunk; the paper: 6 (24 frames, one second)."
     )
     levels: tuple[TemporalLevel, ...] = Field(
         default_factory=_paper_levels,
         description="Temporal cache tiers, nearest first; the paper: 1, 2 and 16 latents.",
     )
-    top_k: int = Field(
-        default=3, ge=0, le=64, description="Keyframes that a chunk reads; the paper: 3."
-    )
+    top_k: int = Field(3, ge=0, le=64, description="Keyframes that a chunk reads; the paper: 3.")
     keyframe_kernel: Kernel | None = Field(
-        default=None,
-        description="Latent cells per token of a keyframe; null: the backbone's own patch.",
+        None, description="Latent cells per token of a keyframe; null: the backbone's own patch."
     )
     keyframe_gap: int = Field(
-        default=8,
-        ge=1,
-        description="Empty frame slots between the oldest history and the keyframes.",
+        8, ge=1, description="Empty frame slots between the oldest history and the keyframes."
     )
-    keyframe_spacing: int = Field(
-        default=2, ge=1, description="Frame slots from one keyframe to the next."
-    )
+    keyframe_spacing: int = Field(2, ge=1, description="Frame slots from one keyframe to the next.")
     visibility: Literal["prefix", "full"] = Field(
-        default="prefix",
+        "prefix",
         description="prefix: context never sees noise and its keys and values are reused exactly; "
         "full: the paper's plain in-context attention, recomputed at each step.",
     )

@@ -15,12 +15,12 @@ class SkipLayerGuidance(StrictModel):
     results of a small model or of few steps.
     """
 
-    scale: float = Field(default=0.0, ge=0, le=20, description="Strength; 0 switches it off.")
+    scale: float = Field(0.0, ge=0, le=20, description="Strength; 0 switches it off.")
     layers: tuple[int, ...] = Field(
-        default=(), description="Layers that the target's tokens bypass, counted from 0."
+        (), description="Layers that the target's tokens bypass, counted from 0."
     )
-    above: float = Field(default=0.0, ge=0, le=1, description="Noise level where it ends.")
-    below: float = Field(default=1.0, ge=0, le=1, description="Noise level where it begins.")
+    above: float = Field(0.0, ge=0, le=1, description="Noise level at which it ends.")
+    below: float = Field(1.0, ge=0, le=1, description="Noise level at which it starts.")
 
     @model_validator(mode="after")
     def _checked(self) -> SkipLayerGuidance:

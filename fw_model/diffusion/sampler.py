@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+from diffusers import FlowMatchEulerDiscreteScheduler, SchedulerMixin, UniPCMultistepScheduler
 from torch import Tensor
 
 SchedulerKind = Literal["auto", "euler", "unipc"]
@@ -22,7 +22,9 @@ class Cancelled(Exception):
     """Generation was asked to stop between two denoising steps; nothing was produced."""
 
 
-def make_scheduler(kind: SchedulerKind, *, shift: float | None, folder: Path | None = None) -> Any:
+def make_scheduler(
+    kind: SchedulerKind, *, shift: float | None, folder: Path | None = None
+) -> SchedulerMixin:
     """Return a scheduler of `kind`; `auto` takes the one saved in `folder`, else Euler.
 
     `shift` None keeps the timestep shift saved in `folder`, whatever kind was saved there; the
@@ -49,7 +51,7 @@ def make_scheduler(kind: SchedulerKind, *, shift: float | None, folder: Path | N
 def sample(
     predict: Predict,
     noise: Tensor,
-    scheduler: Any,
+    scheduler: SchedulerMixin,
     num_inference_steps: int,
     *,
     on_step: Callable[[int, int], None] | None = None,

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import open_clip
 import torch
 from numpy.typing import NDArray
+from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch.nn import functional
@@ -26,7 +26,7 @@ _BATCH_SIZE = 64
 class OpenClipEmbedder:
     """CLIP from a local folder; see `Embedder` for what the methods promise."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, model_id: str) -> None:
+    def __init__(self, model: open_clip.CLIP, tokenizer: HFTokenizer, *, model_id: str) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self.model_id = model_id

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import open_clip
 import torch
@@ -21,7 +20,7 @@ CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
 
 
-def load_clip(folder: str | Path, device: torch.device | str) -> Any:
+def load_clip(folder: str | Path, device: torch.device | str) -> open_clip.CLIP:
     """Return the model, in float32 and ready to embed; CheckpointError if there is none."""
     _check(Path(folder))
     try:
@@ -31,7 +30,7 @@ def load_clip(folder: str | Path, device: torch.device | str) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def load_tokenizer(folder: str | Path) -> Any:
+def load_tokenizer(folder: str | Path) -> open_clip.tokenizer.HFTokenizer:
     """Return the tokenizer: a callable from prompts to token ids [N, context length]."""
     _check(Path(folder))
     try:

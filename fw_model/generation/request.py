@@ -26,62 +26,60 @@ class GenerationConfig(StrictModel):
     """How chunks are generated. Null means the value that the model records."""
 
     num_inference_steps: int | None = Field(
-        default=None, ge=1, le=1000, description="Denoising steps; null: recorded."
+        None, ge=1, le=1000, description="Denoising steps; null: recorded."
     )
     guidance_scale: float | None = Field(
-        default=None,
+        None,
         ge=0,
         le=30,
         description="Classifier-free guidance; 1 or less switches it off; null: recorded.",
     )
     guidance: Literal["batch", "two_pass"] = Field(
-        default="batch",
-        description="Both branches in one batch, or one after the other (less memory).",
+        "batch", description="Both branches in one batch, or one after the other (less memory)."
     )
     guidance_above: float | None = Field(
-        default=None,
+        None,
         ge=0,
         le=1,
         description="Noise level below which guidance is left out: the content is settled by then, "
         "and a step costs half. Null: recorded.",
     )
     skip_layer_guidance: SkipLayerGuidance | None = Field(
-        default=None,
-        description="Guidance away from the prediction of fewer layers; null: recorded.",
+        None, description="Guidance away from the prediction of fewer layers; null: recorded."
     )
     scheduler: SchedulerKind = Field(
-        default="auto", description="auto: the model's saved scheduler; euler; unipc."
+        "auto", description="auto: the model's saved scheduler; euler; unipc."
     )
     shift: float | None = Field(
-        default=None, gt=0, le=20, description="Timestep shift of the scheduler; null: saved."
+        None, gt=0, le=20, description="Timestep shift of the scheduler; null: saved."
     )
-    negative_prompt: str = Field(default="", max_length=4000, description="What guidance avoids.")
+    negative_prompt: str = Field("", max_length=4000, description="What guidance avoids.")
     keyframe_step: float | None = Field(
-        default=None, ge=0, le=1000,
+        None, ge=0, le=1000,
         description="Noise on keyframes, diffusion steps of 1000: how loosely they bind. Null: the "
         "least of training.",
     )  # fmt: skip
     temporal_step: float | None = Field(
-        default=None,
+        None,
         ge=0,
         le=1000,
         description="Noise on history, diffusion steps of 1000; null: the lowest of training.",
     )
     keyframes_per_chunk: int = Field(
-        default=1, ge=0, le=16, description="Keyframes that each chunk offers to the shot cache."
+        1, ge=0, le=16, description="Keyframes that each chunk offers to the shot cache."
     )
     duplicate_cosine: float = Field(
-        default=DUPLICATE_COSINE, gt=0, le=1,
+        DUPLICATE_COSINE, gt=0, le=1,
         description="A keyframe this similar to one of its own shot is not kept.",
     )  # fmt: skip
     retrieval: RetrievalConfig = Field(
-        default=RetrievalConfig(), description="How keyframes are chosen from the shot cache."
+        RetrievalConfig(), description="How keyframes are chosen from the shot cache."
     )
     reuse_context: bool = Field(
-        default=True, description="Encode context once per chunk (exact); False: in each step."
+        True, description="Encode context once per chunk (exact); False: in each step."
     )
     decode_streams: int = Field(
-        default=2, ge=0, le=64, description="Shots whose decoder state stays in memory."
+        2, ge=0, le=64, description="Shots whose decoder state stays in memory."
     )
 
 

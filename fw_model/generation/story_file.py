@@ -18,14 +18,14 @@ class ReferenceSpec(StrictModel):
 
     image: str = Field(min_length=1, description="PNG, JPEG or WEBP; relative to the story file.")
     name: str = Field(min_length=1, max_length=200, description="What it shows, for the report.")
-    weight: float = Field(default=1.0, gt=0, le=10, description="Factor on its retrieval score.")
+    weight: float = Field(1.0, gt=0, le=10, description="Factor on its retrieval score.")
 
 
 class ExtendSpec(StrictModel):
     """More chunks of the same shot, with their own prompt."""
 
     prompt: str = Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="What happens.")
-    num_chunks: int = Field(default=1, ge=1, le=MAX_CHUNKS, description="Chunks to add.")
+    num_chunks: int = Field(1, ge=1, le=MAX_CHUNKS, description="Chunks to add.")
 
     @field_validator("prompt")
     @classmethod
@@ -38,9 +38,9 @@ class ExtendSpec(StrictModel):
 class ShotSpec(ExtendSpec):
     """One shot: a prompt, its length, its extensions and its reference images."""
 
-    extend: tuple[ExtendSpec, ...] = Field(default=(), description="Extensions, in order.")
+    extend: tuple[ExtendSpec, ...] = Field((), description="Extensions, in order.")
     references: tuple[ReferenceSpec, ...] = Field(
-        default=(), description="Images to inject; they stay in the bank for later shots."
+        (), description="Images to inject; they stay in the bank for later shots."
     )
 
     @property
@@ -52,8 +52,8 @@ class ShotSpec(ExtendSpec):
 class StoryFile(StrictModel):
     """A story: shots in order, generated from one seed."""
 
-    title: str = Field(default="untitled", min_length=1, max_length=200, description="Its name.")
-    seed: int = Field(default=0, ge=0, lt=2**63, description="Seed of all random numbers.")
+    title: str = Field("untitled", min_length=1, max_length=200, description="Its name.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of all random numbers.")
     shots: tuple[ShotSpec, ...] = Field(min_length=1, max_length=1000, description="In order.")
 
 

@@ -16,21 +16,19 @@ class PartConfig(StrictModel):
     """One exchangeable part of a model."""
 
     kind: str = Field(description="A built-in kind, or module:Name for your own code.")
-    path: str | None = Field(default=None, description="Its folder; null: the model folder's.")
+    path: str | None = Field(None, description="Its folder; null: the model folder's.")
 
 
 class BackboneConfig(StrictModel):
     """The transformer, or the shape of a new one."""
 
-    kind: str = Field(
-        default="wan", description="A built-in kind, or module:Name for your own code."
-    )
+    kind: str = Field("wan", description="A built-in kind, or module:Name for your own code.")
     scratch: dict[str, Any] | None = Field(
-        default=None,
+        None,
         description="Start from random weights of this shape (arguments of the diffusers class) "
         "instead of saved ones.",
     )
-    scratch_seed: int = Field(default=0, ge=0, description="Seed of the random weights.")
+    scratch_seed: int = Field(0, ge=0, description="Seed of the random weights.")
 
     @model_validator(mode="before")
     @classmethod
@@ -44,32 +42,30 @@ class ModelConfig(StrictModel):
     """Which model runs, and how."""
 
     path: str | None = Field(
-        default=None,
+        None,
         description="tiny, a model folder in diffusers' layout, or a hub id. Null: the model that "
         "the checkpoint was trained from, or tiny.",
     )
     checkpoint: str | None = Field(
-        default=None, description="Folder exported by training; its parts replace those of path."
+        None, description="Folder exported by training; its parts replace those of path."
     )
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, ...")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     dtype: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="Type of the transformer and the text encoder."
+        "float32", description="Type of the transformer and the text encoder."
     )
     cache: CacheConfig | None = Field(
-        default=None, description="Replaces the cache shape that the model records."
+        None, description="Replaces the cache shape that the model records."
     )
-    width: int | None = Field(default=None, ge=8, description="Frame width, px; null: recorded.")
-    height: int | None = Field(default=None, ge=8, description="Frame height, px; null: recorded.")
-    fps: float | None = Field(default=None, gt=0, description="Frames/s; null: recorded.")
-    backbone: BackboneConfig = Field(default=BackboneConfig(), description="The transformer.")
-    vae: PartConfig = Field(default=PartConfig(kind="wan"), description="The video VAE.")
+    width: int | None = Field(None, ge=8, description="Frame width, px; null: recorded.")
+    height: int | None = Field(None, ge=8, description="Frame height, px; null: recorded.")
+    fps: float | None = Field(None, gt=0, description="Frames/s; null: recorded.")
+    backbone: BackboneConfig = Field(BackboneConfig(), description="The transformer.")
+    vae: PartConfig = Field(PartConfig(kind="wan"), description="The video VAE.")
     embedder: PartConfig = Field(
-        default=PartConfig(kind="open_clip"),
-        description="CLIP, for retrieval and curation.",
+        PartConfig(kind="open_clip"), description="CLIP, for retrieval and curation."
     )
     text_encoder: PartConfig = Field(
-        default=PartConfig(kind="auto"),
-        description="auto: umt5 if the model has one, else clip.",
+        PartConfig(kind="auto"), description="auto: umt5 if the model has one, else clip."
     )
 
     def torch_device(self) -> torch.device:

@@ -41,7 +41,7 @@ class FilmModel:
 
 
 def load_model(config: ModelConfig) -> FilmModel:
-    """Load every part of the model; CheckpointError says which part is missing or does not fit."""
+    """Load every part of the model; CheckpointError if one is missing or does not fit."""
     record = load_record(config)
     text_encoder = load_text_encoder(config)
     backbone = load_backbone(config)
@@ -88,7 +88,7 @@ def load_backbone(config: ModelConfig) -> Backbone:
 
 
 def load_vae(config: ModelConfig) -> Vae:
-    """Load the video VAE (float32: it is small beside the transformer, and exact)."""
+    """Load the video VAE in float32: it is small compared with the transformer."""
     folder = vae_folder(config) or require_part(config, "vae")
     kind = resolve(config.vae.kind, VAES, "vae")
     vae: Vae = kind.load(folder, device=config.torch_device(), dtype=torch.float32)

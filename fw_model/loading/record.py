@@ -19,21 +19,21 @@ RECORD_FILE = "filmweaver.json"
 class ModelRecord(StrictModel):
     """What a checkpoint was trained with; generation reads it back."""
 
-    base: str = Field(default="tiny", description="Model folder with the parts missing here.")
+    base: str = Field("tiny", description="Model folder with the parts missing here.")
     cache: CacheConfig = Field(default_factory=CacheConfig, description="Shape of both caches.")
     augment: AugmentConfig = Field(
         default_factory=AugmentConfig, description="Noise on the caches during training."
     )
-    width: int = Field(default=832, ge=8, description="Frame width, px.")
-    height: int = Field(default=480, ge=8, description="Frame height, px.")
-    fps: float = Field(default=16.0, gt=0, description="Frames per second.")
-    num_inference_steps: int = Field(default=50, ge=1, description="Recommended denoising steps.")
-    guidance_scale: float = Field(default=5.0, ge=0, description="Recommended guidance scale.")
+    width: int = Field(832, ge=8, description="Frame width, px.")
+    height: int = Field(480, ge=8, description="Frame height, px.")
+    fps: float = Field(16.0, gt=0, description="Frames per second.")
+    num_inference_steps: int = Field(50, ge=1, description="Recommended denoising steps.")
+    guidance_scale: float = Field(5.0, ge=0, description="Recommended guidance scale.")
     guidance_above: float = Field(
-        default=0.0, ge=0, le=1, description="Noise level below which no guidance is needed."
+        0.0, ge=0, le=1, description="Noise level below which no guidance is needed."
     )
     skip_layer_guidance: SkipLayerGuidance = Field(
-        default=SkipLayerGuidance(), description="Recommended skip-layer guidance."
+        SkipLayerGuidance(), description="Recommended skip-layer guidance."
     )
 
 

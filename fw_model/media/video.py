@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,7 +23,9 @@ import av
 import cv2
 import numpy as np
 import torch
+from av.container import InputContainer
 from av.error import FFmpegError
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from fw_model.errors import MediaError, StorageError
@@ -163,7 +165,7 @@ class VideoWriter:
         # On processors with AVX-512, x264's mbtree reads uninitialised memory, and the same frames
         # give different files. Without it they give the same file.
         self._options = {"crf": str(crf), "preset": preset, "x264-params": "mbtree=0"}
-        self._temporary: Path | None = None
+        self._temporary = self._path.with_name(f".{self._path.stem}.{uuid.uuid4().hex}.mp4")
         self._container: Any = None
         self._stream: Any = None
         self._shape: tuple[int, ...] | None = None
@@ -171,12 +173,9 @@ class VideoWriter:
     def __enter__(self) -> Self:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(
-                prefix=f".{self._path.stem}.", suffix=".mp4", dir=self._path.parent
-            )
-            os.close(handle)
-            self._temporary = Path(name)
-            self._container = av.open(name, "w", options={"movflags": "+faststart"})
+            self._temporary.touch()
+            options = {"movflags": "+faststart"}
+            self._container = av.open(str(self._temporary), "w", options=options)
         except (OSError, FFmpegError) as error:
             self._discard()
             raise StorageError(f"Cannot write {self._path}: {error}.") from error
@@ -230,8 +229,6 @@ class VideoWriter:
             for packet in self._stream.encode():
                 self._container.mux(packet)
             self._container.close()
-            assert self._temporary is not None
-            self._temporary.chmod(0o666 & ~_umask())
             os.replace(self._temporary, self._path)
         except (OSError, FFmpegError) as failure:
             self._discard()
@@ -241,8 +238,8 @@ class VideoWriter:
         if self._container is not None:
             with contextlib.suppress(OSError, FFmpegError):  # only to free it
                 self._container.close()
-        if self._temporary is not None:
-            self._temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._temporary.unlink()
 
 
 def write_video(
@@ -293,21 +290,19 @@ def resize_frames(pixels: Pixels, *, width: int, height: int) -> Pixels:
     return resized
 
 
-def _opened(source: VideoSource) -> contextlib.AbstractContextManager[Any]:
+def _opened(source: VideoSource) -> InputContainer:
     # An absolute path: FFmpeg takes "name:rest" for a protocol and "-x" for an option.
     target = os.path.abspath(source) if isinstance(source, str | Path) else source
     if isinstance(target, str) and not os.path.isfile(target):
         raise MediaError(f"There is no file {source}.")
     try:
-        container: contextlib.AbstractContextManager[Any] = av.open(
-            target, metadata_errors="replace"
-        )
+        container: InputContainer = av.open(target, metadata_errors="replace")
     except (OSError, FFmpegError, ValueError) as error:
-        raise MediaError(f"{_name(source)} cannot be opened as a video: {error}.") from error
+        raise MediaError(f"{_name(source)} is not a video or is damaged: {error}.") from error
     return container
 
 
-def _video_stream(container: Any) -> Any:
+def _video_stream(container: InputContainer) -> VideoStream | None:
     """Return the first video stream that is not a cover picture, or None."""
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
@@ -318,7 +313,9 @@ def _video_stream(container: Any) -> Any:
     return None
 
 
-def _decoded(container: Any, stream: Any, source: VideoSource) -> Iterator[Any]:
+def _decoded(
+    container: InputContainer, stream: VideoStream, source: VideoSource
+) -> Iterator[av.VideoFrame]:
     number = 0
     try:
         for frame in container.decode(stream):
@@ -330,7 +327,9 @@ def _decoded(container: Any, stream: Any, source: VideoSource) -> Iterator[Any]:
         ) from error
 
 
-def _undamaged(container: Any, stream: Any, source: VideoSource) -> Iterator[Any]:
+def _undamaged(
+    container: InputContainer, stream: VideoStream, source: VideoSource
+) -> Iterator[av.VideoFrame]:
     with contextlib.suppress(FFmpegError):  # the file is truncated
         for packet in container.demux(stream):
             try:
@@ -341,7 +340,7 @@ def _undamaged(container: Any, stream: Any, source: VideoSource) -> Iterator[Any
             yield from frames
 
 
-def _frame_pixels(frame: Any, size: tuple[int, int] | None) -> Pixels:
+def _frame_pixels(frame: av.VideoFrame, size: tuple[int, int] | None) -> Pixels:
     quarter_turns = round(frame.rotation / 90) % 4
     if size is not None:
         width, height = size if quarter_turns % 2 == 0 else size[::-1]
@@ -354,9 +353,3 @@ def _name(source: VideoSource) -> str:
     if isinstance(source, str | Path):
         return str(source)
     return str(getattr(source, "name", "The video"))
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from torch import nn
@@ -48,10 +47,11 @@ class Muon(torch.optim.Optimizer):
             weight.add_(update.view_as(weight), alpha=-rate * scale)
 
     def _update(self, weight: torch.Tensor, momentum: float) -> torch.Tensor:
-        state: dict[str, Any] = self.state[weight]
+        state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
-        gradient: Any = weight.grad
+        gradient = weight.grad
+        assert gradient is not None
         state["momentum"].lerp_(gradient, 1 - momentum)
         mixed: torch.Tensor = gradient.lerp(state["momentum"], momentum)
         return mixed.flatten(1)  # [out, in * kernel]
@@ -78,7 +78,4 @@ def split_weights(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parame
     layers = (nn.Conv2d, nn.Conv3d, nn.Linear)
     chosen = {id(m.weight) for m in module.modules() if isinstance(m, layers)}
     trained = [p for p in module.parameters() if p.requires_grad]
-    return (
-        [p for p in trained if id(p) in chosen],
-        [p for p in trained if id(p) not in chosen],
-    )
+    return ([p for p in trained if id(p) in chosen], [p for p in trained if id(p) not in chosen])

@@ -25,18 +25,13 @@ from transformers import PreTrainedTokenizerFast
 
 from fw_model.diffusion.schedule import derive_seed
 from fw_model.embedders.clip import OpenClipEmbedder
-from fw_model.embedders.open_clip_folder import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    load_clip,
-    load_tokenizer,
-)
+from fw_model.embedders.open_clip_folder import CONFIG_FILE, WEIGHTS_FILE, load_clip, load_tokenizer
 from fw_model.errors import DataError
 from fw_model.files.atomic import atomic_folder
 from fw_model.optim.muon import Muon, split_weights
 from fw_model.pretraining.run import LoopConfig, Parts, SaveEvery, move, pretrain
 from fw_model.pretraining.shot_library import ShotLibrary, ShotSource, augmented, to_tensor
-from fw_model.pretraining.tokenizer import save_tokenizer, train_tokenizer
+from fw_model.pretraining.tokenizer import train_tokenizer
 
 _PIXEL_MEAN = _PIXEL_STD = (0.5, 0.5, 0.5)
 
@@ -104,10 +99,7 @@ class EmbedderPretrainConfig(LoopConfig):
 
 
 def pretrain_embedder(
-    config: EmbedderPretrainConfig,
-    library: ShotLibrary,
-    validation: ShotLibrary,
-    output: Path,
+    config: EmbedderPretrainConfig, library: ShotLibrary, validation: ShotLibrary, output: Path
 ) -> dict[str, float]:
     """Train, resuming the run in `output`; return the final measurements.
 
@@ -133,7 +125,7 @@ def pretrain_embedder(
     def export() -> dict[str, float]:
         with atomic_folder(output / "clip") as folder:
             save_clip(model, tree, folder)
-            save_tokenizer(tokenizer, folder)
+            tokenizer.save_pretrained(str(folder))
         return measure_retrieval(OpenClipEmbedder.load(output / "clip"), validation)
 
     parts: Parts = {"clip": model, "muon": muon, "adam": adam}
@@ -150,7 +142,7 @@ def pretrain_embedder(
 
 def _new_clip(
     config: EmbedderPretrainConfig, shots: Sequence[ShotSource]
-) -> tuple[Any, PreTrainedTokenizerFast, dict[str, Any]]:
+) -> tuple[open_clip.CLIP, PreTrainedTokenizerFast, dict[str, Any]]:
     """Return a new model with its tokenizer and its part of the config file."""
     torch.manual_seed(derive_seed(config.seed, "clip-weights"))
     tree = config.model_config_tree()
@@ -197,7 +189,7 @@ def sample_pairs(
 
 
 def matching_loss(
-    model: Any, pixels: torch.Tensor, tokens: torch.Tensor, truth: torch.Tensor
+    model: open_clip.CLIP, pixels: torch.Tensor, tokens: torch.Tensor, truth: torch.Tensor
 ) -> torch.Tensor:
     """Return the contrastive loss, both ways; the target is uniform over all true matches."""
     images = model.encode_image(pixels, normalize=True)  # [B, E]
@@ -254,7 +246,9 @@ def save_clip(model: torch.nn.Module, tree: dict[str, Any], folder: Path) -> Non
     (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def _tokenize(tokenizer: Any, texts: list[str], context_length: int) -> torch.Tensor:
+def _tokenize(
+    tokenizer: PreTrainedTokenizerFast, texts: list[str], context_length: int
+) -> torch.Tensor:
     tokens: torch.Tensor = tokenizer(
         texts, max_length=context_length, padding="max_length", truncation=True, return_tensors="pt"
     ).input_ids

@@ -25,7 +25,7 @@ from fw_model.files.atomic import atomic_folder
 from fw_model.optim.muon import Muon, split_weights
 from fw_model.pretraining.clip import GENERAL_ENGLISH
 from fw_model.pretraining.run import LogEvery, LoopConfig, Parts, SaveEvery, move, pretrain
-from fw_model.pretraining.tokenizer import PAD, START, save_tokenizer, train_tokenizer
+from fw_model.pretraining.tokenizer import PAD, START, train_tokenizer
 
 _NUM_FIRST_BATCHES = 20  # train the tokenizer and identify the prompts of a run
 _NUM_MEASURED_BATCHES = 8
@@ -116,7 +116,7 @@ def pretrain_text_encoder(
         with atomic_folder(output / "text_encoder") as folder:
             encoder.half().save_pretrained(folder)
         with atomic_folder(output / "tokenizer") as folder:
-            save_tokenizer(tokenizer, folder)
+            tokenizer.save_pretrained(str(folder))
         return accuracy
 
     parts: Parts = {"both": both, "muon": muon, "adam": adam}

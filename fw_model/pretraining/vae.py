@@ -212,7 +212,7 @@ def sample_clips(
         )
     seed = derive_seed(config.seed, "clips", step)
     rng = np.random.default_rng(seed)
-    cell = 4 * config.patch_size  # crops keep to whole latents
+    cell = 4 * config.patch_size  # crops contain whole latents
     clips = []
     for _ in range(stage.batch_size):
         shot, start = library.random_clip(shots, stage.num_frames, rng)

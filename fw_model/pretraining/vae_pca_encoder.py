@@ -15,11 +15,9 @@ B samples, F frames, C latent channels, D encoder channels.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import patchify
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanResample, patchify
 from einops import rearrange
 
 from fw_model.errors import ConfigError
@@ -40,7 +38,7 @@ def fit_linear_encoder(
     Returns the share of variance that latents after the first keep. Raises ConfigError if the VAE
     does not have exactly two shrinking levels without residual blocks.
     """
-    encoder: Any = vae.encoder
+    encoder = vae.encoder
     width, channels = int(vae.config.base_dim), int(vae.config.z_dim)
     patch_channels = int(vae.config.in_channels)
     _check_shape(vae, static_channels)
@@ -86,7 +84,9 @@ def fit_linear_encoder(
     return float(kept / (mean.var(0).sum() + half.var(0).sum()))
 
 
-def _fit_first_level(vae: AutoencoderKLWan, first: Any, clips: torch.Tensor) -> torch.Tensor:
+def _fit_first_level(
+    vae: AutoencoderKLWan, first: WanResample, clips: torch.Tensor
+) -> torch.Tensor:
     """Fit the first level to clips: the mean of two frames, and how they differ.
 
     Returns the cells before their frames are paired: [B, D, F, h, w].
@@ -120,13 +120,13 @@ def _check_shape(vae: AutoencoderKLWan, static_channels: int) -> None:
         )
 
 
-def _set_gather(block: Any, axes: torch.Tensor, in_channels: int) -> None:
+def _set_gather(block: WanResample, axes: torch.Tensor, in_channels: int) -> None:
     """Make the strided convolution return `axes` @ the 2x2 cell, axes [K, (2 2 in_channels)]."""
     kernel = rearrange(axes, "k (y x c) -> k c y x", y=2, x=2, c=in_channels)
     block.resample[1].weight[: len(axes), :in_channels, :2, :2] = kernel
 
 
-def _set_pair(block: Any, mean_of: torch.Tensor, difference_of: torch.Tensor) -> None:
+def _set_pair(block: WanResample, mean_of: torch.Tensor, difference_of: torch.Tensor) -> None:
     """Make the time convolution return mean_of @ (a + b) / 2 + difference_of @ (b - a) / 2."""
     inputs = mean_of.shape[1]
     block.time_conv.weight[:, :inputs, 1, 0, 0] = (mean_of - difference_of) / 2
@@ -140,7 +140,7 @@ def _set_balance(weight: torch.Tensor, bias: torch.Tensor, channels: int) -> Non
 
 
 def _set_readout(vae: AutoencoderKLWan, width: int, channels: int) -> None:
-    encoder: Any = vae.encoder
+    encoder = vae.encoder
     norm = (channels + 1) ** 0.5 * _OFFSET
     encoder.norm_out.gamma.fill_(_SILU_INPUT / _OFFSET * norm / width**0.5)
     diagonal = torch.eye(channels) * (_OFFSET / _SILU_INPUT)
@@ -151,7 +151,7 @@ def _set_readout(vae: AutoencoderKLWan, width: int, channels: int) -> None:
     vae.quant_conv.bias.zero_()
 
 
-def _resampled(block: Any, features: torch.Tensor) -> torch.Tensor:
+def _resampled(block: WanResample, features: torch.Tensor) -> torch.Tensor:
     flat: torch.Tensor = block.resample(rearrange(features, "b c f h w -> (b f) c h w"))
     return rearrange(flat, "(b f) c h w -> b c f h w", f=features.shape[2])
 

@@ -25,7 +25,7 @@ Vector = Annotated[NDArray[np.float32] | Sequence[float], pa.list_(pa.float32())
 
 
 class ProvenanceRow(TypedDict):
-    """Who made a row, and when (ISO 8601, UTC)."""
+    """Which settings, code and run made a row, and when (ISO 8601, UTC)."""
 
     config_hash: str
     code_version: str
@@ -54,7 +54,7 @@ class TransitionRow(TypedDict):
 
 
 class MeasuredShotRow(TypedDict):
-    """A shot as analysis leaves it.
+    """A shot as measured by analysis.
 
     The spans of a video's shots follow one another without a gap; a gradual transition is split in
     its middle. The content span leaves the transition's frames out.
@@ -80,7 +80,7 @@ class MeasuredShotRow(TypedDict):
 
 
 class SourceColumns(TypedDict):
-    """What is known of a video before it is opened."""
+    """What is known about a video before it is opened."""
 
     source_id: str  # from its address, size and date
     bytes: Int64
@@ -89,7 +89,7 @@ class SourceColumns(TypedDict):
 
 
 class DecodedColumns(TypedDict):
-    """What decoding a video gives, whether it is kept or quarantined."""
+    """The result of decoding a video, whether it is kept or quarantined."""
 
     video_id: str
     uri: str
@@ -131,7 +131,7 @@ class AnalyzedVideoRow(SourceColumns, DecodedVideoRow, ProvenanceRow):
 
 
 class ShotFileColumns(TypedDict):
-    """The content span of a shot as a file of its own; null where none was asked for."""
+    """The content span of a shot as its own file; null if no file was requested."""
 
     clip_uri: str | None  # relative to the output folder
     clip_mode: str | None  # copy | transcode | failed
@@ -174,13 +174,13 @@ class SceneRow(ProvenanceRow):
     end_frame: Int64
     start_s: Float64
     end_s: Float64
-    duration_s: Float64  # of its shots, without what lies between
+    duration_s: Float64  # of its shots, without the gaps between them
     min_link_similarity: Float32 | None  # the weakest link that held it together
     mean_similarity: Float32 | None
 
 
 class EntityRow(TypedDict):
-    """Somebody or something that a scene's captions name by id."""
+    """A person or thing that the captions of a scene refer to by id."""
 
     id: str
     name: str

@@ -67,8 +67,7 @@ class EncodedMeta(StrictModel):
     text_width: int = Field(ge=1, description="Width of a text token.")
     embedding_width: int = Field(ge=1, description="Width of a CLIP embedding.")
     files: tuple[str, ...] = Field(
-        default=(),
-        description="Names of the valid Parquet files, the same in the folder of each table.",
+        (), description="Names of the valid Parquet files, the same in the folder of each table."
     )
     models: dict[str, str] = Field(description="Names of the model, text encoder and embedder.")
     parts: dict[str, str] = Field(

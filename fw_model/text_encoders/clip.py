@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import open_clip
 import torch
+from open_clip.tokenizer import HFTokenizer
 
 from fw_model.embedders.open_clip_folder import clip_id, load_clip, load_tokenizer
 from fw_model.errors import CheckpointError
@@ -18,7 +19,7 @@ from fw_model.errors import CheckpointError
 class ClipTextEncoder:
     """Hidden states after CLIP's final norm; see `TextEncoder` for what the methods promise."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, model_id: str) -> None:
+    def __init__(self, model: open_clip.CLIP, tokenizer: HFTokenizer, *, model_id: str) -> None:
         text = getattr(model, "text", model)  # open_clip keeps the tower inside or outside
         if not hasattr(text, "token_embedding"):
             raise CheckpointError(

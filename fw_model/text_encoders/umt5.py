@@ -10,11 +10,16 @@ import html
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, UMT5EncoderModel
+from transformers import (
+    AutoTokenizer,
+    BatchEncoding,
+    PreTrainedTokenizerBase,
+    UMT5EncoderModel,
+)
 
 from fw_model.errors import CheckpointError
 from fw_model.files.weights import check_complete
@@ -28,7 +33,7 @@ class Umt5TextEncoder:
     def __init__(
         self,
         model: UMT5EncoderModel,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         *,
         model_id: str,
         num_tokens: int = MAX_TOKENS,
@@ -87,7 +92,7 @@ class Umt5TextEncoder:
         counts: list[int] = self._tokens(prompts).attention_mask.sum(dim=1).tolist()
         return counts
 
-    def _tokens(self, prompts: Sequence[str]) -> Any:
+    def _tokens(self, prompts: Sequence[str]) -> BatchEncoding:
         return self._tokenizer(
             [clean_prompt(prompt) for prompt in prompts],
             padding="max_length",

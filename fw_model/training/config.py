@@ -118,10 +118,7 @@ class SamplingConfig(StrictModel):
         0.25, ge=0, le=1, description="Probability that a slot holds another video's keyframe."
     )
     hard_negative_fraction: float = Field(
-        0.5,
-        ge=0,
-        le=1,
-        description="Share of negatives that are the most prompt-like of 32.",
+        0.5, ge=0, le=1, description="Share of negatives that are the most prompt-like of 32."
     )
     text_dropout: float = Field(
         0.1, ge=0, lt=1, description="How often the target's prompt is empty, for guidance."
@@ -162,8 +159,7 @@ class TrainingConfig(StrictModel):
     stages: tuple[StageConfig, ...] = Field(
         (
             StageConfig(
-                name="temporal",
-                mode_weights=ModeWeights(first_shot=0.3, extend_first_shot=0.7),
+                name="temporal", mode_weights=ModeWeights(first_shot=0.3, extend_first_shot=0.7)
             ),
             StageConfig(),
         ),
@@ -177,7 +173,7 @@ class TrainingConfig(StrictModel):
         8, ge=1, description="Samples of one mode and context shape, over all workers."
     )
     groups_per_step: int = Field(
-        1, ge=1, description="Groups, each of its own mode, in one optimizer step."
+        1, ge=1, description="Groups in one optimizer step; each has its own mode."
     )
     micro_batch: int = Field(
         64, ge=1, description="Samples that a worker computes at once; more are accumulated."

@@ -15,11 +15,7 @@ from torch import Tensor
 from fw_model.errors import CheckpointError
 from fw_model.training.config import TrainingConfig
 from fw_model.training.data.batch import Batch
-from fw_model.training.distributed import (
-    collect_on_first,
-    mean_over_ranks,
-    rank_and_world_size,
-)
+from fw_model.training.distributed import mean_over_ranks, rank_and_world_size
 from fw_model.training.optimizer import build_optimizers, set_learning_rate
 from fw_model.training.step import StepOutput, TrainingModel
 
@@ -49,12 +45,6 @@ class TrainEngine(Protocol):
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every trained parameter, whole (all)."""
-
-    def mean(self, values: Tensor) -> Tensor:
-        """Return `values` averaged over ranks (all)."""
-
-    def collect(self, value: Tensor | None, shape: torch.Size, owner: int) -> Tensor | None:
-        """Send a float32 tensor from rank `owner` to rank 0; others get None (all)."""
 
     def save(self, folder: Path) -> None:
         """Write weights and optimizer (all; ranks share the folder, or theirs are merged)."""
@@ -110,12 +100,6 @@ class PlainEngine:
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         yield from self._parameters.items()
-
-    def mean(self, values: Tensor) -> Tensor:
-        return mean_over_ranks(values)
-
-    def collect(self, value: Tensor | None, shape: torch.Size, owner: int) -> Tensor | None:
-        return collect_on_first(value, shape, owner, self.device)
 
     def save(self, folder: Path) -> None:
         if self.rank != 0:  # all ranks have the same

@@ -21,6 +21,7 @@ from fw_model.schemas.encoded import EncodedMeta
 from fw_model.training.build import build_training_model, merge_lora
 from fw_model.training.checkpoint import storage_errors
 from fw_model.training.config import TrainingConfig
+from fw_model.training.distributed import collect_on_first
 from fw_model.training.ema import Ema
 from fw_model.training.engine import TrainEngine
 
@@ -34,7 +35,7 @@ def collect_average(engine: TrainEngine, ema: Ema) -> dict[str, Tensor]:
     for name, weight in engine.weights():
         owner = ema.owner(name)
         own = ema[name] if owner == engine.rank else None
-        value = engine.collect(own, weight.shape, owner)
+        value = collect_on_first(own, weight.shape, owner, engine.device)
         if value is not None:
             state[name] = value
     return state

@@ -24,6 +24,7 @@ from fw_model.training.config import TrainingConfig
 from fw_model.training.data.batch import Batch, micro_batches
 from fw_model.training.data.dataset import EncodedDataset
 from fw_model.training.data.plan import PlanGroup, TrainingPlan
+from fw_model.training.distributed import mean_over_ranks
 from fw_model.training.ema import Ema
 from fw_model.training.engine import TrainEngine
 from fw_model.training.lr_schedule import learning_rate
@@ -109,7 +110,7 @@ def train(
             if done % config.ema.every == 0:
                 ema.update(engine.weights(), step=step, steps=config.ema.every)
             stage = config.stage_at(step).name
-            line = meter.finish(engine, step=step, stage=stage, learning_rate=rate)
+            line = meter.finish(step=step, stage=stage, learning_rate=rate)
             log.add(line, report=is_last or done % config.log_every == 0)
             stop, due = _on_any_rank(engine, stopping.is_set(), clock.is_due(done))
             if stop or due or is_last:
@@ -145,7 +146,7 @@ def _run_step(
 
 def _on_any_rank(engine: TrainEngine, *claims: bool) -> list[bool]:
     """Return which claims hold on any rank: ranks must agree because they save together."""
-    shares = engine.mean(torch.tensor(claims, dtype=torch.float32, device=engine.device))
+    shares = mean_over_ranks(torch.tensor(claims, dtype=torch.float32, device=engine.device))
     return [share > 0 for share in shares.tolist()]
 
 

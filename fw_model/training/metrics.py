@@ -26,7 +26,7 @@ class StepMetrics(TypedDict):
     mode: str  # several are joined with "+"
     loss: float
     loss_by_mode: dict[Mode, float]
-    loss_by_sigma: list[float | None]  # null where no sample had this noise level
+    loss_by_sigma: list[float | None]  # null if no sample had this noise level
     copy_leak: float | None
     lr: float
     grad_norm: float

@@ -21,13 +21,11 @@ UNCHANGEABLE = ("model weights", "training.lora", "training.num_layers")
 
 def identify_run(config: TrainingConfig, model: ModelConfig) -> RunIdentity:
     """Return a hash of each setting that affects the weights, by the name that users know."""
-    start: object
-    if starts_new(model):
-        start = (model.backbone.scratch, model.backbone.scratch_seed)
-    else:
-        start = part_fingerprint(model, ("transformer",))
+    scratch = (model.backbone.scratch, model.backbone.scratch_seed)
     named: dict[str, object] = {
-        "model weights": start,
+        "model weights": scratch
+        if starts_new(model)
+        else part_fingerprint(model, ("transformer",)),
         "model.cache": load_record(model).cache.model_dump(mode="json"),
         "training.noises_per_context": config.noises_per_context,
         "training.precision": config.precision,

@@ -7,7 +7,7 @@ import time
 import torch
 
 from fw_model.cache.context import MODES, Mode
-from fw_model.training.engine import TrainEngine
+from fw_model.training.distributed import mean_over_ranks
 from fw_model.training.metrics import StepMetrics
 from fw_model.training.step import StepOutput
 
@@ -50,12 +50,10 @@ class StepMeter:
         self._by_sigma.index_add_(0, level, torch.stack([losses, ones], dim=1))
         self._by_mode[MODES.index(mode)] += torch.stack([losses.sum(), ones.sum()])
 
-    def finish(
-        self, engine: TrainEngine, *, step: int, stage: str, learning_rate: float
-    ) -> StepMetrics:
+    def finish(self, *, step: int, stage: str, learning_rate: float) -> StepMetrics:
         """Return the step's metrics, averaged over ranks, and start the next step (all ranks)."""
         parts = (self._loss_and_leak, self._by_mode.flatten(), self._by_sigma.flatten())
-        values = engine.mean(torch.cat(parts)).tolist()
+        values = mean_over_ranks(torch.cat(parts)).tolist()
         loss, leak, leak_count = values[:3]
         modes = zip(MODES, _means(values[3 : 3 + 2 * len(MODES)]), strict=True)
         by_mode = {mode: mean for mode, mean in modes if mean is not None}

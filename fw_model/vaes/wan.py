@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -135,13 +135,13 @@ class WanDecodeStream:
     def __init__(self, vae: WanVae) -> None:
         self._owner = vae
         num_convolutions = sum(isinstance(m, WanCausalConv3d) for m in vae.vae.decoder.modules())
-        self._features: list[Any] = [None] * num_convolutions
+        self._features: list[torch.Tensor | None] = [None] * num_convolutions
         self._num_decoded = 0
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Decode the next latents [B, C, f, h, w] into frames [B, 3, F, H, W] in [-1, 1]."""
-        vae: Any = self._owner.vae
+        vae = self._owner.vae
         parts = []
         # Always one latent at a time, so that the split into chunks does not change a single bit.
         for latent in self._owner.denormalise(latents).split(1, dim=2):
@@ -165,21 +165,17 @@ def decoder_reach(vae: AutoencoderKLWan) -> int:
     A causal convolution with kernel k reaches k - 1 features back, at the frame rate of its level;
     each doubling of time doubles that rate.
     """
+    modules = list(vae.decoder.modules())  # in order of execution
+    resamplers = [module for module in modules if isinstance(module, WanResample)]
+    over_time = {id(getattr(module, "time_conv", None)) for module in resamplers}
     reach, rate = 0.0, 1
-    for module in vae.decoder.modules():  # in order of execution
+    for module in modules:
         if isinstance(module, WanResample) and module.mode == "upsample3d":
             reach += 2 / rate
             rate *= 2
-        elif isinstance(module, WanCausalConv3d) and not _is_time_convolution(vae, module):
+        elif isinstance(module, WanCausalConv3d) and id(module) not in over_time:
             reach += (module.kernel_size[0] - 1) / rate
     return int(-(-reach // 1)) + 1
-
-
-def _is_time_convolution(vae: AutoencoderKLWan, module: WanCausalConv3d) -> bool:
-    return any(
-        isinstance(m, WanResample) and getattr(m, "time_conv", None) is module
-        for m in vae.decoder.modules()
-    )
 
 
 def _first_line(error: Exception) -> str:

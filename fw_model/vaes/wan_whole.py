@@ -20,7 +20,7 @@ from einops import rearrange
 
 def encode_moments(vae: AutoencoderKLWan, frames: torch.Tensor) -> torch.Tensor:
     """Return mean and log-variance [B, 2C, f, h, w] of frames [B, 3, F, H, W] in [-1, 1]."""
-    encoder: Any = vae.encoder
+    encoder = vae.encoder
     features = patchify(frames, vae.config.patch_size) if vae.config.patch_size else frames
     features = encoder.conv_in(features)
     for block in encoder.down_blocks:
@@ -33,7 +33,7 @@ def encode_moments(vae: AutoencoderKLWan, frames: torch.Tensor) -> torch.Tensor:
 
 def decode_frames(vae: AutoencoderKLWan, latents: torch.Tensor) -> torch.Tensor:
     """Return frames [B, 3, F, H, W] of latents [B, C, f, h, w] in the VAE's units; unclamped."""
-    decoder: Any = vae.decoder
+    decoder = vae.decoder
     features = decoder.mid_block(decoder.conv_in(vae.post_quant_conv(latents)))
     for block in decoder.up_blocks:
         features = _up(block, features)

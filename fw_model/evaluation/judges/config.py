@@ -15,15 +15,13 @@ class AestheticConfig(StrictModel):
     """LAION's predictor of how much people like a picture. Without paths it is not measured."""
 
     head: str | None = Field(
-        default=None,
-        description="File of the linear head (v1) or the MLP (v2), .pth or .safetensors.",
+        None, description="File of the linear head (v1) or the MLP (v2), .pth or .safetensors."
     )
     clip: str | None = Field(
-        default=None,
-        description="Folder, in open_clip's layout, of the CLIP that the head was trained on.",
+        None, description="Folder, in open_clip's layout, of the CLIP that the head was trained on."
     )
     frames_per_shot: int = Field(
-        default=8, ge=1, le=1000, description="Evenly spaced frames of each shot to judge."
+        8, ge=1, le=1000, description="Evenly spaced frames of each shot to judge."
     )
 
     @model_validator(mode="after")
@@ -43,10 +41,10 @@ class InceptionConfig(StrictModel):
     """The Inception Score. Without weights it is not measured."""
 
     weights: str | None = Field(
-        default=None, description="torchvision's inception_v3 weights, .pth or .safetensors."
+        None, description="torchvision's inception_v3 weights, .pth or .safetensors."
     )
     frames_per_shot: int = Field(
-        default=8, ge=1, le=1000, description="Evenly spaced frames of each shot to judge."
+        8, ge=1, le=1000, description="Evenly spaced frames of each shot to judge."
     )
 
     def with_absolute_paths(self) -> Self:
@@ -58,20 +56,20 @@ class CharactersConfig(EndpointConfig):
     """What finds the characters in films. All settings but `kind` are for openai."""
 
     kind: str = Field(
-        default="none",
+        "none",
         description="none (toy films: the toy judge; others: nothing), openai, or module:Name for "
         "your own finder.",
     )
     budget_usd: float | None = Field(
-        default=None,
+        None,
         ge=0,
         description="Most that a run may spend, USD, in equal shares for its actors. An actor that "
         "has spent its share ends the run. The share of an actor that cannot start stays unspent. "
         "Null: no limit.",
     )
-    max_output_tokens: int = Field(default=1024, ge=64, description="Most tokens in one response.")
+    max_output_tokens: int = Field(1024, ge=64, description="Most tokens in one response.")
     tokens_per_image: int = Field(
-        default=2048, ge=1, description="Most input tokens that the endpoint counts for one frame."
+        2048, ge=1, description="Most input tokens that the endpoint counts for one frame."
     )
 
 

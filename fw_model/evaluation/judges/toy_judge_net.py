@@ -179,7 +179,5 @@ def cell_centres(rows: int, columns: int) -> Tensor:
 
 def _conv(inputs: int, outputs: int, *, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
-        nn.GroupNorm(8, outputs),
-        nn.GELU(),
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.GroupNorm(8, outputs), nn.GELU()
     )

@@ -21,8 +21,7 @@ from fw_model.embedders.clip import OpenClipEmbedder
 from fw_model.errors import CheckpointError
 from fw_model.evaluation.judges.config import AestheticConfig
 from fw_model.evaluation.judges.weights import StateDict, load_weights
-from fw_model.evaluation.stories.sampling import sampled_frames
-from fw_model.evaluation.stories.truth import FilmedShot
+from fw_model.evaluation.stories.truth import FilmedShot, sampled_frames
 
 _V1_KEYS = {"weight", "bias"}
 _V2_KEYS = {f"layers.{index}.{part}" for index in (0, 2, 4, 6, 7) for part in ("weight", "bias")}

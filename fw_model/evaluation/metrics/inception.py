@@ -24,8 +24,7 @@ from torchvision.models import inception_v3
 from fw_model.errors import CheckpointError
 from fw_model.evaluation.judges.config import InceptionConfig
 from fw_model.evaluation.judges.weights import load_weights
-from fw_model.evaluation.stories.sampling import sampled_frames
-from fw_model.evaluation.stories.truth import FilmedShot, Pixels
+from fw_model.evaluation.stories.truth import FilmedShot, Pixels, sampled_frames
 
 Floats = NDArray[np.float64]
 

@@ -77,12 +77,12 @@ def add_flicker(shots: Shots, levels: int) -> list[FilmedShot]:
 
 def blend_keyframes(shots: Shots, share: float) -> list[FilmedShot]:
     """Blend every shot with the best keyframe of its cache; at 1 only the keyframe is left."""
-    return [
-        replace(shot, frames=_blended(shot.frames, shot.cached[0].image, share))
-        if shot.cached
-        else shot
-        for shot in shots
-    ]
+    blended = list(shots)
+    for index, shot in enumerate(shots):
+        if shot.cached:
+            mixed = (1 - share) * shot.frames.astype(np.float32) + share * shot.cached[0].image
+            blended[index] = replace(shot, frames=np.asarray(mixed.round(), np.uint8))
+    return blended
 
 
 def replace_chunks_with_noise(shots: Shots, share: float) -> list[FilmedShot]:
@@ -114,8 +114,3 @@ def _rotated(frame: Pixels, degrees: float) -> Pixels:
     hsv[..., 0] = (hsv[..., 0] + degrees) % 360
     rgb = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
     return np.asarray((rgb * 255).round(), np.uint8)
-
-
-def _blended(frames: Pixels, image: Pixels, share: float) -> Pixels:
-    blended = (1 - share) * frames.astype(np.float32) + share * image
-    return np.asarray(blended.round(), np.uint8)

@@ -48,11 +48,9 @@ class WrittenShot(StrictModel):
     shot_type: str = Field(
         min_length=3, max_length=60, description="Framing, in the words of the prompt: wide shot."
     )
-    characters: tuple[str, ...] = Field(
-        default=(), description="Names of the characters in the picture."
-    )
+    characters: tuple[str, ...] = Field((), description="Names of the characters in the picture.")
     place_index: int = Field(
-        default=0, ge=0, le=100, description="Shots with the same number share a place."
+        0, ge=0, le=100, description="Shots with the same number share a place."
     )
 
 
@@ -88,13 +86,19 @@ class WrittenScene(StrictModel):
 
     def truth(self, seed: int) -> StoryTruth:
         """Return what the scene asks for as story number `seed`."""
-        return StoryTruth(seed, tuple(_shot_truth(shot) for shot in self.shots))
+        shots = [
+            ShotTruth(
+                s.prompt, place_index=s.place_index, figures=tuple(map(FigureTruth, s.characters))
+            )
+            for s in self.shots
+        ]
+        return StoryTruth(seed, tuple(shots))
 
 
 class SceneSet(StrictModel):
     """A file of scenes."""
 
-    about: str = Field(default="", description="Where the scenes come from, for readers.")
+    about: str = Field("", description="Where the scenes come from, for readers.")
     scenes: tuple[WrittenScene, ...] = Field(min_length=1, description="Story 0, story 1, ...")
 
     @model_validator(mode="after")
@@ -131,14 +135,6 @@ def load_scenes(path: str | Path) -> SceneSet:
 def packaged_scenes() -> SceneSet:
     """Return the 20 scenes of 5 shots that come with this project."""
     return load_scenes(PACKAGED_SCENES)
-
-
-def _shot_truth(shot: WrittenShot) -> ShotTruth:
-    return ShotTruth(
-        prompt=shot.prompt,
-        place_index=shot.place_index,
-        figures=tuple(FigureTruth(name) for name in shot.characters),
-    )
 
 
 # The share of the words of an appearance or a style that a prompt must repeat. Not all of them: a

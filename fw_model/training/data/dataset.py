@@ -36,7 +36,7 @@ class EncodedDataset:
         self.meta = read_meta(self.folder)
         shots = self._open("shots", "video_id", "index", "shot_id")
         if shots.num_rows == 0:
-            raise DataError(f"{self.folder} has no encoded shot; run `filmweaver encode` first.")
+            raise DataError(f"{self.folder} holds no encoded shot; run `filmweaver encode` first.")
         keyframes = self._open("keyframes", "shot_id", "frame", "keyframe_id")
         texts = self._open("texts", "text_id")
         self._shot_blobs, self._keyframe_blobs, self._text_blobs = shots, keyframes, texts
