@@ -79,5 +79,5 @@ def test_a_folder_without_a_config_is_named(tmp_path: Path) -> None:
 
 def test_a_broken_config_is_named(tmp_path: Path) -> None:
     (tmp_path / CONFIG_FILE).write_text("{}")
-    with pytest.raises(CheckpointError, match="no open_clip config"):
+    with pytest.raises(CheckpointError, match="not an open_clip config"):
         OpenClipEmbedder.load(tmp_path)
