@@ -1,6 +1,6 @@
 """One configuration system: frozen pydantic models, loaded from YAML and dotted overrides.
 
-Each part of the project defines its own model beside the code that reads it; this file only
+Each part of the project defines its own model next to the code that reads it; this file only
 knows how to load, override and validate one.
 """
 
@@ -17,8 +17,8 @@ from fw_model.errors import ConfigError, shown
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-# PyYAML lets the errors of dates, numbers and deep nesting through as they are.
-_YAML_FAULTS = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
+# PyYAML does not wrap the errors of dates, numbers and deep nesting.
+_YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 class StrictModel(BaseModel):
@@ -28,7 +28,7 @@ class StrictModel(BaseModel):
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML mapping; ConfigError names the file, the line and the fault."""
+    """Read a YAML mapping; ConfigError names the file, the line and the problem."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -36,7 +36,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"Cannot read {path}: {_reason(error)}.") from error
     try:
         tree = yaml.safe_load(text)
-    except _YAML_FAULTS as error:
+    except _YAML_ERRORS as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark is not None else ""
         raise ConfigError(f"{path} is not valid YAML{where}: {_problem(error)}.") from error
@@ -48,7 +48,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Return `base` with `over` laid on it; nested mappings merge, everything else replaces."""
+    """Return `base` updated with `over`; nested mappings merge, everything else is replaced."""
     merged = dict(base)
     for key, value in over.items():
         if isinstance(value, dict) and isinstance(merged.get(key), dict):
@@ -59,7 +59,7 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """Lay `a.b=value` overrides on `tree`; values are parsed as YAML scalars or lists."""
+    """Return `tree` with `a.b=value` overrides applied; values are parsed as YAML."""
     for override in overrides:
         dotted, equals, value = override.partition("=")
         keys = dotted.strip().split(".")
@@ -67,7 +67,7 @@ def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str,
             raise ConfigError(f"Override {override!r} must look like section.key=value.")
         try:
             leaf: Any = yaml.safe_load(value) if value else ""
-        except _YAML_FAULTS as error:
+        except _YAML_ERRORS as error:
             raise ConfigError(
                 f"The value in override {shown(override)} is not valid YAML: {_problem(error)}."
             ) from error
@@ -78,7 +78,7 @@ def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str,
 
 
 def validate(model: type[ModelT], tree: dict[str, Any], where: str) -> ModelT:
-    """Build `model` from `tree`; ConfigError states the key, the value and the rule it breaks."""
+    """Build `model` from `tree`; ConfigError names the key, the value and the broken rule."""
     try:
         return model.model_validate(tree)
     except ValidationError as error:
@@ -96,7 +96,7 @@ def _problem(error: Exception) -> str:
         return "it is nested too deeply"
     if isinstance(error, yaml.YAMLError):
         return getattr(error, "problem", None) or "it cannot be parsed"
-    return f"a value in it is impossible ({error}); quote what is text"
+    return f"a value in it is impossible ({error}); put text in quotes"
 
 
 def _reason(error: Exception) -> str:

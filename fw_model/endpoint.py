@@ -1,6 +1,6 @@
 """Settings of an OpenAI-compatible chat endpoint. Every section that uses one inherits them.
 
-They live in fw_model because evaluation's settings include them. Knows nothing about requests:
+They are in fw_model because evaluation's settings include them. Knows nothing about requests:
 `pipelines.llm` sends them.
 """
 
@@ -15,39 +15,37 @@ class EndpointConfig(StrictModel):
     """Where the endpoint is, how it is used, and what it may cost."""
 
     base_url: str = Field(
-        default="http://127.0.0.1:8000/v1", description="URL of the OpenAI-compatible endpoint."
+        "http://127.0.0.1:8000/v1", description="URL of the OpenAI-compatible endpoint."
     )
-    model: str = Field(default="default", description="Model name sent to the endpoint.")
+    model: str = Field("default", description="Model name sent to the endpoint.")
     api_key_env: str = Field(
-        default="OPENAI_API_KEY", description="Environment variable that holds the API key."
+        "OPENAI_API_KEY", description="Environment variable that holds the API key."
     )
     requests_per_minute: float | None = Field(
-        default=None, gt=0, description="Most requests per minute of the whole run. Null: no limit."
+        None, gt=0, description="Most requests per minute of the whole run. Null: no limit."
     )
-    timeout_s: float = Field(
-        default=120.0, gt=0, description="Longest wait for one response, seconds."
-    )
+    timeout_s: float = Field(120.0, gt=0, description="Longest wait for one response, seconds.")
     max_attempts: int = Field(
-        default=6, ge=1, le=100, description="Attempts per request, including the first."
+        6, ge=1, le=100, description="Attempts per request, including the first."
     )
     max_retry_wait_s: float = Field(
-        default=60.0,
+        60.0,
         ge=0,
-        description="Longest pause before another attempt, seconds. A request is given up if the "
+        description="Longest pause before another attempt, seconds. A request fails if the "
         "endpoint asks for a longer one.",
     )
     budget_usd: float | None = Field(
-        default=None, ge=0, description="Most that one run may spend, USD. Null: no limit."
+        None, ge=0, description="Most that one run may spend, USD. Null: no limit."
     )
     usd_per_million_input_tokens: float = Field(
-        default=0.0, ge=0, description="Price of input tokens, for the budget."
+        0.0, ge=0, description="Price of input tokens, for the budget."
     )
     usd_per_million_output_tokens: float = Field(
-        default=0.0, ge=0, description="Price of output tokens, for the budget."
+        0.0, ge=0, description="Price of output tokens, for the budget."
     )
-    max_output_tokens: int = Field(default=2048, ge=64, description="Most tokens in one response.")
+    max_output_tokens: int = Field(2048, ge=64, description="Most tokens in one response.")
     json_schema: bool = Field(
-        default=True,
+        True,
         description="Send the JSON schema as response_format. False: only the prompt describes it.",
     )
 

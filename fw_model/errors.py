@@ -1,11 +1,11 @@
-"""What can go wrong for a user. Each message says what was wrong, the value, and what to do.
+"""The errors that users see. Each message says what is wrong, the value, and what to do.
 
 FilmWeaverError
 ├── ConfigError       a setting or a profile
 ├── InputError        a story, a prompt, a reference
 ├── CheckpointError   a model folder or a training state
 ├── MediaError        a video or an image
-├── DataError         a dataset that does not hold what it must
+├── DataError         a dataset that is incomplete or does not fit
 ├── StorageError      a disk, a database, an object store
 └── CapacityError     a port, a quota, memory
 """
@@ -38,11 +38,11 @@ class MediaError(FilmWeaverError):
 
 
 class DataError(FilmWeaverError):
-    """A dataset does not hold what it must."""
+    """A dataset is incomplete or does not fit."""
 
 
 class StorageError(FilmWeaverError):
-    """A disk, database or object store refused."""
+    """A disk, database or object store failed."""
 
 
 class CapacityError(FilmWeaverError):
@@ -50,7 +50,7 @@ class CapacityError(FilmWeaverError):
 
 
 def shown(value: object) -> str:
-    """The value as messages quote it: a long one by its beginning and its length."""
+    """Return a value as messages quote it: a long one by its beginning and its length."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:40]}... ({len(str(value))} characters)"
 

@@ -12,8 +12,8 @@ from fw_model.errors import ConfigError
 def resolve(kind: str, table: Mapping[str, str], what: str) -> Any:
     """Return the object named by `kind`.
 
-    `table` maps short kinds to "module:Name"; a `kind` that holds a colon is imported as given.
-    Imports are lazy, so a kind that is never chosen costs nothing. Raises ConfigError.
+    `table` maps short kinds to "module:Name"; a `kind` with a colon is imported as given. Imports
+    are lazy, so a kind that is never chosen costs nothing. Raises ConfigError.
     """
     target = kind if ":" in kind else table.get(kind)
     if target is None:

@@ -27,7 +27,7 @@ def cosine_matrix(left: Floats, right: Floats) -> Floats:
 def top_k(scores: Floats, k: int, ties: Sequence[tuple[int, ...]] | None = None) -> list[int]:
     """Return the indices of the `k` best of `scores` [N], best first.
 
-    Equal scores are ordered by `ties` (smaller first), else by index, so the answer is the same
+    Equal scores are ordered by `ties` (smaller first), else by index, so the result is the same
     on every machine.
     """
     order = sorted(range(len(scores)), key=lambda i: (-float(scores[i]), ties[i] if ties else i))

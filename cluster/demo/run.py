@@ -284,7 +284,7 @@ def _facts(
     stages = ", ".join(f"{stage.name} {stage.steps} steps" for stage in training.stages)
     engine = f"{training.engine}, ZeRO-{training.zero_stage}, {training.num_workers} workers"
     return {
-        "Model": settings.model.path,
+        "Model": settings.model.path or "tiny",
         "Training": f"{stages}; {engine}",
         "Story": f"{len(story.shots)} shots, {num_chunks(story)} chunks, seed {story.seed}",
         "Modes": ", ".join(dict.fromkeys(row.mode for row in rows)),

@@ -1,1 +1,1 @@
-"""Pretrained video diffusion transformers, taught to read the caches. One file a family."""
+"""Pretrained video diffusion transformers, trained to read the caches. One file per family."""

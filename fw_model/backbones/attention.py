@@ -1,17 +1,17 @@
 """Attention over packed segments, through diffusers' attention-processor interface.
 
-B batch, L tokens, H heads, D head width. A `TokenPlan` travels through the stock transformer
-blocks in the place of their rotary table, a `SegmentTexts` in the place of their text.
+B batch, L tokens, H heads, D head width. A `TokenPlan` is passed through the stock transformer
+blocks instead of their rotary table, a `SegmentTexts` instead of their text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.transformers.transformer_wan import WanAttention, WanTransformerBlock
 from torch import Tensor, nn
 
 from fw_model.backbones.base import KeyValue
@@ -29,11 +29,11 @@ class Span:
 
 @dataclass(frozen=True)
 class TokenPlan:
-    """What one layer's self-attention must know of a packed sequence.
+    """What the self-attention of a layer must know about a packed sequence.
 
-    `past` holds tokens that come before the sequence and that all of it sees; `collected`, where
-    given, receives the layer's own keys and values. Nothing here names the layer, so that all
-    layers are one program to a compiler.
+    `past` holds tokens before the sequence, visible to all of it; `collected`, if given, receives
+    the layer's own keys and values. Nothing here names the layer, so all layers compile to one
+    program.
     """
 
     cos: Tensor
@@ -47,7 +47,7 @@ class TokenPlan:
 class SegmentTexts:
     """The embedded text [B, T, D] that each run of tokens [start, stop) cross-attends to.
 
-    `kv`, where given, keeps the layer's keys and values of each run.
+    `kv`, if given, keeps the layer's keys and values of each run.
     """
 
     runs: tuple[tuple[int, int, Tensor], ...]
@@ -55,13 +55,13 @@ class SegmentTexts:
 
 
 class PrefixAttention:
-    """Self-attention in which each span sees a prefix: one attention call a span, no mask."""
+    """Self-attention in which each span sees a prefix: one attention call per span, no mask."""
 
     _attention_backend = None
     _parallel_config = None
 
     def __call__(
-        self, attn: Any, hidden: Tensor, text: None, mask: None, plan: TokenPlan
+        self, attn: WanAttention, hidden: Tensor, text: None, mask: None, plan: TokenPlan
     ) -> Tensor:
         query = attn.norm_q(attn.to_q(hidden)).unflatten(2, (attn.heads, -1))  # [B, L, H, D]
         query = rotate(query, plan.cos, plan.sin)
@@ -88,7 +88,7 @@ class SegmentTextAttention:
     _parallel_config = None
 
     def __call__(
-        self, attn: Any, hidden: Tensor, texts: SegmentTexts, mask: None, rotary: None
+        self, attn: WanAttention, hidden: Tensor, texts: SegmentTexts, mask: None, rotary: None
     ) -> Tensor:
         query = attn.norm_q(attn.to_q(hidden)).unflatten(2, (attn.heads, -1))  # [B, L, H, D]
         seen = []
@@ -97,7 +97,9 @@ class SegmentTextAttention:
             seen.append(_attend(self, query[:, start:stop], key, value, key.shape[1]))
         return _project_out(attn, seen, hidden)
 
-    def _key_value(self, attn: Any, texts: SegmentTexts, run: int, text: Tensor) -> KeyValue:
+    def _key_value(
+        self, attn: WanAttention, texts: SegmentTexts, run: int, text: Tensor
+    ) -> KeyValue:
         known = None if texts.kv is None else texts.kv.get(run)
         if known is not None:
             return known
@@ -109,28 +111,33 @@ class SegmentTextAttention:
 
 
 def install(blocks: nn.ModuleList) -> None:
-    """Give each stock block the two processors; no parameter is touched."""
+    """Set the two processors in each stock block; parameters stay unchanged."""
+    block: WanTransformerBlock
     for block in blocks:
-        self_attention: Any = block.attn1
-        text_attention: Any = block.attn2
-        self_attention.set_processor(PrefixAttention())
-        text_attention.set_processor(SegmentTextAttention())
+        block.attn1.set_processor(PrefixAttention())
+        block.attn2.set_processor(SegmentTextAttention())
 
 
-def keys_and_values(attn: Any, hidden: Tensor, plan: TokenPlan) -> KeyValue:
+def keys_and_values(attn: WanAttention, hidden: Tensor, plan: TokenPlan) -> KeyValue:
     """Return the rotated keys and the values of normalised tokens [B, L, D]: [B, L, H, D] each."""
     key = attn.norm_k(attn.to_k(hidden)).unflatten(2, (attn.heads, -1))
     value = attn.to_v(hidden).unflatten(2, (attn.heads, -1))
     return rotate(key, plan.cos, plan.sin), value
 
 
-def _attend(processor: Any, query: Tensor, key: Tensor, value: Tensor, visible: int) -> Tensor:
+def _attend(
+    processor: PrefixAttention | SegmentTextAttention,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: int,
+) -> Tensor:
     key, value = key[:, :visible], value[:, :visible]
     out: Tensor = dispatch_attention_fn(query, key, value, backend=processor._attention_backend)
     return out
 
 
-def _project_out(attn: Any, seen: Sequence[Tensor], hidden: Tensor) -> Tensor:
+def _project_out(attn: WanAttention, seen: Sequence[Tensor], hidden: Tensor) -> Tensor:
     joined = seen[0] if len(seen) == 1 else torch.cat(list(seen), dim=1)
-    out: Tensor = attn.to_out[0](joined.flatten(2, 3).type_as(hidden))
-    return attn.to_out[1](out)  # type: ignore[no-any-return]
+    out: Tensor = attn.to_out[1](attn.to_out[0](joined.flatten(2, 3).type_as(hidden)))
+    return out

@@ -1,11 +1,11 @@
-"""What a backbone is to the rest of FilmWeaver, and the keys and values it computes of context.
+"""The interface of a backbone, and the keys and values it computes from context.
 
 B batch, L context tokens, H heads, D head width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fw_model.cache.context import Segment
+from fw_model.cache.context import TokenSegment
 
 KeyValue = tuple[Tensor, Tensor]
 TextKV = dict[int, dict[int, KeyValue]]
@@ -28,25 +28,18 @@ class ContextKV:
 
     @property
     def num_tokens(self) -> int:
-        """How many context tokens are held."""
         return self.layers[0][0].shape[1]
 
     def repeat(self, count: int) -> ContextKV:
         """Return a copy whose batch holds each sample `count` times in a row: [B * count, ...]."""
-        return ContextKV(
-            tuple(
-                (k.repeat_interleave(count, dim=0), v.repeat_interleave(count, dim=0))
-                for k, v in self.layers
-            )
-        )
+        return self._each(lambda states: states.repeat_interleave(count, dim=0))
 
     def expand(self, batch: int) -> ContextKV:
         """Return a view whose batch of one serves `batch` samples (no copy)."""
-        return ContextKV(
-            tuple(
-                (k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in self.layers
-            )
-        )
+        return self._each(lambda states: states.expand(batch, -1, -1, -1))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> ContextKV:
+        return ContextKV(tuple((change(key), change(value)) for key, value in self.layers))
 
     def followed_by(self, newer: ContextKV) -> ContextKV:
         """Return this context with `newer` tokens after it."""
@@ -70,20 +63,26 @@ class Backbone(Protocol):
     spatial_multiple: int
     num_layers: int
 
-    def forward(self, segments: Sequence[Segment], *, skip_layers: tuple[int, ...] = ()) -> Tensor:
+    def forward(
+        self, segments: Sequence[TokenSegment], *, skip_layers: tuple[int, ...] = ()
+    ) -> Tensor:
         """Return the target's velocity [B, C, F, h, w], context and target in one pass.
 
-        The target's tokens pass by `skip_layers`; context never does.
+        The target's tokens bypass `skip_layers`; context never does.
         """
 
     def encode_context(
-        self, segments: Sequence[Segment], past: ContextKV | None = None
+        self, segments: Sequence[TokenSegment], past: ContextKV | None = None
     ) -> ContextKV:
-        """Return `past` followed by the keys and values of context `segments`."""
+        """Return `past` followed by the keys and values of context `segments`.
+
+        Exact only under prefix visibility: with `full`, context sees noise and must be computed
+        again at each step (`forward`).
+        """
 
     def predict(
         self,
-        target: Segment,
+        target: TokenSegment,
         context: ContextKV | None,
         text_kv: TextKV | None = None,
         *,
@@ -91,9 +90,9 @@ class Backbone(Protocol):
     ) -> Tensor:
         """Return the target's velocity [B, C, F, h, w] with context already encoded.
 
-        `text_kv`, an empty dict at first, keeps the text's keys and values from step to step. The
-        target's tokens pass by `skip_layers`.
+        `text_kv`, empty at first, keeps the text's keys and values from step to step. The target's
+        tokens bypass `skip_layers`.
         """
 
     def save(self, folder: Path, *, dtype: torch.dtype | None = None) -> None:
-        """Write the transformer in diffusers' layout and the new parameters beside it."""
+        """Write the transformer in diffusers' layout, and the new parameters next to it."""

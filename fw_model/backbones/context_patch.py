@@ -1,6 +1,6 @@
 """Patch embeddings of context that is read in coarser patches than the backbone's own.
 
-The only parameters that FilmWeaver adds to a pretrained transformer, one for each patch size.
+The only parameters that FilmWeaver adds to a pretrained transformer: one embedding per patch size.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CONTEXT_PATCH_FILE = "context_patch.safetensors"
 
 
 def kernel_name(kernel: Kernel) -> str:
-    """Return the name under which a patch size is kept: 1x2x2."""
+    """Return the name of a patch size, such as 1x2x2."""
     return "x".join(map(str, kernel))
 
 
@@ -30,14 +30,12 @@ def inflated_patches(patch_embedding: nn.Conv3d, kernels: Iterable[Kernel]) -> n
 
 
 def load_context_patch(context_patch: nn.ModuleDict, path: Path) -> None:
-    """Read saved embeddings; CheckpointError if they are damaged or of other cache levels."""
+    """Read saved embeddings; CheckpointError if damaged or of other cache levels."""
     try:
         saved = load_file(str(path))
         missing, unexpected = context_patch.load_state_dict(saved, strict=False)
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} does not load ({error}); copy it again or train again."
-        ) from error
+        raise CheckpointError(f"{path} does not load ({error}); copy it or train again.") from error
     if missing or unexpected:
         raise CheckpointError(
             f"{path} was trained for other cache levels (missing {missing}, "
@@ -54,7 +52,9 @@ def _inflate(patch_embedding: nn.Conv3d, kernel: Kernel) -> nn.Conv3d:
     weight, bias = patch_embedding.weight.detach(), patch_embedding.bias
     small = tuple(weight.shape[2:])
     if any(large % base for large, base in zip(kernel, small, strict=True)):
-        raise CheckpointError(f"Cache level kernel {kernel} is no multiple of the patch {small}.")
+        raise CheckpointError(
+            f"Cache level kernel {kernel} is not a multiple of the patch {small}."
+        )
     repeats = [large // base for large, base in zip(kernel, small, strict=True)]
     conv = nn.Conv3d(weight.shape[1], weight.shape[0], kernel, stride=kernel).to(weight)
     with torch.no_grad():

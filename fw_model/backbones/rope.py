@@ -13,7 +13,7 @@ from fw_model.cache.config import Kernel
 
 
 def cell_centres(num: int, kernel: int, patch: int, start: float = 0.0) -> Tensor:
-    """Return where `num` tokens of `kernel` latent cells sit on a grid of `patch` cells: [num]."""
+    """Return the positions of `num` tokens of `kernel` cells on a grid of `patch` cells: [num]."""
     first = torch.arange(num, dtype=torch.float64) * kernel + start * patch
     return (first + (kernel - patch) / 2) / patch
 

@@ -1,6 +1,6 @@
 """Wan text-to-video: the stock diffusers transformer reading FilmWeaver's caches.
 
-Models of one transformer (Wan 2.1, Wan 2.2 TI2V-5B); the two experts of Wan 2.2 A14B are refused.
+For models with one transformer (Wan 2.1, Wan 2.2 TI2V-5B); the two of Wan 2.2 A14B are refused.
 
 B batch, C channels, F x h x w latent cells, L tokens, S segments, D model width. The stock module
 keeps its parameters and their names; the only new ones embed the coarse patches of the tiers.
@@ -17,17 +17,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers import WanTransformer3DModel
+from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from einops import rearrange
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fw_model.backbones.attention import (
-    SegmentTexts,
-    Span,
-    TokenPlan,
-    install,
-    keys_and_values,
-)
+from fw_model.backbones.attention import SegmentTexts, Span, TokenPlan, install, keys_and_values
 from fw_model.backbones.base import ContextKV, KeyValue, TextKV
 from fw_model.backbones.context_patch import (
     CONTEXT_PATCH_FILE,
@@ -39,7 +34,7 @@ from fw_model.backbones.rope import rotary_table, token_positions
 from fw_model.backbones.wan_depth import deepen
 from fw_model.backbones.wan_weights import new_transformer, saved_transformer
 from fw_model.cache.config import CacheConfig, Kernel
-from fw_model.cache.context import Segment
+from fw_model.cache.context import TokenSegment
 from fw_model.errors import CheckpointError, InputError
 from fw_model.files.weights import drop_private_keys
 
@@ -66,7 +61,7 @@ class _Packed:
     past: ContextKV | None
 
     def plan(self, layer: int, collected: list[KeyValue] | None = None) -> TokenPlan:
-        """Return what the self-attention of a layer must know."""
+        """Return the plan of the self-attention of a layer."""
         past = None if self.past is None else self.past.layers[layer]
         return TokenPlan(self.cos, self.sin, self.spans, past, collected)
 
@@ -90,7 +85,7 @@ class WanBackbone(nn.Module):
         if config.in_channels != config.out_channels and not self.coordinates:
             raise CheckpointError(
                 f"This Wan transformer reads {config.in_channels} channels and predicts "
-                f"{config.out_channels}: it wants a picture to start from (image-to-video); "
+                f"{config.out_channels}: it needs a start image (image-to-video); "
                 "use a text-to-video checkpoint."
             )
         self.text_width: int = config.text_dim
@@ -100,21 +95,19 @@ class WanBackbone(nn.Module):
             transformer.patch_embedding, (k for k in cache.kernels if k != self.patch)
         )
         install(transformer.blocks)
-        self._rotary: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
+        self._rotary: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
 
     def deepen(self, num_layers: int) -> None:
-        """Give the transformer more blocks, which change nothing until they are trained."""
+        """Add blocks to the transformer, which change nothing until they are trained."""
         deepen(self.transformer, num_layers)
         self.num_layers = num_layers
         install(self.transformer.blocks)
 
     # ---- the three ways to run it ------------------------------------------------------------
 
-    def forward(self, segments: Sequence[Segment], *, skip_layers: tuple[int, ...] = ()) -> Tensor:
-        """Return the target's velocity [B, C, F, h, w]; `segments` is context, then the target.
-
-        The target's tokens pass by `skip_layers`; context never does.
-        """
+    def forward(
+        self, segments: Sequence[TokenSegment], *, skip_layers: tuple[int, ...] = ()
+    ) -> Tensor:
         _check_order(segments)
         packed = self._pack(segments, self._spans(segments))
         num_context = packed.hidden.shape[1] - self._num_tokens(segments[-1])
@@ -122,15 +115,10 @@ class WanBackbone(nn.Module):
         return self._project(hidden, packed.temb, segments[-1].latents)
 
     def encode_context(
-        self, segments: Sequence[Segment], past: ContextKV | None = None
+        self, segments: Sequence[TokenSegment], past: ContextKV | None = None
     ) -> ContextKV:
-        """Return `past` followed by the keys and values of context `segments`.
-
-        Exact under prefix visibility only; with visibility `full` context sees noise and must be
-        run again at each step (`forward`).
-        """
         if self.cache.visibility != "prefix":
-            raise InputError("Context can be encoded ahead only under visibility: prefix.")
+            raise InputError("Context can be encoded in advance only with visibility: prefix.")
         packed = self._pack(segments, self._spans(segments), past)
         hidden, collected = packed.hidden, []
         blocks = list(self.transformer.blocks)
@@ -138,7 +126,7 @@ class WanBackbone(nn.Module):
             own: list[KeyValue] = []
             hidden = self._block(block, hidden, packed, packed.plan(layer, own))
             collected.append(own[0])
-        # Of the last layer nothing but keys and values is ever read.
+        # Only keys and values of the last layer are ever read.
         normed = _normed(blocks[-1], hidden, packed.modulation)
         collected.append(keys_and_values(blocks[-1].attn1, normed, packed.plan(len(collected))))
         context = ContextKV(tuple(collected))
@@ -146,17 +134,12 @@ class WanBackbone(nn.Module):
 
     def predict(
         self,
-        target: Segment,
+        target: TokenSegment,
         context: ContextKV | None,
         text_kv: TextKV | None = None,
         *,
         skip_layers: tuple[int, ...] = (),
     ) -> Tensor:
-        """Return the target's velocity [B, C, F, h, w] with context already encoded.
-
-        `text_kv`, an empty dict at first, keeps the text's keys and values from step to step. The
-        target's tokens pass by `skip_layers`.
-        """
         if context is not None and context.layers[0][0].shape[0] != target.latents.shape[0]:
             context = context.expand(target.latents.shape[0])
         packed = self._pack([target], self._spans([target]), context)
@@ -165,16 +148,19 @@ class WanBackbone(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type that tokens are computed in (a few of Wan's parameters stay float32)."""
+        """The type of the computation (a few of Wan's parameters stay float32)."""
         dtype: torch.dtype = self.transformer.proj_out.weight.dtype
         return dtype
 
     # ---- one pass over packed tokens ---------------------------------------------------------
 
     def _pack(
-        self, segments: Sequence[Segment], spans: tuple[Span, ...], past: ContextKV | None = None
+        self,
+        segments: Sequence[TokenSegment],
+        spans: tuple[Span, ...],
+        past: ContextKV | None = None,
     ) -> _Packed:
-        """Return segments as one sequence of tokens, with all that the blocks must know of it."""
+        """Return segments as one sequence of tokens, with everything that the blocks need."""
         hidden = torch.cat([self._patchify(s) for s in segments], dim=1)  # [B, L, D]
         lengths = [self._num_tokens(s) for s in segments]
         temb, modulation, texts = self._conditions(segments, lengths)
@@ -219,8 +205,8 @@ class WanBackbone(nn.Module):
         out: Tensor = block(hidden, texts, packed.modulation, plan)
         return out
 
-    def _patchify(self, segment: Segment) -> Tensor:
-        """Return the tokens of one segment [B, L, D]; edges repeat where a kernel does not fit."""
+    def _patchify(self, segment: TokenSegment) -> Tensor:
+        """Return the tokens of one segment [B, L, D]; edges repeat if a kernel does not fit."""
         kernel = segment.kernel or self.patch
         coarse = kernel != self.patch
         embed: Any = (
@@ -237,7 +223,7 @@ class WanBackbone(nn.Module):
         return rearrange(tokens, "b d f h w -> b (f h w) d").contiguous()
 
     def _conditions(
-        self, segments: Sequence[Segment], lengths: list[int]
+        self, segments: Sequence[TokenSegment], lengths: list[int]
     ) -> tuple[Tensor, Tensor, TextRuns]:
         """Return the target's time embedding, each token's modulation, each token's text."""
         texts: list[Tensor] = []
@@ -277,14 +263,14 @@ class WanBackbone(nn.Module):
         )
         return velocity[..., : like.shape[3], : like.shape[4]]
 
-    # ---- where tokens sit and what they see --------------------------------------------------
+    # ---- token positions and visibility ------------------------------------------------------
 
-    def _num_tokens(self, segment: Segment) -> int:
+    def _num_tokens(self, segment: TokenSegment) -> int:
         f, h, w = _grid(segment.latents, segment.kernel or self.patch)
         return f * h * w
 
-    def _spans(self, segments: Sequence[Segment]) -> tuple[Span, ...]:
-        """Return who sees what: each role sees itself and all that stands before it."""
+    def _spans(self, segments: Sequence[TokenSegment]) -> tuple[Span, ...]:
+        """Return the visibility of tokens: each role sees itself and everything before it."""
         lengths = [self._num_tokens(s) for s in segments]
         if self.cache.visibility == "full":
             return (Span(0, sum(lengths), sum(lengths)),)
@@ -296,7 +282,7 @@ class WanBackbone(nn.Module):
         return tuple(spans)
 
     def _rotary_of(
-        self, segments: Sequence[Segment], device: torch.device
+        self, segments: Sequence[TokenSegment], device: torch.device
     ) -> tuple[Tensor, Tensor]:
         places = [(s.kernel or self.patch, s.position) for s in segments]
         grids = [_grid(s.latents, kernel) for s, (kernel, _) in zip(segments, places, strict=True)]
@@ -318,14 +304,14 @@ class WanBackbone(nn.Module):
     def from_scratch(
         cls, architecture: dict[str, Any], cache: CacheConfig, seed: int
     ) -> WanBackbone:
-        """Return a new transformer with Wan's own initialisation, the same for the same seed."""
+        """Return a new transformer with Wan's initialisation, the same for the same seed."""
         return cls(new_transformer(architecture, seed), cache)
 
     # ---- on disk -----------------------------------------------------------------------------
 
     @classmethod
     def load(cls, folder: Path, cache: CacheConfig, dtype: torch.dtype) -> WanBackbone:
-        """Load `folder`/transformer; coarse patch embeddings are inflated where none are saved."""
+        """Load `folder`/transformer; coarse patch embeddings are inflated if none are saved."""
         where, transformer = folder / "transformer", saved_transformer(folder, dtype)
         backbone = cls(transformer, cache)
         if (where / CONTEXT_PATCH_FILE).is_file():
@@ -334,24 +320,17 @@ class WanBackbone(nn.Module):
         return backbone
 
     def save(self, folder: Path, *, dtype: torch.dtype | None = None) -> None:
-        """Write `folder`/transformer in diffusers' layout, tier patch embeddings beside it."""
         where = folder / "transformer"
         where.mkdir(parents=True, exist_ok=True)
         wanted = dtype or next(self.transformer.parameters()).dtype
-        state = {k: v.detach().to("cpu", wanted) for k, v in self.transformer.state_dict().items()}
         self.transformer.save_config(str(where))
         drop_private_keys(where / "config.json")
-        save_file(
-            _unshared(state), str(where / "diffusion_pytorch_model.safetensors"), {"format": "pt"}
-        )
-        patches = {
-            k: v.detach().to("cpu", wanted) for k, v in self.context_patch.state_dict().items()
-        }
-        save_file(_unshared(patches), str(where / CONTEXT_PATCH_FILE), {"format": "pt"})
+        _write_weights(self.transformer, wanted, where / "diffusion_pytorch_model.safetensors")
+        _write_weights(self.context_patch, wanted, where / CONTEXT_PATCH_FILE)
 
 
-def _normed(block: Any, hidden: Tensor, modulation: Tensor) -> Tensor:
-    """Return what a block's self-attention reads of tokens [B, L, D], as the stock forward does."""
+def _normed(block: WanTransformerBlock, hidden: Tensor, modulation: Tensor) -> Tensor:
+    """Return the input of a block's self-attention for tokens [B, L, D], as in stock code."""
     table = block.scale_shift_table + modulation.float()  # [B, L, 6, D] or [B, 6, D]
     shift, scale = table[..., 0, :], table[..., 1, :]
     if table.ndim == 3:
@@ -363,8 +342,8 @@ def _normed(block: Any, hidden: Tensor, modulation: Tensor) -> Tensor:
 def _coordinates(latents: Tensor) -> Tensor:
     """Return each cell's row and column in (-1, 1): [B, 2, F, h, w].
 
-    Rotary positions are relative, and only a large model learns top from bottom by its edges; a
-    transformer with two input channels more than it predicts is told.
+    Rotary positions are relative, and only a large model learns top and bottom from the edges. So
+    a transformer with two more input channels than output channels gets the coordinates.
     """
     batch, _, frames, rows, columns = latents.shape
     row = (torch.arange(rows).to(latents) + 0.5) / rows * 2 - 1
@@ -386,13 +365,15 @@ def _bounds(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
         start += length
 
 
-def _check_order(segments: Sequence[Segment]) -> None:
+def _check_order(segments: Sequence[TokenSegment]) -> None:
     order = {"keyframe": 0, "temporal": 1, "target": 2}
     ranks = [order[s.role] for s in segments]
     if ranks != sorted(ranks) or ranks.count(2) != 1:
         roles = [s.role for s in segments]
-        raise InputError(f"Segments must be keyframes, history, one target; got {roles}.")
+        raise InputError(f"Segments must be keyframes, then history, then one target; got {roles}.")
 
 
-def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.contiguous().clone() for name, tensor in state.items()}
+def _write_weights(module: nn.Module, dtype: torch.dtype, path: Path) -> None:
+    state = {k: v.detach().to("cpu", dtype) for k, v in module.state_dict().items()}
+    unshared = {name: tensor.contiguous().clone() for name, tensor in state.items()}
+    save_file(unshared, str(path), {"format": "pt"})

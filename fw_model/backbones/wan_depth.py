@@ -16,11 +16,11 @@ SILENT_AT_FIRST = ("attn1.to_out.0", "attn2.to_out.0", "ffn.net.2")
 
 
 def deepen(transformer: WanTransformer3DModel, num_layers: int) -> None:
-    """Give `transformer` `num_layers` blocks, in place; its output stays the same.
+    """Make `transformer` `num_layers` blocks deep, in place; its output stays the same.
 
-    New blocks lie evenly among the old ones. Each is a copy of the block before it whose three
-    ways back into the residual stream are zero, so that it adds nothing until it learns.
-    ConfigError if the transformer has more blocks already.
+    New blocks are spread evenly among the old ones. Each is a copy of the block before it whose
+    three projections into the residual stream are zero, so it contributes nothing until trained.
+    ConfigError if the transformer already has more blocks.
     """
     old = list(transformer.blocks)
     num_new = num_layers - len(old)

@@ -1,4 +1,4 @@
-"""Where the stock Wan transformer comes from: new weights or a folder. Knows nothing of caches."""
+"""The stock Wan transformer with new weights or from a folder. Knows nothing about caches."""
 
 from __future__ import annotations
 
@@ -19,29 +19,31 @@ GATE_AT_START = 0.5
 def new_transformer(architecture: dict[str, Any], seed: int) -> WanTransformer3DModel:
     """Return a transformer with Wan's own initialisation, the same for the same seed.
 
-    Raises ConfigError where `architecture` is none that diffusers' class takes.
+    Raises ConfigError if diffusers' class refuses `architecture`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             transformer = WanTransformer3DModel(**architecture)
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"model.backbone.scratch is no Wan transformer: {error}") from error
+            raise ConfigError(
+                f"model.backbone.scratch is not a Wan transformer: {error}"
+            ) from error
         _initialise(transformer)
     return transformer
 
 
 def saved_transformer(folder: Path, dtype: torch.dtype) -> WanTransformer3DModel:
-    """Load `folder`/transformer; CheckpointError where it is missing, broken, or one of two."""
+    """Load `folder`/transformer; CheckpointError if it is missing, damaged, or one of two."""
     where = folder / "transformer"
     if not (where / "config.json").is_file():
         raise CheckpointError(
-            f"{folder} holds no transformer/config.json; give a diffusers-layout Wan folder."
+            f"{folder} has no transformer/config.json; give a diffusers-layout Wan folder."
         )
     if (folder / "transformer_2").is_dir():
         raise CheckpointError(
-            f"{folder} holds two transformers (transformer_2/: Wan 2.2 A14B's experts for high "
-            "and low noise), and only models of one are run; use Wan 2.1 text-to-video or "
+            f"{folder} has two transformers (transformer_2/: Wan 2.2 A14B's experts for high and "
+            "low noise), but only models with one are supported; use Wan 2.1 text-to-video or "
             "Wan 2.2 TI2V-5B."
         )
     try:
@@ -55,7 +57,7 @@ def saved_transformer(folder: Path, dtype: torch.dtype) -> WanTransformer3DModel
 
 
 def _initialise(transformer: WanTransformer3DModel) -> None:
-    """Initialise as Wan does: Xavier, small embedders, an output that begins at zero."""
+    """Initialise as Wan does: Xavier, small embedders, an output that starts at zero."""
     for name, module in transformer.named_modules():
         if isinstance(module, nn.Linear):
             if "text_embedder" in name or "time_embedder" in name:
@@ -66,5 +68,5 @@ def _initialise(transformer: WanTransformer3DModel) -> None:
                 nn.init.zeros_(module.bias)
     nn.init.xavier_uniform_(transformer.patch_embedding.weight.flatten(1))
     nn.init.zeros_(transformer.proj_out.weight)
-    for block in transformer.blocks:  # open gates: a new small model must not wait for them
+    for block in transformer.blocks:  # open gates, which a small model would learn slowly
         block.scale_shift_table.data[:, [2, 5]] = GATE_AT_START

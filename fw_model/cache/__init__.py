@@ -1,1 +1,1 @@
-"""FilmWeaver's two caches and the segments that the transformer reads of them."""
+"""FilmWeaver's two caches, and the segments that the transformer reads from them."""

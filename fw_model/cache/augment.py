@@ -1,8 +1,8 @@
 """Asymmetric noise on the caches (FilmWeaver, "Data augmentation").
 
 Keyframes are noised hard (steps 100-400 of 1000), so the model takes identity from them and not
-pixels; history is noised lightly (0-100), so motion stays anchored. The model is told the level
-through the segment's sigma.
+pixels; history is noised lightly (0-100), so motion stays anchored. The segment's sigma gives the
+model the level.
 """
 
 from __future__ import annotations
@@ -20,21 +20,17 @@ StepRange = tuple[float, float]
 
 
 class AugmentConfig(StrictModel):
-    """Noise levels that the caches carry in training; recorded in the checkpoint."""
+    """Noise levels of the caches in training; recorded in the checkpoint."""
 
-    enabled: bool = Field(
-        default=True, description="False trains on clean caches (ablation w/o A)."
-    )
+    enabled: bool = Field(True, description="False trains on clean caches (ablation w/o A).")
     keyframe_steps: StepRange = Field(
-        default=(100.0, 400.0),
-        description="Diffusion steps of 1000 for keyframes; the paper: 100-400.",
+        (100.0, 400.0), description="Diffusion steps of 1000 for keyframes; the paper: 100-400."
     )
     temporal_steps: StepRange = Field(
-        default=(0.0, 100.0), description="Diffusion steps of 1000 for history; the paper: 0-100."
+        (0.0, 100.0), description="Diffusion steps of 1000 for history; the paper: 0-100."
     )
     mapping: NoiseMapping = Field(
-        default="literal",
-        description="What a diffusion step means in sigma: literal is step / 1000.",
+        "literal", description="How a diffusion step maps to sigma: literal is step / 1000."
     )
 
     @model_validator(mode="after")
@@ -54,10 +50,10 @@ class AugmentConfig(StrictModel):
         return sigma_of_step(low, self.mapping), sigma_of_step(high, self.mapping)
 
 
-def draw_context_sigma(
+def sample_context_sigma(
     config: AugmentConfig, role: Literal["keyframe", "temporal"], generators: list[torch.Generator]
 ) -> Tensor:
-    """Draw one sigma per generator, uniform over `role`'s range: [B]."""
+    """Sample one sigma per generator, uniform over `role`'s range: [B]."""
     low, high = config.sigma_range(role)
     uniform = torch.cat([torch.rand(1, generator=g) for g in generators])  # [B]
     return low + (high - low) * uniform

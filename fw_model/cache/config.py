@@ -1,4 +1,4 @@
-"""The shape of both caches. Written into every checkpoint: a model reads what it was trained on."""
+"""The shape of both caches, which is recorded in every checkpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class TemporalLevel(StrictModel):
     """One tier of the temporal cache: `frames` latents, patchified by `kernel`."""
 
     frames: int = Field(ge=1, description="Latents of history that this tier holds.")
-    kernel: Kernel = Field(description="Latent cells one token covers: [time, height, width].")
+    kernel: Kernel = Field(description="Latent cells per token: [time, height, width].")
 
     @field_validator("kernel")
     @classmethod
@@ -34,48 +34,38 @@ def _paper_levels() -> tuple[TemporalLevel, ...]:
 
 
 class CacheConfig(StrictModel):
-    """Both caches and where their tokens sit in time (FilmWeaver, appendix)."""
+    """Both caches and the positions of their tokens in time (FilmWeaver, appendix)."""
 
     chunk_latents: int = Field(
-        default=6,
-        ge=1,
-        le=64,
-        description="Latents in a chunk; the paper: 6 (24 frames, one second).",
+        6, ge=1, le=64, description="Latents in a chunk; the paper: 6 (24 frames, one second)."
     )
     levels: tuple[TemporalLevel, ...] = Field(
         default_factory=_paper_levels,
         description="Temporal cache tiers, nearest first; the paper: 1, 2 and 16 latents.",
     )
-    top_k: int = Field(
-        default=3, ge=0, le=64, description="Keyframes that a chunk reads; the paper: 3."
-    )
+    top_k: int = Field(3, ge=0, le=64, description="Keyframes that a chunk reads; the paper: 3.")
     keyframe_kernel: Kernel | None = Field(
-        default=None,
-        description="Latent cells one token of a keyframe covers; none: the backbone's own patch.",
+        None, description="Latent cells per token of a keyframe; null: the backbone's own patch."
     )
     keyframe_gap: int = Field(
-        default=8,
-        ge=1,
-        description="Empty frame slots between the oldest history and the keyframes.",
+        8, ge=1, description="Empty frame slots between the oldest history and the keyframes."
     )
-    keyframe_spacing: int = Field(
-        default=2, ge=1, description="Frame slots from one keyframe to the next."
-    )
+    keyframe_spacing: int = Field(2, ge=1, description="Frame slots from one keyframe to the next.")
     visibility: Literal["prefix", "full"] = Field(
-        default="prefix",
+        "prefix",
         description="prefix: context never sees noise and its keys and values are reused exactly; "
         "full: the paper's plain in-context attention, recomputed at each step.",
     )
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
-        """The patch sizes that context is read in, beside the backbone's own."""
+        """The patch sizes of context, besides the backbone's own."""
         own = [level.kernel for level in self.levels]
         return tuple(dict.fromkeys(own + ([self.keyframe_kernel] if self.keyframe_kernel else [])))
 
     @property
     def history_latents(self) -> int:
-        """How many latents of history the temporal cache holds at most."""
+        """The most latents of history that the temporal cache holds."""
         return sum(level.frames for level in self.levels)
 
     def keyframe_position(self, slot: int) -> int:

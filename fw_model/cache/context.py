@@ -1,6 +1,6 @@
-"""Both caches -> the segments that the transformer reads. Training and generation meet here.
+"""Both caches -> the segments that the transformer reads, in training and in generation.
 
-The four modes of the paper are nothing but which caches are empty:
+The four modes of the paper differ only in which caches are empty:
 
     mode                 temporal cache   shot cache
     first_shot           empty            empty
@@ -28,8 +28,8 @@ MODES: tuple[Mode, ...] = ("first_shot", "extend_first_shot", "new_shot", "exten
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A run of latents that share patch level, noise level and text.
+class TokenSegment:
+    """Latents with one patch size, noise level and text, as the transformer reads them.
 
     latents [B, C, F, h, w]; `position` is the frame slot of the first latent (the target starts
     at 0); sigma [B]; text [B, T, D]. `kernel` None means the backbone's own patch size.
@@ -45,15 +45,15 @@ class Segment:
 
 @dataclass(frozen=True)
 class ContextLatents:
-    """Latents of a cache [B, C, F, h, w], the noise level they carry [B], the caption they were
-    made with: one for all, or a tuple of one for each latent."""
+    """Latents of a cache [B, C, F, h, w], their noise level [B], and the captions they were made
+    with: one for all, or a tuple with one for each latent."""
 
     latents: Tensor
     sigma: Tensor
     text: Tensor | tuple[Tensor, ...]
 
     def text_at(self, latent: int) -> Tensor:
-        """Return the caption of a latent, counted from the oldest or, below 0, from the newest."""
+        """Return the caption of a latent, from the oldest or, if negative, from the newest."""
         if isinstance(self.text, Tensor):
             return self.text
         return self.text[max(latent, -len(self.text))]
@@ -64,10 +64,12 @@ def mode_of(*, has_history: bool, has_keyframes: bool) -> Mode:
     return MODES[2 * has_keyframes + has_history]
 
 
-def keyframe_segments(config: CacheConfig, keyframes: Sequence[ContextLatents]) -> list[Segment]:
+def keyframe_segments(
+    config: CacheConfig, keyframes: Sequence[ContextLatents]
+) -> list[TokenSegment]:
     """Return one segment per keyframe [B, C, 1, h, w], in the order given (best match first)."""
     return [
-        Segment(
+        TokenSegment(
             "keyframe",
             k.latents,
             config.keyframe_kernel,
@@ -79,16 +81,16 @@ def keyframe_segments(config: CacheConfig, keyframes: Sequence[ContextLatents]) 
     ]
 
 
-def temporal_segments(config: CacheConfig, history: ContextLatents | None) -> list[Segment]:
-    """Return the temporal cache's segments, coarse to fine, of the newest latents of `history`.
+def temporal_segments(config: CacheConfig, history: ContextLatents | None) -> list[TokenSegment]:
+    """Return the segments of the temporal cache, coarse to fine, for the newest of `history`.
 
-    A tier over latents of several captions carries that of its middle one.
+    A tier whose latents have several captions gets that of its middle latent.
     """
     if history is None or history.latents.shape[2] == 0:
         return []
     newest = history.latents[:, :, -config.history_latents :]
     return [
-        Segment(
+        TokenSegment(
             "temporal",
             tier.latents,
             tier.kernel,
@@ -105,11 +107,11 @@ def context_segments(
     *,
     keyframes: Sequence[ContextLatents] = (),
     history: ContextLatents | None = None,
-) -> list[Segment]:
+) -> list[TokenSegment]:
     """Return all context in the order the transformer reads it: keyframes, then coarse to fine."""
     return keyframe_segments(config, keyframes) + temporal_segments(config, history)
 
 
-def target_segment(latents: Tensor, sigma: Tensor, text: Tensor) -> Segment:
+def target_segment(latents: Tensor, sigma: Tensor, text: Tensor) -> TokenSegment:
     """Return the segment that is denoised: `latents` [B, C, F, h, w] at noise level `sigma` [B]."""
-    return Segment("target", latents, None, 0, sigma, text)
+    return TokenSegment("target", latents, None, 0, sigma, text)

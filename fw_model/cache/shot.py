@@ -1,6 +1,6 @@
-"""The shot cache: keyframes of earlier shots, found again by prompt (FilmWeaver, "Shot Cache").
+"""The shot cache: keyframes of earlier shots, retrieved by prompt (FilmWeaver, "Shot Cache").
 
-Knows nothing of the transformer. N keyframes in the bank, K kept, E embedding width.
+Knows nothing about the transformer. N keyframes in the bank, K kept, E embedding width.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ DUPLICATE_COSINE = 0.995
 
 @dataclass(frozen=True)
 class Keyframe:
-    """A frame that stands for its shot.
+    """A frame that represents its shot.
 
     latents [C, 1, h, w] encoded alone; embedding [E] of the image, unit length; image [H, W, 3].
-    `shot` is REFERENCE_SHOT for an injected reference. A pinned keyframe is always read, a muted
+    `shot` is REFERENCE_SHOT for an injected reference. A pinned keyframe is always used, a muted
     one never; `weight` scales its score.
     """
 
@@ -52,20 +52,20 @@ class ScoredKeyframe:
 
 
 class RetrievalConfig(StrictModel):
-    """How keyframes are chosen beyond the paper's plain top-K, which the defaults are."""
+    """How keyframes are chosen. The defaults are the paper's plain top-K."""
 
     diversity: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="How much likeness to a keyframe already chosen lowers a score (maximal "
-        "marginal relevance).",
+        description="How much similarity to chosen keyframes lowers a score (maximal marginal "
+        "relevance).",
     )
     max_per_entity: int | None = Field(
         None,
         ge=1,
-        description="Most keyframes of one named reference or, unnamed, of one shot; pinned ones "
-        "count but always stay.",
+        description="Most keyframes of one named reference or of one shot; pinned ones count but "
+        "are never left out.",
     )
 
 
@@ -77,8 +77,8 @@ def retrieve(
 ) -> list[ScoredKeyframe]:
     """Return the `count` keyframes of `bank` most like `query` [E], best first.
 
-    Exact cosine top-K, ties broken by (score, shot, frame); pinned keyframes come first and count,
-    muted ones never come. Raises InputError if more than `count` are pinned.
+    Exact cosine top-K, ties broken by (score, shot, frame). Pinned keyframes come first and count;
+    muted ones are left out. Raises InputError if more than `count` are pinned.
     """
     config = config or RetrievalConfig()
     audible = [k for k in bank if not k.muted]
@@ -115,7 +115,7 @@ def check_pinned(keyframes: Sequence[Keyframe], count: int) -> None:
 def _is_full(
     candidate: Keyframe, bank: Sequence[Keyframe], chosen: Sequence[int], config: RetrievalConfig
 ) -> bool:
-    """Tell whether `candidate`'s entity already has all the keyframes that it may have."""
+    """Return whether the entity of `candidate` has as many keyframes as it may."""
     if config.max_per_entity is None:
         return False
     entity = candidate.name or candidate.shot
@@ -127,16 +127,16 @@ def admit(
     bank: Sequence[Keyframe],
     duplicate_cosine: float = DUPLICATE_COSINE,
 ) -> list[Keyframe]:
-    """Return the candidates that show something new: no keyframe of the same shot is as alike.
+    """Return the candidates that are not near-duplicates of keyframes of the same shot.
 
-    Only the candidate's own shot is compared: the same place in a later shot is wanted, it is
-    newer, and retrieval decides between the two.
+    Other shots are not compared: the same place in a later shot is newer, and retrieval decides
+    between the two.
     """
     admitted: list[Keyframe] = []
     for candidate in candidates:
-        rivals = [k for k in [*bank, *admitted] if k.shot == candidate.shot]
-        if rivals:
-            keys = np.stack([k.embedding for k in rivals])  # [N, E]
+        others = [k for k in [*bank, *admitted] if k.shot == candidate.shot]
+        if others:
+            keys = np.stack([k.embedding for k in others])  # [N, E]
             if float(cosine_matrix(candidate.embedding[None], keys).max()) >= duplicate_cosine:
                 continue
         admitted.append(candidate)

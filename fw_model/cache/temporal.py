@@ -27,8 +27,8 @@ class Tier:
 def temporal_tiers(levels: Sequence[TemporalLevel], history: Tensor) -> list[Tier]:
     """Split `history` [B, C, F, h, w] into tiers, coarsest (oldest) first.
 
-    Frame slot -1 is the latent right before the target. Levels fill nearest first; one that the
-    history does not reach is left out. A group that is not full repeats its oldest latent.
+    Frame slot -1 is the latent just before the target. Levels are filled nearest first; one that
+    the history does not reach is left out. A partial group repeats its oldest latent.
     """
     tiers: list[Tier] = []
     end = history.shape[2]

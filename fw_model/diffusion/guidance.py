@@ -1,4 +1,4 @@
-"""Velocities turned away from what a weaker prediction gives: without the text, without layers."""
+"""Guidance of the velocity away from a weaker prediction: without the text, or without layers."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from fw_model.config import StrictModel
 
 
 class SkipLayerGuidance(StrictModel):
-    """Skip-layer guidance: away from what the transformer predicts without some of its layers.
+    """Skip-layer guidance: away from the prediction of the transformer without some layers.
 
-    Known as spatiotemporal skip guidance (Hyung et al. 2024) for video; it sharpens what a small
-    or hurried model blurs.
+    For video it is known as spatiotemporal skip guidance (Hyung et al. 2024). It sharpens the
+    results of a small model or of few steps.
     """
 
-    scale: float = Field(default=0.0, ge=0, le=20, description="How far away; 0 switches it off.")
+    scale: float = Field(0.0, ge=0, le=20, description="Strength; 0 switches it off.")
     layers: tuple[int, ...] = Field(
-        default=(), description="Layers that the target's tokens pass by, counted from 0."
+        (), description="Layers that the target's tokens bypass, counted from 0."
     )
-    above: float = Field(default=0.0, ge=0, le=1, description="Noise level where it ends.")
-    below: float = Field(default=1.0, ge=0, le=1, description="Noise level where it begins.")
+    above: float = Field(0.0, ge=0, le=1, description="Noise level at which it ends.")
+    below: float = Field(1.0, ge=0, le=1, description="Noise level at which it starts.")
 
     @model_validator(mode="after")
     def _checked(self) -> SkipLayerGuidance:
@@ -31,7 +31,7 @@ class SkipLayerGuidance(StrictModel):
         return self
 
     def acts_at(self, sigma: float) -> bool:
-        """Tell whether a denoising step at noise level `sigma` is guided."""
+        """Return whether a denoising step at noise level `sigma` is guided."""
         return self.scale > 0 and self.above <= sigma <= self.below
 
 

@@ -24,7 +24,7 @@ def add_noise(latents: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
 
 
 def velocity_target(latents: Tensor, noise: Tensor) -> Tensor:
-    """Return what the model learns to predict: noise - latents."""
+    """Return the training target of the velocity: noise - latents."""
     return noise - latents
 
 

@@ -1,6 +1,6 @@
 """From noise to latents with a diffusers flow-matching scheduler.
 
-Knows nothing of caches: `predict` hides them.
+Knows nothing about caches: `predict` hides them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+from diffusers import FlowMatchEulerDiscreteScheduler, SchedulerMixin, UniPCMultistepScheduler
 from torch import Tensor
 
 SchedulerKind = Literal["auto", "euler", "unipc"]
@@ -22,11 +22,13 @@ class Cancelled(Exception):
     """Generation was asked to stop between two denoising steps; nothing was produced."""
 
 
-def make_scheduler(kind: SchedulerKind, *, shift: float | None, folder: Path | None = None) -> Any:
+def make_scheduler(
+    kind: SchedulerKind, *, shift: float | None, folder: Path | None = None
+) -> SchedulerMixin:
     """Return a scheduler of `kind`; `auto` takes the one saved in `folder`, else Euler.
 
-    `shift` None keeps the timestep shift saved in `folder`, whichever kind was saved there; without
-    one it is 1.
+    `shift` None keeps the timestep shift saved in `folder`, whatever kind was saved there; the
+    default is 1.
     """
     saved: dict[str, Any] = {}
     if folder is not None and (folder / "scheduler_config.json").is_file():
@@ -38,7 +40,7 @@ def make_scheduler(kind: SchedulerKind, *, shift: float | None, folder: Path | N
         shift = saved.get("flow_shift" if saved_kind == "unipc" else "shift", 1.0)
     if kind == "auto":
         kind = saved_kind
-    settings = saved if kind == saved_kind else {}  # the kinds share no other settings
+    settings = saved if kind == saved_kind else {}  # the kinds have no other settings in common
     if kind == "unipc":
         flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": shift}
         return UniPCMultistepScheduler.from_config(settings | flow)
@@ -49,7 +51,7 @@ def make_scheduler(kind: SchedulerKind, *, shift: float | None, folder: Path | N
 def sample(
     predict: Predict,
     noise: Tensor,
-    scheduler: Any,
+    scheduler: SchedulerMixin,
     num_inference_steps: int,
     *,
     on_step: Callable[[int, int], None] | None = None,
@@ -57,8 +59,8 @@ def sample(
 ) -> Tensor:
     """Denoise `noise` [B, C, F, H, W] with `predict(latents, sigma [B]) -> velocity`.
 
-    `on_step(done, total)` is called after each step; `should_cancel` is asked before each one and
-    Cancelled is raised if it says so.
+    `on_step(done, total)` is called after each step. `should_cancel` is called before each step;
+    if it returns True, Cancelled is raised.
     """
     scheduler.set_timesteps(num_inference_steps, device=noise.device)
     latents = noise

@@ -1,4 +1,4 @@
-"""Noise levels: keyed random draws, sigma sampling, and what "diffusion step 100" means in sigma.
+"""Noise levels: keyed random numbers, sigma sampling, and the sigma of "diffusion step 100".
 
 Sigma is the flow-matching noise level in [0, 1]: x_sigma = (1 - sigma) latents + sigma noise.
 """
@@ -17,13 +17,13 @@ NoiseMapping = Literal["literal", "snr_ddpm_linear", "shift3", "shift5"]
 
 
 def derive_seed(seed: int, purpose: str, *index: int | str) -> int:
-    """Return a 63-bit seed that depends on all arguments and on nothing else."""
+    """Return a 63-bit seed that depends on all arguments and nothing else."""
     text = ":".join([str(seed), purpose, *map(str, index)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def keyed_generator(seed: int, purpose: str, *index: int | str) -> torch.Generator:
-    """Return a CPU generator keyed by its arguments, so a draw never depends on earlier draws."""
+    """Return a CPU generator keyed by its arguments, independent of earlier random numbers."""
     return torch.Generator().manual_seed(derive_seed(seed, purpose, *index))
 
 
@@ -35,13 +35,13 @@ def shift_sigma(sigma: Tensor, shift: float) -> Tensor:
 def sample_sigma(
     generators: list[torch.Generator], *, mean: float = 0.0, std: float = 1.0, shift: float = 1.0
 ) -> Tensor:
-    """Draw one shifted logit-normal sigma per generator: [B], each in (0, 1)."""
+    """Sample one shifted logit-normal sigma per generator: [B], each in (0, 1)."""
     normal = torch.cat([torch.randn(1, generator=g) for g in generators])  # [B]
     return shift_sigma(torch.sigmoid(mean + std * normal), shift)
 
 
 def _ddpm_linear(step: float) -> float:
-    """Sigma with the signal-to-noise ratio that DDPM's linear schedule has at `step` of 1000."""
+    """Return the sigma with the signal-to-noise ratio of DDPM's linear schedule at `step`."""
     betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
     log_alpha_bar = torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-betas).cumsum(0)])
     low = min(int(step), 999)
@@ -66,7 +66,7 @@ _MAPPINGS: dict[str, Callable[[float], float]] = {
 def sigma_of_step(step: float, mapping: NoiseMapping) -> float:
     """Return the sigma that "diffusion step `step` of 1000" means under `mapping`.
 
-    The paper's "100-400" is ambiguous for a flow model, so the meaning is a named choice which
+    The paper's "100-400" is ambiguous for a flow model, so the mapping is a named choice that
     training records in the checkpoint and generation reads back.
     """
     return _MAPPINGS[mapping](step)

@@ -1,1 +1,1 @@
-"""Embedders of pictures and prompts in one space. One file an implementation."""
+"""Embedders of pictures and prompts in one space. One file per implementation."""

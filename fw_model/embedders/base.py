@@ -1,4 +1,4 @@
-"""What an embedder of pictures and prompts must offer.
+"""The interface of an embedder of pictures and prompts.
 
 N inputs, E embedding width.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 
 class Embedder(Protocol):
-    """Puts pictures and prompts into one space, where like things have a high cosine."""
+    """Maps pictures and prompts to one space, where similar ones have a high cosine."""
 
     model_id: str
     """Names the weights: embeddings of different ids must not be compared."""
@@ -24,8 +24,6 @@ class Embedder(Protocol):
 
     def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
         """Return unit rows [N, E], float32 on the CPU, of pictures [H, W, 3] of any size."""
-        ...
 
     def embed_text(self, prompts: Sequence[str]) -> torch.Tensor:
         """Return unit rows [N, E], float32 on the CPU."""
-        ...

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import open_clip
 import torch
 from numpy.typing import NDArray
+from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch.nn import functional
@@ -26,7 +26,7 @@ _BATCH_SIZE = 64
 class OpenClipEmbedder:
     """CLIP from a local folder; see `Embedder` for what the methods promise."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, model_id: str) -> None:
+    def __init__(self, model: open_clip.CLIP, tokenizer: HFTokenizer, *, model_id: str) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self.model_id = model_id
@@ -38,12 +38,11 @@ class OpenClipEmbedder:
 
     @classmethod
     def load(cls, folder: str | Path, *, device: torch.device | str = "cpu") -> OpenClipEmbedder:
-        """Load a folder in open_clip's layout; CheckpointError if it is none."""
+        """Load a folder in open_clip's layout; CheckpointError for any other folder."""
         return cls(load_clip(folder, device), load_tokenizer(folder), model_id=clip_id(folder))
 
     @torch.no_grad()
     def embed_images(self, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-        """Return unit rows [N, E], float32 on the CPU, of pictures uint8 [H, W, 3]."""
         rows = []
         for start in range(0, len(images), _BATCH_SIZE):
             batch = [self._prepared(image) for image in images[start : start + _BATCH_SIZE]]
@@ -53,9 +52,8 @@ class OpenClipEmbedder:
 
     @torch.no_grad()
     def embed_text(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Return unit rows [N, E], float32 on the CPU; text past CLIP's context is cut off."""
         rows = []
-        for start in range(0, len(prompts), _BATCH_SIZE):
+        for start in range(0, len(prompts), _BATCH_SIZE):  # CLIP cuts off text past its context
             tokens = self._tokenizer(list(prompts[start : start + _BATCH_SIZE]))  # [n, T]
             features = self._model.encode_text(tokens.to(self._device))
             rows.append(functional.normalize(features.float(), dim=-1))

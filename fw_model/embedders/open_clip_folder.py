@@ -1,7 +1,7 @@
 """A CLIP model in a folder of open_clip's layout: config, safetensors, tokenizer files.
 
-Knows nothing of films. The layout is what `open_clip.push_to_hf_hub` writes, so a folder
-fetched from the hub works as it is.
+Knows nothing about films. `open_clip.push_to_hf_hub` writes this layout, so a folder from the hub
+works unchanged.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import open_clip
 import torch
@@ -21,7 +20,7 @@ CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
 
 
-def load_clip(folder: str | Path, device: torch.device | str) -> Any:
+def load_clip(folder: str | Path, device: torch.device | str) -> open_clip.CLIP:
     """Return the model, in float32 and ready to embed; CheckpointError if there is none."""
     _check(Path(folder))
     try:
@@ -31,7 +30,7 @@ def load_clip(folder: str | Path, device: torch.device | str) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def load_tokenizer(folder: str | Path) -> Any:
+def load_tokenizer(folder: str | Path) -> open_clip.tokenizer.HFTokenizer:
     """Return the tokenizer: a callable from prompts to token ids [N, context length]."""
     _check(Path(folder))
     try:
@@ -41,7 +40,7 @@ def load_tokenizer(folder: str | Path) -> Any:
 
 
 def clip_id(folder: str | Path) -> str:
-    """Return a name for the weights: the folder's name and a hash of what is in the files."""
+    """Return a name for the weights: the folder's name and a hash of its files."""
     digest = hashlib.sha256()
     for name in (CONFIG_FILE, *sorted(p.name for p in Path(folder).glob("*.safetensors"))):
         with (Path(folder) / name).open("rb") as file:
@@ -54,9 +53,12 @@ def _check(folder: Path) -> None:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise CheckpointError(
-            f"{folder} is no CLIP folder: it has no {CONFIG_FILE}; give one in open_clip's layout."
+            f"{folder} is not a CLIP folder: it has no {CONFIG_FILE}; give one in open_clip's "
+            "layout."
         )
     try:
         json.loads(path.read_text(encoding="utf-8"))["model_cfg"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is no open_clip config: {error!r}.") from error
+        raise CheckpointError(
+            f"{path} is not an open_clip config: {error!r}; copy the folder again."
+        ) from error

@@ -1,1 +1,1 @@
-"""How good a film is: one file a metric, each pure, each checked on films whose truth is known."""
+"""How good a film is: one file per metric, each checked on films whose truth is known."""

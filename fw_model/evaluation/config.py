@@ -12,77 +12,69 @@ from fw_model.evaluation.judges.config import AestheticConfig, CharactersConfig,
 from fw_model.evaluation.variants import VARIANTS
 
 HELD_OUT_SEEDS = "1000000:1000010"
-"""For suites that make a story from any seed: these seeds are not trained on."""
+"""For suites that make a story from any seed: these seeds are not used in training."""
 
 SUITE_SEEDS = {"toyfilms": HELD_OUT_SEEDS, "scenes20x5": "0:20"}
-"""The stories of a suite that are filmed unless `seeds` is set."""
+"""The stories of a suite that are filmed if `seeds` is null."""
 
 _CACHE_VARIANTS = tuple(name for name in VARIANTS if not VARIANTS[name].needs_checkpoint)
 
 
 class EvaluationConfig(StrictModel):
-    """What is measured. A story's result depends on its seed, not on which others are filmed."""
+    """What is measured. The result of a story depends on its seed, not on the other stories."""
 
     suite: str = Field(
-        default="toyfilms",
+        "toyfilms",
         description="toyfilms, scenes20x5, file (the stories of suite_path), or module:Name for "
         "your own suite.",
     )
     suite_path: str | None = Field(
-        default=None,
+        None,
         description="File of stories for suite: file, in a format of "
         "pipelines/evaluation/suite_files.py.",
     )
     seeds: str | None = Field(
-        default=None,
-        description="Stories to film, FIRST:LAST without LAST. Null: every story of a written "
-        "suite; 1000000:1000010, held out from training, of other suites.",
+        None,
+        description="Stories to film, FIRST:LAST without LAST. Null: all stories of a written "
+        "suite; 1000000:1000010 (held out from training) of other suites.",
     )
     shots_per_story: int = Field(
-        default=5,
-        ge=1,
-        le=64,
-        description="Shots in a story; written stories are cut to this number.",
+        5, ge=1, le=64, description="Shots in a story; written stories are cut to this number."
     )
-    num_chunks: int = Field(default=2, ge=1, le=3600, description="Chunks per shot.")
+    num_chunks: int = Field(2, ge=1, le=3600, description="Chunks per shot.")
     variants: tuple[str, ...] = Field(
-        default=_CACHE_VARIANTS,
-        description="Variants to film; the others are null in the scorecard.",
+        _CACHE_VARIANTS, description="Variants to film; the others are null in the scorecard."
     )
     checkpoints: dict[str, str] = Field(
-        default={},
+        {},
         description="Model folders of the variants that need their own training "
         "(without_augmentation, without_negatives).",
     )
     toy_judge: str | None = Field(
-        default=None, description="Folder of a toy judge; null: the packaged one."
+        None, description="Folder of a toy judge; null: the packaged one."
     )
     clip: str | None = Field(
-        default=None,
+        None,
         description="open_clip folder of the CLIP that judges consistency and alignment of all "
-        "variants; null: the evaluated model's own. The packaged CLIP knows only toy films, so it "
-        "judges other suites only if it is named here.",
+        "variants; null: that of the evaluated model. The packaged CLIP knows only toy films, so "
+        "it judges other suites only if it is set here.",
     )
     aesthetic: AestheticConfig = Field(
-        default=AestheticConfig(), description="Weights of the aesthetic score."
+        AestheticConfig(), description="Weights of the aesthetic score."
     )
     inception: InceptionConfig = Field(
-        default=InceptionConfig(), description="Weights of the Inception Score."
+        InceptionConfig(), description="Weights of the Inception Score."
     )
     characters: CharactersConfig = Field(
-        default=CharactersConfig(), description="What finds the characters in films."
+        CharactersConfig(), description="What finds the characters in films."
     )
-    num_actors: int = Field(default=2, ge=1, description="Stories filmed at the same time.")
-    cpus_per_actor: float = Field(default=1.0, ge=0, description="Logical CPUs per actor.")
-    gpus_per_actor: float = Field(
-        default=0.0, ge=0, description="GPUs per actor; may be a fraction."
-    )
+    num_actors: int = Field(2, ge=1, description="Stories filmed at the same time.")
+    cpus_per_actor: float = Field(1.0, ge=0, description="Logical CPUs per actor.")
+    gpus_per_actor: float = Field(0.0, ge=0, description="GPUs per actor; may be a fraction.")
     num_bootstrap: int = Field(
-        default=2000, ge=100, le=100_000, description="Resamplings for a 95 % interval."
+        2000, ge=100, le=100_000, description="Resamplings for a 95 % interval."
     )
-    films_in_report: int = Field(
-        default=6, ge=0, le=200, description="Stories shown in scorecard.html."
-    )
+    films_in_report: int = Field(6, ge=0, le=200, description="Stories shown in scorecard.html.")
 
     @field_validator("seeds")
     @classmethod
@@ -117,9 +109,9 @@ class EvaluationConfig(StrictModel):
 
     @property
     def story_seeds(self) -> range:
-        """The seeds as numbers; ConfigError if only the suite's file says how many there are.
+        """The seeds as numbers; ConfigError if they are not set for a suite in a file.
 
-        `pipelines.evaluation.suites.complete_settings` reads that file.
+        `pipelines.evaluation.suites.complete_settings` counts the stories in that file.
         """
         seeds = self.seeds
         if seeds is None and self.suite == "file":

@@ -1,7 +1,7 @@
-"""The full method, its ablations and baselines, filmed by one generator from the same seeds.
+"""The full method, its ablations and baselines, all generated from the same seeds.
 
-The paper's Table 2 leaves out one cache at a time; its Table 1 compares with pipelines that make
-keyframes first and animate each on its own.
+The paper's Table 2 leaves out one cache at a time; its Table 1 compares with pipelines that first
+generate keyframes and then animate each separately.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fw_model.media.keyframes import select_keyframe_indices
 
 @dataclass(frozen=True)
 class Variant:
-    """Which caches are read. `needs_checkpoint`: it differs in its training, not in its caches."""
+    """Which caches are read. `needs_checkpoint`: it differs in training, not in the caches."""
 
     shot_cache: bool = True
     temporal_cache: bool = True
@@ -67,7 +67,7 @@ def film_story(
 
 
 def cached_frames(found: Iterable[ScoredKeyframe]) -> tuple[CachedFrame, ...]:
-    """Return retrieved keyframes as what the metrics read of them."""
+    """Return retrieved keyframes in the form that metrics read."""
     return tuple(
         CachedFrame(s.keyframe.shot, s.keyframe.frame, s.score, s.keyframe.image) for s in found
     )
@@ -95,7 +95,7 @@ class _Camera:
     ) -> tuple[FilmedShot, list[Keyframe]]:
         """Return the shot and the keyframes that it offers to later shots.
 
-        `opening` precedes the first chunk as if it had been filmed; its frames are left out.
+        `opening` is history before the first chunk; its frames are not part of the shot.
         """
         history, parts, starts = opening, [], [0]
         keyframes: list[Keyframe] = []
@@ -119,7 +119,7 @@ class _Camera:
         return filmed, keyframes
 
     def film_in_two_stages(self, prompts: Sequence[str]) -> list[FilmedShot]:
-        """Make a keyframe for every shot, each from the earlier ones; then animate each alone."""
+        """Generate a keyframe for every shot from the earlier ones, then animate each alone."""
         stills: list[Keyframe] = []
         for index, prompt in enumerate(prompts):
             found = tuple(self._generator.retrieve(prompt, stills))

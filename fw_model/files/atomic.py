@@ -1,7 +1,7 @@
 """Files and folders that appear whole or not at all.
 
-Each is written beside its place, flushed to the disk and renamed, so a reader never sees half of
-one and a power cut never leaves one.
+Each is written under a temporary name in the same folder, flushed to the disk and renamed, so
+neither a reader nor a power cut ever meets half of one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import BinaryIO
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file that replaces `path` once the block ends without an error.
 
-    Makes the parent folder. OSError, with nothing left behind, if the disk refuses.
+    Creates the parent folder. Raises OSError, and leaves nothing behind, if the disk fails.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
@@ -42,10 +42,10 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder that replaces the folder `path` once the block ends without an error.
+    """Yield an empty folder that replaces the folder `path` once the block ends without an error.
 
-    A folder cannot replace one that holds files, so the old one is removed first: a crash between
-    the two leaves neither, never a mixture.
+    A folder cannot replace a non-empty one, so the old one is removed first: a crash in between
+    leaves neither, never a mixture.
     """
     partial = _partial(path)
     partial.mkdir(parents=True)
@@ -53,7 +53,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield partial
         for file in partial.rglob("*"):
             if file.is_file():
-                _flush(file)
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
         if path.exists():
             shutil.rmtree(path)
         os.replace(partial, path)
@@ -63,15 +64,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed writers left in `folder`; only for a folder that one process writes."""
+    """Remove the temporary files of killed writers; only for a folder that one process writes."""
     for partial in folder.glob(".*.tmp"):
         shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
 
 
 def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-
-
-def _flush(file: Path) -> None:
-    with file.open("rb") as opened:
-        os.fsync(opened.fileno())

@@ -1,6 +1,6 @@
-"""What folders of weights hold, as a short hash that is cheap however large the weights are.
+"""A short hash of the content of folders of weights, cheap however large the weights are.
 
-Knows nothing of models. A folder's own name and place do not count.
+Knows nothing about models. A folder's own name and place do not count.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ NUM_SAMPLES, SAMPLE_BYTES = 64, 2**20
 def fingerprint_folders(
     facts: str, folders: Iterable[Path], *, without: tuple[str, ...] = ()
 ) -> str:
-    """Return a hash of `facts` and of what the files in `folders` hold, in this order.
+    """Return a hash of `facts` and of the files in `folders`, in this order.
 
-    Tensors and settings whose names begin with one of `without` do not count. If all count, a file
-    of more than 64 MiB is sampled from end to end: weights that were trained on differ nearly
+    Tensors and settings whose names start with one of `without` do not count. If all count, a file
+    of more than 64 MiB is sampled from end to end: further training changes weights nearly
     everywhere.
     """
     digest = hashlib.sha256(facts.encode())
@@ -43,7 +43,7 @@ def _digest_without(path: Path, without: tuple[str, ...]) -> bytes:
         if path.suffix == ".safetensors":
             return _digest_of_tensors(path, without)
     except (ValueError, AttributeError, SafetensorError):
-        pass  # damaged, or no such file at all: its loader says so, here it is what it holds
+        pass  # a damaged file: its loader reports that, here its bytes count
     return _digest_of(path)
 
 

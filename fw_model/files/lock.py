@@ -12,9 +12,9 @@ from fw_model.errors import CapacityError, StorageError
 
 @contextmanager
 def only_one(work: str, output: Path) -> Iterator[None]:
-    """Hold `output` for `work` (training, curation) while the block runs.
+    """Lock `output` for `work` (training, curation) while the block runs.
 
-    The lock falls with the process, however it ends. Raises CapacityError where another holds it.
+    The lock ends with the process, even if that is killed. CapacityError if another process has it.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)

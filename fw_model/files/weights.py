@@ -1,6 +1,6 @@
-"""Saved weights: whether all are there, and that they name no path of the machine they come from.
+"""Saved weights: whether they are complete, and without local paths in their config.
 
-Knows nothing of models.
+Knows nothing about models.
 """
 
 from __future__ import annotations
@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from fw_model.errors import CheckpointError
 
 
 def check_complete(folder: Path, missing: Collection[str]) -> None:
-    """Raise CheckpointError if the weights in `folder` lack the tensors named in `missing`.
+    """Raise CheckpointError if tensors are `missing` from the weights in `folder`.
 
     Libraries that load weights fill gaps with random numbers.
     """
@@ -26,7 +25,7 @@ def check_complete(folder: Path, missing: Collection[str]) -> None:
 
 
 def drop_private_keys(path: Path) -> None:
-    """Take out of a saved config what diffusers notes of the folder a model was loaded from."""
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    """Remove the folder that a model was loaded from, which diffusers saves in its config."""
+    config: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
     config.pop("_name_or_path", None)
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
-"""From a chunk's request to the velocity field that draws it: caches -> segments -> predict.
+"""From the request for a chunk to its velocity field: caches -> segments -> predict.
 
-Training builds the same segments by the same functions. Latents have no batch here: [C, F, h, w].
+Training builds the same segments with the same functions. Latents have no batch here: [C, F, h, w].
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from fw_model.backbones.base import ContextKV, TextKV
 from fw_model.cache.context import (
     ContextLatents,
-    Segment,
+    TokenSegment,
     keyframe_segments,
     target_segment,
     temporal_segments,
@@ -31,12 +31,12 @@ from fw_model.loading.load import FilmModel
 
 TEXTS_KEPT = 256
 
-Run = Callable[[Segment, TextKV, tuple[int, ...]], Tensor]
+Run = Callable[[TokenSegment, TextKV, tuple[int, ...]], Tensor]
 """(target, keys and values of its text, layers to skip) -> velocity."""
 
 
 class Conditioner:
-    """Puts requests behind a `predict(latents, sigma)` call, and keeps what chunks share."""
+    """Turns requests into `predict(latents, sigma)` calls, and keeps what chunks share."""
 
     def __init__(self, model: FilmModel, config: GenerationConfig) -> None:
         self._model = model
@@ -96,13 +96,13 @@ class Conditioner:
         return two_passes if self._config.guidance == "two_pass" else one_batch
 
     def _runner(
-        self, request: ChunkRequest, keyframes: list[Segment], history: list[Segment]
+        self, request: ChunkRequest, keyframes: list[TokenSegment], history: list[TokenSegment]
     ) -> Run:
-        """Return a call that predicts velocity, reusing context where that is exact."""
+        """Return a call that predicts velocity; it reuses context if that is exact."""
         backbone = self._model.backbone
         if not self._config.reuse_context or self._model.record.cache.visibility != "prefix":
 
-            def recompute(target: Segment, text_kv: TextKV, skip: tuple[int, ...]) -> Tensor:
+            def recompute(target: TokenSegment, text_kv: TextKV, skip: tuple[int, ...]) -> Tensor:
                 batch = target.latents.shape[0]
                 context = [_expanded(s, batch) for s in (*keyframes, *history)]
                 return backbone.forward([*context, target], skip_layers=skip)
@@ -115,8 +115,8 @@ class Conditioner:
             target, context, text_kv, skip_layers=skip
         )
 
-    def _shot_kv(self, request: ChunkRequest, keyframes: list[Segment]) -> ContextKV:
-        """Return the keyframes' keys and values: computed once a shot, reused by all its chunks."""
+    def _shot_kv(self, request: ChunkRequest, keyframes: list[TokenSegment]) -> ContextKV:
+        """Return the keyframes' keys and values, computed once per shot for all of its chunks."""
         chosen = [s.keyframe for s in request.keyframes]
         ids = [(k.keyframe_id, k.caption) for k in chosen]
         key = repr((request.story_seed, request.shot, request.version, ids, keyframes[0].sigma))
@@ -124,7 +124,7 @@ class Conditioner:
             self._shot_context = (key, self._model.backbone.encode_context(keyframes))
         return self._shot_context[1]
 
-    def _context(self, request: ChunkRequest) -> tuple[list[Segment], list[Segment]]:
+    def _context(self, request: ChunkRequest) -> tuple[list[TokenSegment], list[TokenSegment]]:
         """Return the segments of the shot cache and of the temporal cache, batch one."""
         cache = self._model.record.cache
         sigma = self._context_sigma("keyframe")
@@ -142,7 +142,7 @@ class Conditioner:
         return keyframe_segments(cache, keyframes), temporal_segments(cache, history)
 
     def _history_texts(self, request: ChunkRequest) -> tuple[Tensor, ...]:
-        """Return the caption that each latent of the shot so far was made with."""
+        """Return the caption of each latent of the shot so far."""
         return tuple(
             self._text(chunk.prompt)
             for chunk in request.history
@@ -159,23 +159,25 @@ class Conditioner:
     ) -> ContextLatents:
         """Return cached latents at noise level `sigma`; the noise depends on the shot and `key`."""
         device = self._model.config.torch_device()
-        draw = keyed_generator(request.story_seed, "context", request.shot, request.version, *key)
+        generator = keyed_generator(
+            request.story_seed, "context", request.shot, request.version, *key
+        )
         level = torch.tensor([sigma])
-        noise = torch.randn(latents.shape, generator=draw)
+        noise = torch.randn(latents.shape, generator=generator)
         noisy = add_noise(latents[None], noise[None], level)
         return ContextLatents(noisy.to(device), level.to(device), text)
 
     def _context_sigma(self, role: Literal["keyframe", "temporal"]) -> float:
-        """Return the noise level of cached latents: the dial if set, else the least of training."""
+        """Return the noise level of cached latents: as set, or else the lowest of training."""
         augment = self._model.record.augment
         config = self._config
-        dial = config.keyframe_step if role == "keyframe" else config.temporal_step
-        if dial is not None:
-            return sigma_of_step(dial, augment.mapping)
+        step = config.keyframe_step if role == "keyframe" else config.temporal_step
+        if step is not None:
+            return sigma_of_step(step, augment.mapping)
         return augment.sigma_range(role)[0]
 
     def _text(self, prompt: str) -> Tensor:
-        """Return the embedded prompt [1, T, D], remembered: a story repeats its captions."""
+        """Return the embedded prompt [1, T, D]; it is kept because a story repeats its captions."""
         if prompt not in self._texts:
             if len(self._texts) >= TEXTS_KEPT:
                 self._texts.popitem(last=False)
@@ -198,7 +200,7 @@ def _check_layers(layers: tuple[int, ...], num_layers: int) -> None:
         )
 
 
-def _expanded(segment: Segment, batch: int) -> Segment:
+def _expanded(segment: TokenSegment, batch: int) -> TokenSegment:
     return replace(
         segment,
         latents=segment.latents.expand(batch, -1, -1, -1, -1),

@@ -43,7 +43,7 @@ def make_film(
 ) -> Film:
     """Generate a story, or one shot of two chunks for each prompt.
 
-    Reference images of a story are read relative to `base_dir`.
+    Paths of reference images are relative to `base_dir`.
     """
     if not isinstance(story, StoryFile):
         story = StoryFile(shots=tuple(ShotSpec(prompt=p, num_chunks=2) for p in story))

@@ -1,8 +1,8 @@
 """StoryGenerator: a story is shots, a shot is chunks, a chunk is a pure function of its request.
 
-    ChunkRequest -> Segments -> ContextKV -> sampler -> latents -> frames, new keyframes
+    ChunkRequest -> TokenSegments -> ContextKV -> sampler -> latents -> frames, new keyframes
 
-Knows nothing of HTTP, jobs or files. Latents here have no batch: [C, F, h, w]; pixels are uint8
+Knows nothing about HTTP, jobs or files. Latents here have no batch: [C, F, h, w]; pixels are uint8
 [F, H, W, 3].
 """
 
@@ -46,20 +46,10 @@ from fw_model.media.keyframes import select_keyframe_indices
 from fw_model.media.video import frames_to_uint8, read_image, resize_frames, uint8_to_frames
 from fw_model.vaes.base import DecodeStream
 
-__all__ = [
-    "Cancelled",
-    "ChunkRequest",
-    "ChunkResult",
-    "GenerationConfig",
-    "HistoryChunk",
-    "StoryChunk",
-    "StoryGenerator",
-]
-
 
 @dataclass(frozen=True)
 class StoryChunk:
-    """One finished chunk of a story, and where it stands."""
+    """One finished chunk of a story, and its place: `segment` counts the prompts of a shot."""
 
     shot: int
     segment: int
@@ -70,7 +60,7 @@ class StoryChunk:
 
 
 class StoryGenerator:
-    """Generates chunks with one loaded model; any machine draws the same chunk from a request."""
+    """Generates chunks with one loaded model; a request gives the same chunk on any machine."""
 
     def __init__(self, model: FilmModel, config: GenerationConfig | None = None) -> None:
         self.model = model
@@ -83,7 +73,7 @@ class StoryGenerator:
     def retrieve(
         self, prompt: str, bank: Sequence[Keyframe], *, top_k: int | None = None
     ) -> list[ScoredKeyframe]:
-        """Return the keyframes of `bank` that a chunk under `prompt` reads, best first.
+        """Return the keyframes of `bank` that a chunk with `prompt` reads, best first.
 
         `bank` holds the keyframes of earlier shots and the injected references.
         """
@@ -94,7 +84,7 @@ class StoryGenerator:
         return retrieve(query, bank, count, self.config.retrieval)
 
     def admit(self, candidates: Sequence[Keyframe], bank: Sequence[Keyframe]) -> list[Keyframe]:
-        """Return the candidates that are no near-duplicates of what the bank has of their shot."""
+        """Return the candidates that are not near-duplicates of keyframes of their shot."""
         return admit(candidates, bank, self.config.duplicate_cosine)
 
     def reference_keyframe(
@@ -108,7 +98,7 @@ class StoryGenerator:
         width: int | None = None,
         height: int | None = None,
     ) -> Keyframe:
-        """Return a keyframe made from an outside image [H, W, 3], to be injected into the bank."""
+        """Return a keyframe made from an external image [H, W, 3], to inject into the bank."""
         width, height = width or self.model.record.width, height or self.model.record.height
         fitted = resize_frames(image[None], width=width, height=height)
         return self._keyframe(
@@ -133,18 +123,8 @@ class StoryGenerator:
         embedding = np.asarray(self.model.embedder.embed_images([image]), dtype=np.float32)[0]
         digest = blake2b(image.tobytes(), digest_size=10)
         digest.update(f"{shot}:{frame}:{name}".encode())
-        return Keyframe(
-            digest.hexdigest(),
-            shot,
-            frame,
-            latents,
-            embedding,
-            caption,
-            image,
-            name,
-            weight,
-            pinned,
-        )
+        seen = (shot, frame, latents, embedding, caption, image)
+        return Keyframe(digest.hexdigest(), *seen, name, weight, pinned)
 
     # ---- one chunk ---------------------------------------------------------------------------
 
@@ -158,8 +138,8 @@ class StoryGenerator:
     ) -> ChunkResult:
         """Generate one chunk.
 
-        Raises InputError for a request that the model cannot run, Cancelled between two denoising
-        steps when `should_cancel` says so.
+        Raises InputError for a request that the model cannot run, and Cancelled between two
+        denoising steps once `should_cancel` returns True.
         """
         self._check(request)
         timings: dict[str, float] = {}
@@ -181,13 +161,14 @@ class StoryGenerator:
     def _check(self, request: ChunkRequest) -> None:
         if not request.prompt.strip() or len(request.prompt) > MAX_PROMPT_CHARACTERS:
             raise InputError(
-                f"A prompt must have 1 to {MAX_PROMPT_CHARACTERS} characters, "
+                f"A prompt must have 1 to {MAX_PROMPT_CHARACTERS} characters; "
                 f"this one has {len(request.prompt)}."
             )
         multiple = self.model.vae.spatial_factor * self.model.backbone.spatial_multiple
         if request.width % multiple or request.height % multiple:
             raise InputError(
-                f"Frames of {request.width}x{request.height} px do not divide by {multiple}."
+                f"Frames of {request.width}x{request.height} px are not multiples of {multiple}; "
+                "change the size."
             )
 
     def _denoise(
@@ -200,10 +181,7 @@ class StoryGenerator:
     ) -> Tensor:
         """Return the new latents [C, F, h, w] on the CPU, float32."""
         vae, record = self.model.vae, self.model.record
-        rows, columns = (
-            request.height // vae.spatial_factor,
-            request.width // vae.spatial_factor,
-        )
+        rows, columns = (s // vae.spatial_factor for s in (request.height, request.width))
         shape = (1, vae.latent_channels, record.cache.chunk_latents, rows, columns)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
         scheduler = make_scheduler(
@@ -213,15 +191,13 @@ class StoryGenerator:
             predict,
             noise.to(self.model.config.torch_device()),
             scheduler,
-            self._num_steps(request),
+            request.num_inference_steps
+            or self.config.num_inference_steps
+            or record.num_inference_steps,
             on_step=on_step,
             should_cancel=should_cancel,
         )
         return latents[0].float().cpu()
-
-    def _num_steps(self, request: ChunkRequest) -> int:
-        asked = request.num_inference_steps or self.config.num_inference_steps
-        return asked or self.model.record.num_inference_steps
 
     def _guidance_scale(self, request: ChunkRequest) -> float:
         for scale in (request.guidance_scale, self.config.guidance_scale):
@@ -230,7 +206,7 @@ class StoryGenerator:
         return self.model.record.guidance_scale
 
     def _decode(self, request: ChunkRequest, latents: Tensor) -> Pixels:
-        """Return the chunk's frames; the decoder goes on from where the shot's last chunk ended."""
+        """Return the chunk's frames; the decoder continues after the previous chunk of the shot."""
         device = self.model.config.torch_device()
         history = joined_history(request.history)
         stream = self._streams.pop(_history_key(request.history), None)
@@ -305,15 +281,15 @@ class StoryGenerator:
                     )
                     history = (*history, HistoryChunk(result.latents, segment.prompt))
                     fresh.extend(self.admit(result.keyframes, fresh))
-            # Pinned in the shot that names it, a reference competes by score from then on.
+            # A reference is pinned only in the shot that names it; later it competes by score.
             bank.extend(replace(k, pinned=False) for k in injected[shot_index])
             bank.extend(fresh)
 
     @torch.no_grad()
     def history_of_video(self, pixels: Pixels, prompt: str) -> HistoryChunk:
-        """Return an outside video [F, H, W, 3] as history, so that a shot can extend it.
+        """Return an external video [F, H, W, 3] as history, so that a shot can extend it.
 
-        Frames are cut to 4n + 1 from the end, as the causal VAE wants them.
+        The last 4n + 1 frames are used, because the causal VAE needs that number.
         """
         factor = self.model.vae.temporal_factor
         usable = (len(pixels) - 1) // factor * factor + 1
@@ -324,7 +300,7 @@ class StoryGenerator:
 
 
 def _history_key(history: Sequence[HistoryChunk]) -> str:
-    """Return a key that two histories share only if they end in the same latents."""
+    """Return a key that is equal only for histories that end in the same latents."""
     if not history:
         return "start"
     last = history[-1].latents.float().contiguous().numpy().tobytes()

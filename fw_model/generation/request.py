@@ -1,4 +1,4 @@
-"""What goes into a chunk and what comes out: plain data, the seam between generation and serving.
+"""The input and output of a chunk as plain data: the interface between generation and serving.
 
 Latents [C, F, h, w] float32 on the CPU; pixels uint8 [F, H, W, 3].
 """
@@ -23,61 +23,63 @@ Pixels = NDArray[np.uint8]
 
 
 class GenerationConfig(StrictModel):
-    """How chunks are drawn. What is None follows what the model records of itself."""
+    """How chunks are generated. Null means the value that the model records."""
 
     num_inference_steps: int | None = Field(
-        default=None, ge=1, le=1000, description="Denoising steps; default: what suits the model."
+        None, ge=1, le=1000, description="Denoising steps; null: recorded."
     )
     guidance_scale: float | None = Field(
-        default=None,
+        None,
         ge=0,
         le=30,
-        description="Classifier-free guidance; 1 or less switches it off.",
+        description="Classifier-free guidance; 1 or less switches it off; null: recorded.",
     )
     guidance: Literal["batch", "two_pass"] = Field(
-        default="batch",
-        description="Both branches in one batch, or one after the other (less memory).",
+        "batch", description="Both branches in one batch, or one after the other (less memory)."
     )
     guidance_above: float | None = Field(
-        default=None,
+        None,
         ge=0,
         le=1,
-        description="Noise level below which guidance is left out: what a shot shows is settled by "
-        "then, and a step costs half. Default: what suits the model.",
+        description="Noise level below which guidance is left out: the content is settled by then, "
+        "and a step costs half. Null: recorded.",
     )
     skip_layer_guidance: SkipLayerGuidance | None = Field(
-        default=None,
-        description="Guidance away from what fewer layers predict; default: what suits the model.",
+        None, description="Guidance away from the prediction of fewer layers; null: recorded."
     )
     scheduler: SchedulerKind = Field(
-        default="auto", description="auto: the model's saved scheduler; euler; unipc."
+        "auto", description="auto: the model's saved scheduler; euler; unipc."
     )
     shift: float | None = Field(
-        default=None, gt=0, le=20, description="Timestep shift of the scheduler; default: saved."
+        None, gt=0, le=20, description="Timestep shift of the scheduler; null: saved."
     )
-    negative_prompt: str = Field(default="", max_length=4000, description="What guidance avoids.")
+    negative_prompt: str = Field("", max_length=4000, description="What guidance avoids.")
     keyframe_step: float | None = Field(
-        default=None, ge=0, le=1000,
-        description="Noise on keyframes, diffusion steps of 1000: how loosely they bind.",
+        None, ge=0, le=1000,
+        description="Noise on keyframes, diffusion steps of 1000: how loosely they bind. Null: the "
+        "least of training.",
     )  # fmt: skip
     temporal_step: float | None = Field(
-        default=None, ge=0, le=1000, description="Noise on history, diffusion steps of 1000."
+        None,
+        ge=0,
+        le=1000,
+        description="Noise on history, diffusion steps of 1000; null: the lowest of training.",
     )
     keyframes_per_chunk: int = Field(
-        default=1, ge=0, le=16, description="Keyframes that each chunk offers to the shot cache."
+        1, ge=0, le=16, description="Keyframes that each chunk offers to the shot cache."
     )
     duplicate_cosine: float = Field(
-        default=DUPLICATE_COSINE, gt=0, le=1,
-        description="A keyframe this much like one of its own shot is not kept.",
+        DUPLICATE_COSINE, gt=0, le=1,
+        description="A keyframe this similar to one of its own shot is not kept.",
     )  # fmt: skip
     retrieval: RetrievalConfig = Field(
-        default=RetrievalConfig(), description="How keyframes are chosen from the shot cache."
+        RetrievalConfig(), description="How keyframes are chosen from the shot cache."
     )
     reuse_context: bool = Field(
-        default=True, description="Encode context once a chunk (exact); False recomputes each step."
+        True, description="Encode context once per chunk (exact); False: in each step."
     )
     decode_streams: int = Field(
-        default=2, ge=0, le=64, description="Shots whose decoder state stays in memory."
+        2, ge=0, le=64, description="Shots whose decoder state stays in memory."
     )
 
 
@@ -91,10 +93,10 @@ class HistoryChunk:
 
 @dataclass(frozen=True)
 class ChunkRequest:
-    """All that a chunk depends on, beside the model and its settings.
+    """Everything that a chunk depends on, besides the model and its settings.
 
-    `history` holds every finished chunk of this shot, oldest first; `keyframes` what
-    `StoryGenerator.retrieve` chose. `version` counts regenerations of the shot.
+    `history` holds all finished chunks of this shot, oldest first; `keyframes` those chosen by
+    `StoryGenerator.retrieve`. `version` counts regenerations of the shot.
     """
 
     story_seed: int
@@ -112,7 +114,7 @@ class ChunkRequest:
 
     @property
     def mode(self) -> Mode:
-        """Which of the paper's four modes this is: which caches are filled."""
+        """Which of the paper's four modes this is."""
         return mode_of(has_history=bool(self.history), has_keyframes=bool(self.keyframes))
 
 

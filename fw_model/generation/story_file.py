@@ -1,4 +1,4 @@
-"""A story as its writer gives it: a YAML file of shots, checked before anything is generated."""
+"""A story as a YAML file of shots, checked before anything is generated."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class ReferenceSpec(StrictModel):
 
     image: str = Field(min_length=1, description="PNG, JPEG or WEBP; relative to the story file.")
     name: str = Field(min_length=1, max_length=200, description="What it shows, for the report.")
-    weight: float = Field(default=1.0, gt=0, le=10, description="Factor on its retrieval score.")
+    weight: float = Field(1.0, gt=0, le=10, description="Factor on its retrieval score.")
 
 
 class ExtendSpec(StrictModel):
-    """More chunks of the same shot, under a prompt of their own."""
+    """More chunks of the same shot, with their own prompt."""
 
     prompt: str = Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="What happens.")
-    num_chunks: int = Field(default=1, ge=1, le=MAX_CHUNKS, description="Chunks to add.")
+    num_chunks: int = Field(1, ge=1, le=MAX_CHUNKS, description="Chunks to add.")
 
     @field_validator("prompt")
     @classmethod
@@ -36,31 +36,31 @@ class ExtendSpec(StrictModel):
 
 
 class ShotSpec(ExtendSpec):
-    """One shot: a prompt, its length, what extends it and what is injected for it."""
+    """One shot: a prompt, its length, its extensions and its reference images."""
 
-    extend: tuple[ExtendSpec, ...] = Field(default=(), description="Extensions, in order.")
+    extend: tuple[ExtendSpec, ...] = Field((), description="Extensions, in order.")
     references: tuple[ReferenceSpec, ...] = Field(
-        default=(), description="Images to inject; they stay in the bank for later shots."
+        (), description="Images to inject; they stay in the bank for later shots."
     )
 
     @property
     def segments(self) -> tuple[ExtendSpec, ...]:
-        """The shot's runs of chunks: its own prompt, then each extension."""
+        """The parts of the shot with one prompt each: its own, then each extension."""
         return (ExtendSpec(prompt=self.prompt, num_chunks=self.num_chunks), *self.extend)
 
 
 class StoryFile(StrictModel):
-    """A story: shots in order, drawn from one seed."""
+    """A story: shots in order, generated from one seed."""
 
-    title: str = Field(default="untitled", min_length=1, max_length=200, description="Its name.")
-    seed: int = Field(default=0, ge=0, lt=2**63, description="Every random draw derives from it.")
+    title: str = Field("untitled", min_length=1, max_length=200, description="Its name.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of all random numbers.")
     shots: tuple[ShotSpec, ...] = Field(min_length=1, max_length=1000, description="In order.")
 
 
 def load_story(path: str | Path) -> StoryFile:
-    """Read a story file; InputError says in one sentence what is wrong with it.
+    """Read a story file; InputError if it is invalid.
 
-    Reference images are resolved relative to the file and must exist.
+    Paths of reference images are relative to the file; the images must exist.
     """
     path = Path(path)
     try:
@@ -72,6 +72,6 @@ def load_story(path: str | Path) -> StoryFile:
             if not (path.parent / reference.image).is_file():
                 raise InputError(
                     f"Shot {index + 1} of {path} refers to {reference.image!r}, "
-                    f"which is not a file beside it."
+                    f"which is not a file relative to it."
                 )
     return story

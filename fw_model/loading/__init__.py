@@ -1,1 +1,1 @@
-"""Opening a model folder: its record, where each part lies, and the parts themselves."""
+"""Opening a model folder: its record, where each part is, and the parts themselves."""

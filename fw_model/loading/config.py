@@ -1,11 +1,11 @@
-"""Which model runs, where its parts lie, and on what device."""
+"""Which model runs, where its parts are, and on what device."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fw_model.cache.config import CacheConfig
 from fw_model.config import StrictModel
@@ -15,67 +15,73 @@ from fw_model.errors import ConfigError
 class PartConfig(StrictModel):
     """One exchangeable part of a model."""
 
-    kind: str = Field(description="A built-in kind, or module:Name for code of your own.")
-    path: str | None = Field(default=None, description="Its folder; default: the model folder's.")
+    kind: str = Field(description="A built-in kind, or module:Name for your own code.")
+    path: str | None = Field(None, description="Its folder; null: the model folder's.")
 
 
-class BackboneConfig(PartConfig):
+class BackboneConfig(StrictModel):
     """The transformer, or the shape of a new one."""
 
-    kind: str = Field(default="wan", description="A built-in kind, or module:Name.")
+    kind: str = Field("wan", description="A built-in kind, or module:Name for your own code.")
     scratch: dict[str, Any] | None = Field(
-        default=None,
+        None,
         description="Start from random weights of this shape (arguments of the diffusers class) "
         "instead of saved ones.",
     )
-    scratch_seed: int = Field(default=0, ge=0, description="Seed of the random weights.")
+    scratch_seed: int = Field(0, ge=0, description="Seed of the random weights.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_path(cls, settings: object) -> object:
+        if isinstance(settings, dict) and "path" in settings:  # a setting of version 0.1
+            raise ValueError("backbone.path never had an effect; remove it and set model.path")
+        return settings
 
 
 class ModelConfig(StrictModel):
     """Which model runs, and how."""
 
-    path: str = Field(
-        default="tiny", description="tiny, a model folder in diffusers' layout, or a hub id."
+    path: str | None = Field(
+        None,
+        description="tiny, a model folder in diffusers' layout, or a hub id. Null: the model that "
+        "the checkpoint was trained from, or tiny.",
     )
     checkpoint: str | None = Field(
-        default=None, description="Folder exported by training; its parts replace those of path."
+        None, description="Folder exported by training; its parts replace those of path."
     )
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, ...")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     dtype: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="Type of the transformer and the text encoder."
+        "float32", description="Type of the transformer and the text encoder."
     )
     cache: CacheConfig | None = Field(
-        default=None, description="Overrides the cache shape that the model records."
+        None, description="Replaces the cache shape that the model records."
     )
-    width: int | None = Field(default=None, ge=8, description="Frame width, px; default: recorded.")
-    height: int | None = Field(
-        default=None, ge=8, description="Frame height, px; default: recorded."
-    )
-    fps: float | None = Field(default=None, gt=0, description="Frames/s; default: recorded.")
-    backbone: BackboneConfig = Field(default=BackboneConfig(), description="The transformer.")
-    vae: PartConfig = Field(default=PartConfig(kind="wan"), description="The video VAE.")
+    width: int | None = Field(None, ge=8, description="Frame width, px; null: recorded.")
+    height: int | None = Field(None, ge=8, description="Frame height, px; null: recorded.")
+    fps: float | None = Field(None, gt=0, description="Frames/s; null: recorded.")
+    backbone: BackboneConfig = Field(BackboneConfig(), description="The transformer.")
+    vae: PartConfig = Field(PartConfig(kind="wan"), description="The video VAE.")
     embedder: PartConfig = Field(
-        default=PartConfig(kind="open_clip"), description="CLIP; retrieves keyframes, curates."
+        PartConfig(kind="open_clip"), description="CLIP, for retrieval and curation."
     )
     text_encoder: PartConfig = Field(
-        default=PartConfig(kind="auto"),
-        description="auto: umt5 where the model has one, else clip.",
+        PartConfig(kind="auto"), description="auto: umt5 if the model has one, else clip."
     )
 
     def torch_device(self) -> torch.device:
-        """Return the device that `device` names; auto prefers a GPU."""
+        """Return the device named by `device`; auto prefers a GPU."""
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
             device = torch.device(self.device)
         except RuntimeError as error:
-            raise ConfigError(f"model.device {self.device!r} is no torch device.") from error
-        if device.type == "cuda" and not torch.cuda.is_available():
             raise ConfigError(
-                f"model.device is {self.device!r} but torch sees no GPU here; use cpu."
-            )
+                f"model.device {self.device!r} is not a torch device; use auto, cpu or cuda."
+            ) from error
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(f"model.device is {self.device!r} but torch finds no GPU; use cpu.")
         return device
 
     def torch_dtype(self) -> torch.dtype:
-        """Return the torch type that `dtype` names."""
+        """Return the torch type named by `dtype`."""
         return torch.bfloat16 if self.dtype == "bfloat16" else torch.float32

@@ -1,4 +1,4 @@
-"""Hashes of what a model's files hold, by part: two equal ones give equal results."""
+"""Hashes of the files of a model, by part: equal hashes mean equal results."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from fw_model.loading.folders import (
 from fw_model.loading.kinds import VAES
 
 Part = Literal["transformer", "vae", "vae_encoder", "clip", "text_encoder"]
-# What of a VAE's folder latents do not depend on.
+# Names in a VAE's folder that latents do not depend on.
 DECODER = ("decoder", "post_quant_conv")
 
 
 def model_fingerprint(config: ModelConfig) -> str:
-    """Return a hash of a model's record and of what its files hold."""
+    """Return a hash of a model's record and of the content of its files."""
     parts = part_fingerprint(config, ("transformer", "vae", "clip", "text_encoder"))
     return hashlib.sha256((load_record(config).model_dump_json() + parts).encode()).hexdigest()[:16]
 
 
 def part_fingerprint(config: ModelConfig, parts: Sequence[Part]) -> str:
-    """Return a hash of some parts of a model: of each its kind and what its loader reads."""
+    """Return a hash of some parts of a model: the kind of each and the files that it loads."""
     prints = [
-        fingerprint_folders(*_part_source(config, part), without=_not_read(config, part))
+        fingerprint_folders(*_part_source(config, part), without=_irrelevant(config, part))
         for part in parts
     ]
     return hashlib.sha256("\n".join(prints).encode()).hexdigest()[:16]
 
 
 def encoding_parts(config: ModelConfig) -> dict[str, str]:
-    """Return the fingerprints of the parts that a transformer learns to speak to, by name.
+    """Return the fingerprints of the parts that a transformer is trained with, by name.
 
-    Of the VAE its encoder counts alone: a decoder may learn more and latents stay what they are.
+    Only the encoder of the VAE counts: training its decoder further does not change latents.
     """
     parts: dict[str, Part] = {"vae": "vae_encoder", "text_encoder": "text_encoder"}
     return {name: part_fingerprint(config, (part,)) for name, part in parts.items()}
 
 
 def _part_source(config: ModelConfig, part: Part) -> tuple[str, list[Path]]:
-    """Return the kind of a part and the folders that its loader reads; none where there is none."""
+    """Return the kind of a part and the folders that its loader reads."""
     if part in ("vae", "vae_encoder"):
         return config.vae.kind, _present(vae_folder(config))
     if part == "clip":
@@ -64,8 +64,8 @@ def _part_source(config: ModelConfig, part: Part) -> tuple[str, list[Path]]:
     return config.backbone.kind, _present(find_part(config, "transformer"))
 
 
-def _not_read(config: ModelConfig, part: Part) -> tuple[str, ...]:
-    """Return how names begin that a part does not depend on; nobody knows it of others' code."""
+def _irrelevant(config: ModelConfig, part: Part) -> tuple[str, ...]:
+    """Return prefixes of names that a part does not depend on; unknown for code of others."""
     return DECODER if part == "vae_encoder" and config.vae.kind in VAES else ()
 
 

@@ -1,14 +1,13 @@
-"""Where each part of a model lies.
+"""Where each part of a model is.
 
 A model folder has diffusers' layout (transformer/ vae/ scheduler/, and text_encoder/ and tokenizer/
-for UMT5), an open_clip folder clip/, and filmweaver.json. A part that a checkpoint does not hold
+for UMT5), an open_clip folder clip/, and filmweaver.json. A part that is missing from a checkpoint
 comes from the model it was trained from.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from fw_model.errors import CheckpointError
 from fw_model.loading.config import ModelConfig
@@ -18,15 +17,15 @@ TINY = Path(__file__).parent.parent / "assets" / "tiny"
 
 
 def with_whole_paths(config: ModelConfig) -> ModelConfig:
-    """Return `config` with its local folders named in full: other processes run elsewhere."""
+    """Return `config` with absolute paths: other processes run in other folders."""
 
     def whole(path: str | None) -> str | None:
         if path is None or path == "tiny" or not Path(path).expanduser().exists():
-            return path  # a hub id, or what its loader will name as missing
+            return path  # a hub id, or a missing folder that its loader will report
         return str(Path(path).expanduser().absolute())
 
     parts = {name: getattr(config, name) for name in ("vae", "embedder", "text_encoder")}
-    update: dict[str, Any] = {
+    update: dict[str, object] = {
         name: part.model_copy(update={"path": whole(part.path)}) for name, part in parts.items()
     }
     update |= {"path": whole(config.path), "checkpoint": whole(config.checkpoint)}
@@ -34,9 +33,9 @@ def with_whole_paths(config: ModelConfig) -> ModelConfig:
 
 
 def load_record(config: ModelConfig) -> ModelRecord:
-    """Return what the model records of itself, with the config's own settings laid over it."""
+    """Return the record of the model, overridden by the settings of `config`."""
     found = next((f for f in model_folders(config) if (f / RECORD_FILE).is_file()), None)
-    record = ModelRecord(base=config.path) if found is None else read_record(found)
+    record = ModelRecord(base=config.path or "tiny") if found is None else read_record(found)
     over = {
         name: value
         for name in ("cache", "width", "height", "fps")
@@ -45,9 +44,9 @@ def load_record(config: ModelConfig) -> ModelRecord:
     return record.model_copy(update=over)
 
 
-def resolve_folder(path: str) -> Path:
-    """Return the folder that `path` names: tiny, a folder, or a hub id that is fetched once."""
-    if path == "tiny":
+def resolve_folder(path: str | None) -> Path:
+    """Return the folder named by `path`: tiny (or None), a folder, or a hub id, fetched once."""
+    if path is None or path == "tiny":
         return TINY
     folder = Path(path).expanduser()
     if folder.is_dir():
@@ -60,26 +59,25 @@ def resolve_folder(path: str) -> Path:
 
     try:
         return Path(snapshot_download(path))
-    except Exception as error:  # the hub raises a zoo of types for one fact
+    except Exception as error:  # the hub raises many types
         raise CheckpointError(
-            f"{path!r} is neither a folder here nor a model that the hub gave: "
-            f"{type(error).__name__}."
+            f"{path!r} is not a local folder, and the hub did not supply it "
+            f"({type(error).__name__}); check the name and the network."
         ) from error
 
 
 def model_folders(config: ModelConfig) -> list[Path]:
-    """Return where parts are looked for: the checkpoint, the model it came from, `path`."""
+    """Return the folders where parts are searched: the checkpoint, then `path` or its base."""
     folders: list[Path] = []
     if config.checkpoint is not None:
         checkpoint = Path(config.checkpoint).expanduser()
         if not (checkpoint / "transformer" / "config.json").is_file():
             raise CheckpointError(
                 f"There is no checkpoint in {config.checkpoint!r} (no transformer/config.json); "
-                f"give the checkpoint folder that `filmweaver train` wrote."
+                "give the model folder that `filmweaver train` wrote."
             )
         folders.append(checkpoint)
-        if config.path == "tiny" and (checkpoint / RECORD_FILE).is_file():
-            # Not the tiny model as well: what its base lacks it was not trained with.
+        if config.path is None and (checkpoint / RECORD_FILE).is_file():
             return [*folders, resolve_folder(read_record(checkpoint).base)]
     folders.append(resolve_folder(config.path))
     return folders
@@ -92,8 +90,10 @@ def find_part(config: ModelConfig, part: str) -> Path | None:
 def require_part(config: ModelConfig, part: str) -> Path:
     found = find_part(config, part)
     if found is None:
-        where = config.checkpoint or config.path
-        raise CheckpointError(f"The model {where!r} has no {part}/ folder, nor has its base.")
+        where = config.checkpoint or config.path or "tiny"
+        raise CheckpointError(
+            f"Neither the model {where!r} nor its base has a {part}/ folder; give a whole model."
+        )
     return found
 
 
@@ -104,7 +104,7 @@ def clip_folder_of(config: ModelConfig) -> Path:
 
 
 def clip_folder(config: ModelConfig) -> Path | None:
-    """Return the folder of the open_clip model; None where an embedder of another kind is set."""
+    """Return the folder of the open_clip model; None for an embedder of another kind."""
     return clip_folder_of(config) if config.embedder.kind == "open_clip" else None
 
 
@@ -113,9 +113,10 @@ def vae_folder(config: ModelConfig) -> Path | None:
 
 
 def text_encoder_source(config: ModelConfig) -> tuple[str, Path | None]:
-    """Return the kind of the text encoder, `auto` decided, and the folder that it is loaded from.
+    """Return the kind of the text encoder (`auto` resolved) and the folder to load it from.
 
-    CLIP is a folder; others are text_encoder/ and tokenizer/ of a model folder.
+    For CLIP it is CLIP's own folder; for others, the model folder that holds text_encoder/ and
+    tokenizer/.
     """
     kind, own = config.text_encoder.kind, config.text_encoder.path
     saved = find_part(config, "text_encoder")
@@ -129,5 +130,5 @@ def text_encoder_source(config: ModelConfig) -> tuple[str, Path | None]:
 
 
 def starts_new(config: ModelConfig) -> bool:
-    """Tell whether the transformer starts from random weights."""
+    """Return whether the transformer starts from random weights."""
     return config.backbone.scratch is not None and config.checkpoint is None

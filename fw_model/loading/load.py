@@ -1,4 +1,4 @@
-"""Loading a model: every part by its kind, from where it lies, checked to fit together."""
+"""Loading a model: every part by its kind, and whether the parts fit together."""
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ class FilmModel:
 
 
 def load_model(config: ModelConfig) -> FilmModel:
-    """Load every part of the model; CheckpointError says which part is missing or does not fit."""
+    """Load every part of the model; CheckpointError if one is missing or does not fit."""
     record = load_record(config)
     text_encoder = load_text_encoder(config)
     backbone = load_backbone(config)
     vae = load_vae(config)
     if text_encoder.width != backbone.text_width:
         raise CheckpointError(
-            f"The text encoder gives width {text_encoder.width} but the transformer reads "
-            f"{backbone.text_width}; give the text encoder that it was trained with."
+            f"The text encoder has width {text_encoder.width} but the transformer reads "
+            f"{backbone.text_width}; use the text encoder that it was trained with."
         )
     if vae.latent_channels != backbone.latent_channels:
         raise CheckpointError(
             f"The VAE has {vae.latent_channels} latent channels but the transformer reads "
-            f"{backbone.latent_channels}; give the VAE that it was trained with."
+            f"{backbone.latent_channels}; use the VAE that it was trained with."
         )
     multiple = vae.spatial_factor * backbone.spatial_multiple
     if record.width % multiple or record.height % multiple:
         raise ConfigError(
-            f"Frames of {record.width}x{record.height} px do not divide by {multiple}; "
-            f"change model.width and model.height."
+            f"Frames of {record.width}x{record.height} px are not multiples of {multiple}; "
+            "change model.width and model.height."
         )
     return FilmModel(
         backbone=backbone,
@@ -83,27 +83,30 @@ def load_backbone(config: ModelConfig) -> Backbone:
     else:
         folder = require_part(config, "transformer").parent
         backbone = kind.load(folder, cache, config.torch_dtype())
-    return backbone.to(config.torch_device()).eval()  # type: ignore[no-any-return]
+    loaded: Backbone = backbone.to(config.torch_device()).eval()
+    return loaded
 
 
 def load_vae(config: ModelConfig) -> Vae:
-    """Load the video VAE (float32: it is small beside the transformer, and exact)."""
+    """Load the video VAE in float32: it is small compared with the transformer."""
     folder = vae_folder(config) or require_part(config, "vae")
     kind = resolve(config.vae.kind, VAES, "vae")
-    return kind.load(folder, device=config.torch_device(), dtype=torch.float32)  # type: ignore[no-any-return]
+    vae: Vae = kind.load(folder, device=config.torch_device(), dtype=torch.float32)
+    return vae
 
 
 def load_embedder(config: ModelConfig) -> Embedder:
-    """Load CLIP; the packaged one where the model brings none."""
+    """Load CLIP: the model's own or, without one, the packaged one."""
     kind = resolve(config.embedder.kind, EMBEDDERS, "embedder")
-    return kind.load(clip_folder_of(config), device=config.torch_device())  # type: ignore[no-any-return]
+    embedder: Embedder = kind.load(clip_folder_of(config), device=config.torch_device())
+    return embedder
 
 
 def load_text_encoder(config: ModelConfig) -> TextEncoder:
-    """Load UMT5 where the model has one, else CLIP's text tower, unless `kind` says which."""
+    """Load the text encoder: by default UMT5 if the model has it, else CLIP's text tower."""
     kind, folder = text_encoder_source(config)
-    encoder, device = resolve(kind, TEXT_ENCODERS, "text encoder"), config.torch_device()
-    if kind == "clip":
-        return encoder.load(folder, device=device)  # type: ignore[no-any-return]
     folder = folder or require_part(config, "text_encoder").parent
-    return encoder.load(folder, device=device, dtype=config.torch_dtype())  # type: ignore[no-any-return]
+    options = {} if kind == "clip" else {"dtype": config.torch_dtype()}
+    load = resolve(kind, TEXT_ENCODERS, "text encoder").load
+    encoder: TextEncoder = load(folder, device=config.torch_device(), **options)
+    return encoder

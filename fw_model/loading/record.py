@@ -1,4 +1,4 @@
-"""filmweaver.json: what a model folder records of its training, for whoever runs it."""
+"""filmweaver.json: what a model folder records about its training."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ RECORD_FILE = "filmweaver.json"
 
 
 class ModelRecord(StrictModel):
-    """filmweaver.json: what a checkpoint was trained with, read back by whoever runs it."""
+    """What a checkpoint was trained with; generation reads it back."""
 
-    base: str = Field(default="tiny", description="Model folder that supplies the parts not here.")
+    base: str = Field("tiny", description="Model folder with the parts missing here.")
     cache: CacheConfig = Field(default_factory=CacheConfig, description="Shape of both caches.")
     augment: AugmentConfig = Field(
-        default_factory=AugmentConfig, description="Noise that the caches carried in training."
+        default_factory=AugmentConfig, description="Noise on the caches during training."
     )
-    width: int = Field(default=832, ge=8, description="Frame width, px.")
-    height: int = Field(default=480, ge=8, description="Frame height, px.")
-    fps: float = Field(default=16.0, gt=0, description="Frames per second.")
-    num_inference_steps: int = Field(default=50, ge=1, description="Denoising steps that suit it.")
-    guidance_scale: float = Field(default=5.0, ge=0, description="Guidance that suits it.")
+    width: int = Field(832, ge=8, description="Frame width, px.")
+    height: int = Field(480, ge=8, description="Frame height, px.")
+    fps: float = Field(16.0, gt=0, description="Frames per second.")
+    num_inference_steps: int = Field(50, ge=1, description="Recommended denoising steps.")
+    guidance_scale: float = Field(5.0, ge=0, description="Recommended guidance scale.")
     guidance_above: float = Field(
-        default=0.0, ge=0, le=1, description="Noise level below which it needs none."
+        0.0, ge=0, le=1, description="Noise level below which no guidance is needed."
     )
     skip_layer_guidance: SkipLayerGuidance = Field(
-        default=SkipLayerGuidance(), description="Guidance by fewer layers that suits it."
+        SkipLayerGuidance(), description="Recommended skip-layer guidance."
     )
 
 

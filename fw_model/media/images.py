@@ -1,4 +1,4 @@
-"""Still images from users: PNG, JPEG or WebP, one frame, of a size that fits in memory."""
+"""Still images from users: PNG, JPEG or WebP with one frame, small enough for memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FORMATS = ("PNG", "JPEG", "WEBP")
 def read_image(source: str | Path | bytes) -> NDArray[np.uint8]:
     """Return an image as uint8 RGB [H, W, 3], upright, transparency on white.
 
-    Raises InputError for anything but one whole still PNG, JPEG or WebP image.
+    Raises InputError for anything except one intact still PNG, JPEG or WebP image.
     """
     name = "The image" if isinstance(source, bytes) else f"The image {source}"
     try:
@@ -27,7 +27,7 @@ def read_image(source: str | Path | bytes) -> NDArray[np.uint8]:
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror or error}.") from error
     try:
-        # Pillow's own limit only warns, and at another size: ours is checked below.
+        # Pillow's own limit is another size and only warns: ours is checked below.
         with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
             image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError as error:
@@ -52,7 +52,7 @@ def read_image(source: str | Path | bytes) -> NDArray[np.uint8]:
 
 def _upright_rgb(image: Image.Image) -> NDArray[np.uint8]:
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16-bit greyscale, which Pillow would clip, not scale
+    if image.mode.startswith("I"):  # 16-bit greyscale, which Pillow would clip instead of scaling
         grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if "A" in image.getbands() or "transparency" in image.info:

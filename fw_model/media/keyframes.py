@@ -1,4 +1,4 @@
-"""Which frames stand for a shot, and how they are kept as still images."""
+"""Which frames represent a shot, and how they are encoded as still images."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fw_model.errors import MediaError
 def select_keyframe_indices(num_frames: int, count: int) -> list[int]:
     """Return the middles of `count` equal parts of a shot, in order.
 
-    The middles keep away from both ends, where a dissolve mixes in another shot. A shot
-    of fewer frames than `count` gives all of them.
+    The middles avoid both ends, where a dissolve mixes in another shot. A shot with fewer frames
+    than `count` gives all of them.
     """
     if num_frames < 1 or count < 1:
         raise MediaError(
-            f"Cannot choose {count} keyframes of {num_frames} frames; both must be 1+."
+            f"Cannot choose {count} keyframes of {num_frames} frames; both must be at least 1."
         )
     if count >= num_frames:
         return list(range(num_frames))

@@ -1,8 +1,8 @@
-"""Video and image files in and out, and the step between uint8 pixels and tensors.
+"""Reading and writing video files, and conversion between uint8 pixels and tensors.
 
 F frames, H x W pixels. Files and arrays hold uint8 RGB [F, H, W, 3]; models hold
 [B, 3, F, H, W] in [-1, 1]. Frame numbers count decoded frames of the first video stream.
-Knows nothing of shots or models.
+Knows nothing about shots or models.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -22,7 +23,9 @@ import av
 import cv2
 import numpy as np
 import torch
+from av.container import InputContainer
 from av.error import FFmpegError
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from fw_model.errors import MediaError, StorageError
@@ -36,10 +39,10 @@ VideoSource = str | Path | BinaryIO
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a file says of itself; width and height are upright, after `rotation`.
+    """What the headers of a file say; width and height are upright, after `rotation`.
 
-    `num_frames_header` is None where the header does not tell, and need not be true where it
-    does. `duration_s` is None for files without one. `rotation` is in degrees, clockwise.
+    `num_frames_header` is None if the header has none, and may be wrong. `duration_s` is None for
+    files without one. `rotation` is in degrees, clockwise.
     """
 
     has_video: bool
@@ -56,7 +59,7 @@ class VideoInfo:
 
 
 def probe(source: VideoSource) -> VideoInfo:
-    """Read the headers and decode one frame (rotation is told by frames); MediaError if broken."""
+    """Read the headers and decode one frame (for the rotation); MediaError if damaged."""
     with _opened(source) as container:
         duration_s = container.duration / av.time_base if container.duration else None
         stream = _video_stream(container)
@@ -86,7 +89,7 @@ def probe(source: VideoSource) -> VideoInfo:
 
 
 def packet_times(source: VideoSource) -> list[float]:
-    """Return the presentation times of the frames, in order, seconds; nothing is decoded.
+    """Return the presentation times of the frames in order, seconds, without decoding.
 
     Frames whose packets have no time are left out.
     """
@@ -103,18 +106,18 @@ def packet_times(source: VideoSource) -> list[float]:
 
 
 def iter_frames(
-    source: VideoSource, *, size: tuple[int, int] | None = None, pass_over_damage: bool = False
+    source: VideoSource, *, size: tuple[int, int] | None = None, skip_damaged: bool = False
 ) -> Iterator[Pixels]:
     """Yield upright frames [H, W, 3], scaled to `size` (width, height) if given.
 
-    Frames before a fault are yielded; then MediaError. With `pass_over_damage` what cannot be
-    decoded is left out and the rest goes on, as curation counts frames.
+    Raises MediaError at the first damaged frame. With `skip_damaged`, damaged frames are left out
+    instead, as curation counts frames.
     """
     with _opened(source) as container:
         stream = _video_stream(container)
         if stream is None:
             raise MediaError(f"{_name(source)} has no video stream.")
-        decoded = _undamaged if pass_over_damage else _decoded
+        decoded = _undamaged if skip_damaged else _decoded
         for frame in decoded(container, stream, source):
             yield _frame_pixels(frame, size)
 
@@ -128,20 +131,20 @@ def read_frames(
 ) -> Pixels:
     """Return frames [start, stop) as [F, H, W, 3]; MediaError if the file ends before `stop`."""
     if start < 0 or (stop is not None and stop <= start):
-        raise MediaError(f"Frames [{start}, {stop}) of {_name(source)} are no span.")
-    frames: list[Pixels] = []
+        raise MediaError(
+            f"Invalid frame range [{start}, {stop}) for {_name(source)}; need 0 <= start < stop."
+        )
     with _opened(source) as container:
         stream = _video_stream(container)
         if stream is None:
             raise MediaError(f"{_name(source)} has no video stream.")
-        for number, frame in enumerate(_decoded(container, stream, source)):
-            if stop is not None and number >= stop:
-                break
-            if number >= start:
-                frames.append(_frame_pixels(frame, size))
+        decoded = islice(_decoded(container, stream, source), start, stop)
+        frames = [_frame_pixels(frame, size) for frame in decoded]
     if not frames or (stop is not None and len(frames) < stop - start):
         found = start + len(frames) if frames else f"at most {start}"
-        raise MediaError(f"{_name(source)} holds {found} frames; [{start}, {stop}) was asked for.")
+        raise MediaError(
+            f"{_name(source)} has {found} frames, but [{start}, {stop}) was requested."
+        )
     return np.stack(frames)
 
 
@@ -149,7 +152,7 @@ class VideoWriter:
     """Writes H.264 (yuv420p, MP4) frame by frame; the file appears whole or not at all.
 
     The first frame sets the size. Odd sizes are padded by repeating the last column or row,
-    for yuv420p wants even ones.
+    because yuv420p needs even ones.
     """
 
     def __init__(
@@ -159,10 +162,10 @@ class VideoWriter:
         self._fps = Fraction(fps).limit_denominator(1001)
         if self._fps <= 0:
             raise MediaError(f"A video needs a frame rate above 0, not {fps}.")
-        # x264 spreads quality over frames by way of memory that it has not set where the processor
-        # has AVX-512: the same frames gave other files. Without that they give the same.
+        # On processors with AVX-512, x264's mbtree reads uninitialised memory, and the same frames
+        # give different files. Without it they give the same file.
         self._options = {"crf": str(crf), "preset": preset, "x264-params": "mbtree=0"}
-        self._temporary: Path | None = None
+        self._temporary = self._path.with_name(f".{self._path.stem}.{uuid.uuid4().hex}.mp4")
         self._container: Any = None
         self._stream: Any = None
         self._shape: tuple[int, ...] | None = None
@@ -170,12 +173,9 @@ class VideoWriter:
     def __enter__(self) -> Self:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(
-                prefix=f".{self._path.stem}.", suffix=".mp4", dir=self._path.parent
-            )
-            os.close(handle)
-            self._temporary = Path(name)
-            self._container = av.open(name, "w", options={"movflags": "+faststart"})
+            self._temporary.touch()
+            options = {"movflags": "+faststart"}
+            self._container = av.open(str(self._temporary), "w", options=options)
         except (OSError, FFmpegError) as error:
             self._discard()
             raise StorageError(f"Cannot write {self._path}: {error}.") from error
@@ -229,8 +229,6 @@ class VideoWriter:
             for packet in self._stream.encode():
                 self._container.mux(packet)
             self._container.close()
-            assert self._temporary is not None
-            self._temporary.chmod(0o666 & ~_umask())
             os.replace(self._temporary, self._path)
         except (OSError, FFmpegError) as failure:
             self._discard()
@@ -238,10 +236,10 @@ class VideoWriter:
 
     def _discard(self) -> None:
         if self._container is not None:
-            with contextlib.suppress(OSError, FFmpegError):  # it is thrown away; only free it
+            with contextlib.suppress(OSError, FFmpegError):  # only to free it
                 self._container.close()
-        if self._temporary is not None:
-            self._temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._temporary.unlink()
 
 
 def write_video(
@@ -260,7 +258,7 @@ def write_video(
 
 
 def uint8_to_frames(pixels: Pixels) -> torch.Tensor:
-    """Turn uint8 [F, H, W, 3] into float32 [1, 3, F, H, W] in [-1, 1]."""
+    """Return uint8 [F, H, W, 3] as float32 [1, 3, F, H, W] in [-1, 1]."""
     if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
         raise MediaError(f"Expected uint8 [F, H, W, 3], got {pixels.dtype} {pixels.shape}.")
     frames = torch.from_numpy(np.ascontiguousarray(pixels)).permute(3, 0, 1, 2)  # [3, F, H, W]
@@ -268,7 +266,7 @@ def uint8_to_frames(pixels: Pixels) -> torch.Tensor:
 
 
 def frames_to_uint8(frames: torch.Tensor) -> Pixels:
-    """Turn [3, F, H, W] or [1, 3, F, H, W] in [-1, 1] into uint8 [F, H, W, 3], clamped."""
+    """Return [3, F, H, W] or [1, 3, F, H, W] in [-1, 1] as uint8 [F, H, W, 3], clamped."""
     if frames.ndim == 5 and frames.shape[0] == 1:
         frames = frames[0]
     if frames.ndim != 4 or frames.shape[0] != 3:
@@ -279,7 +277,7 @@ def frames_to_uint8(frames: torch.Tensor) -> Pixels:
 
 
 def resize_frames(pixels: Pixels, *, width: int, height: int) -> Pixels:
-    """Scale uint8 [F, H, W, 3], or one [H, W, 3], to a size; the shape is not kept."""
+    """Scale uint8 [F, H, W, 3], or one [H, W, 3], to a size; the aspect ratio may change."""
     if pixels.ndim == 4:
         return np.stack([resize_frames(frame, width=width, height=height) for frame in pixels])
     if pixels.shape[:2] == (height, width):
@@ -292,32 +290,32 @@ def resize_frames(pixels: Pixels, *, width: int, height: int) -> Pixels:
     return resized
 
 
-def _opened(source: VideoSource) -> contextlib.AbstractContextManager[Any]:
-    # An absolute path: FFmpeg would read "name:rest" as a protocol and "-x" as no file.
+def _opened(source: VideoSource) -> InputContainer:
+    # An absolute path: FFmpeg takes "name:rest" for a protocol and "-x" for an option.
     target = os.path.abspath(source) if isinstance(source, str | Path) else source
     if isinstance(target, str) and not os.path.isfile(target):
         raise MediaError(f"There is no file {source}.")
     try:
-        container: contextlib.AbstractContextManager[Any] = av.open(
-            target, metadata_errors="replace"
-        )
+        container: InputContainer = av.open(target, metadata_errors="replace")
     except (OSError, FFmpegError, ValueError) as error:
-        raise MediaError(f"{_name(source)} is not a video that can be opened: {error}.") from error
+        raise MediaError(f"{_name(source)} is not a video or is damaged: {error}.") from error
     return container
 
 
-def _video_stream(container: Any) -> Any:
-    """The first video stream that is no cover picture, or None."""
+def _video_stream(container: InputContainer) -> VideoStream | None:
+    """Return the first video stream that is not a cover picture, or None."""
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
-            # One thread: many files are decoded at once, and threads change nothing but the load.
+            # One thread: many files are decoded at once, and more threads would only add load.
             stream.thread_type = "NONE"
             stream.codec_context.thread_count = 1
             return stream
     return None
 
 
-def _decoded(container: Any, stream: Any, source: VideoSource) -> Iterator[Any]:
+def _decoded(
+    container: InputContainer, stream: VideoStream, source: VideoSource
+) -> Iterator[av.VideoFrame]:
     number = 0
     try:
         for frame in container.decode(stream):
@@ -329,18 +327,20 @@ def _decoded(container: Any, stream: Any, source: VideoSource) -> Iterator[Any]:
         ) from error
 
 
-def _undamaged(container: Any, stream: Any, source: VideoSource) -> Iterator[Any]:
-    with contextlib.suppress(FFmpegError):  # the file breaks off
+def _undamaged(
+    container: InputContainer, stream: VideoStream, source: VideoSource
+) -> Iterator[av.VideoFrame]:
+    with contextlib.suppress(FFmpegError):  # the file is truncated
         for packet in container.demux(stream):
             try:
                 frames = packet.decode()
             except FFmpegError as fault:
-                logger.debug("%s: a packet is passed over (%s)", _name(source), fault)
+                logger.debug("%s: skipped a damaged packet (%s)", _name(source), fault)
                 continue
             yield from frames
 
 
-def _frame_pixels(frame: Any, size: tuple[int, int] | None) -> Pixels:
+def _frame_pixels(frame: av.VideoFrame, size: tuple[int, int] | None) -> Pixels:
     quarter_turns = round(frame.rotation / 90) % 4
     if size is not None:
         width, height = size if quarter_turns % 2 == 0 else size[::-1]
@@ -353,9 +353,3 @@ def _name(source: VideoSource) -> str:
     if isinstance(source, str | Path):
         return str(source)
     return str(getattr(source, "name", "The video"))
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

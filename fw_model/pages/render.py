@@ -1,9 +1,9 @@
-"""Rendering a page: a template of the caller's, laid into the shared layout.
+"""Rendering a page from the caller's template and the shared layout.
 
-A template begins with `{% extends "layout.html" %}` and fills the blocks `title` and `content`, and
-`style` for rules that no other page needs. The page is one file: the stylesheet is inside it, and
-`{{ jpeg | data_uri("image/jpeg") }}` puts pictures and films inside too. Values are escaped; a
-missing one is an error.
+A template starts with `{% extends "layout.html" %}` and fills the blocks `title` and `content`, and
+`style` for its own rules. The page is one file: the stylesheet is embedded, and
+`{{ jpeg | data_uri("image/jpeg") }}` embeds pictures and films. Values are escaped; a missing one
+is an error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent
 
 
 def render_page(template: Path, **values: object) -> str:
-    """Return the HTML page that the template file `template` makes of `values`."""
+    """Return the HTML page that the file `template` renders from `values`."""
     loader = ChoiceLoader([FileSystemLoader(template.parent), FileSystemLoader(FOLDER)])
     environment = Environment(
         loader=loader,
@@ -31,6 +31,6 @@ def render_page(template: Path, **values: object) -> str:
 
 
 def data_uri(content: bytes | Path, media_type: str) -> str:
-    """Return `content`, or what the file at that path holds, as a data URI for a page."""
+    """Return `content`, or the file at that path, as a data URI."""
     data = content.read_bytes() if isinstance(content, Path) else content
     return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"

@@ -1,8 +1,8 @@
 """Training of a small CLIP from scratch on captioned shots.
 
-A picture is matched with every text of the batch that is true of it, not with its own alone:
-many shots are alike, and short texts ("a bear", "at night") are true of many. So the towers learn
-whole captions and single facts alike, and retrieval and zero-shot tagging both work.
+A picture is matched with every text of the batch that is true of it, not only with its own: many
+shots look the same, and short texts ("a bear", "at night") are true of many. So the towers learn
+both whole captions and single facts, and retrieval and zero-shot tagging both work.
 
 B pairs in a batch, E embedding width, T tokens.
 """
@@ -23,26 +23,20 @@ from safetensors.torch import save_file
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
-from fw_model.config import StrictModel
 from fw_model.diffusion.schedule import derive_seed
 from fw_model.embedders.clip import OpenClipEmbedder
-from fw_model.embedders.open_clip_folder import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    load_clip,
-    load_tokenizer,
-)
+from fw_model.embedders.open_clip_folder import CONFIG_FILE, WEIGHTS_FILE, load_clip, load_tokenizer
 from fw_model.errors import DataError
 from fw_model.files.atomic import atomic_folder
 from fw_model.optim.muon import Muon, split_weights
-from fw_model.pretraining.run import Parts, move, pretrain
-from fw_model.pretraining.shot_library import ShotLibrary, ShotSource
-from fw_model.pretraining.tokenizer import save_tokenizer, train_tokenizer
+from fw_model.pretraining.run import LoopConfig, Parts, SaveEvery, move, pretrain
+from fw_model.pretraining.shot_library import ShotLibrary, ShotSource, augmented, to_tensor
+from fw_model.pretraining.tokenizer import train_tokenizer
 
 _PIXEL_MEAN = _PIXEL_STD = (0.5, 0.5, 0.5)
 
 
-class EmbedderPretrainConfig(StrictModel):
+class EmbedderPretrainConfig(LoopConfig):
     """The small CLIP and how it is trained."""
 
     image_size: int = Field(64, ge=16, description="Side of a picture in pixels.")
@@ -64,29 +58,19 @@ class EmbedderPretrainConfig(StrictModel):
     steps: int = Field(700, ge=1, description="Optimizer steps.")
     learning_rate: float = Field(0.02, gt=0, description="Peak rate of Muon, for matrices.")
     adam_learning_rate: float = Field(1.5e-3, gt=0, description="Peak rate of Adam, for the rest.")
-    warmup_steps: int = Field(30, ge=0, description="Steps of linear warm-up.")
-    final_fraction: float = Field(0.02, ge=0, le=1, description="Last learning rate / peak.")
     short_text_probability: float = Field(
         0.5, ge=0, le=1, description="Chance that a text names only one to three facts."
     )
     hue_augmentation: float = Field(
         0.3, ge=0, le=1, description="Chance that a picture's colour channels are permuted."
     )
-    ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the averaged weights.")
     text_from: str | None = Field(
         None,
-        description="A CLIP folder whose text tower and tokenizer are kept as they are; only the "
-        "picture tower, from its weights if it has the same shape, and the projection are trained. "
-        "A model that reads the text stays valid.",
+        description="A CLIP folder whose text tower and tokenizer stay unchanged, so that a model "
+        "that reads its text stays valid. Only the projection and the picture tower are trained; "
+        "the tower starts from the folder's weights if it has the same shape.",
     )
-    seed: int = Field(0, ge=0, description="Seed of weights and pairs.")
-    log_every: int = Field(20, ge=1, description="Steps between lines of metrics.")
-    save_every: int = Field(150, ge=1, description="Steps between saves of the state.")
-
-    @property
-    def num_steps(self) -> int:
-        """Optimizer steps."""
-        return self.steps
+    save_every: SaveEvery = 150
 
     def _picture_tree(self) -> dict[str, Any]:
         tree: dict[str, Any] = {
@@ -115,12 +99,9 @@ class EmbedderPretrainConfig(StrictModel):
 
 
 def pretrain_embedder(
-    config: EmbedderPretrainConfig,
-    library: ShotLibrary,
-    validation: ShotLibrary,
-    output: Path,
+    config: EmbedderPretrainConfig, library: ShotLibrary, validation: ShotLibrary, output: Path
 ) -> dict[str, float]:
-    """Train until the last step, from where `output` stands; return the final measurements.
+    """Train, resuming the run in `output`; return the final measurements.
 
     Leaves `clip/` (open_clip layout, half precision), `metrics.jsonl` and `state.pt`.
     """
@@ -144,16 +125,24 @@ def pretrain_embedder(
     def export() -> dict[str, float]:
         with atomic_folder(output / "clip") as folder:
             save_clip(model, tree, folder)
-            save_tokenizer(tokenizer, folder)
+            tokenizer.save_pretrained(str(folder))
         return measure_retrieval(OpenClipEmbedder.load(output / "clip"), validation)
 
     parts: Parts = {"clip": model, "muon": muon, "adam": adam}
-    return pretrain(config, parts, output, data=library.identity, step=step, export=export)
+    return pretrain(
+        config,
+        parts,
+        output,
+        num_steps=config.steps,
+        data=library.identity,
+        step=step,
+        export=export,
+    )
 
 
 def _new_clip(
     config: EmbedderPretrainConfig, shots: Sequence[ShotSource]
-) -> tuple[Any, PreTrainedTokenizerFast, dict[str, Any]]:
+) -> tuple[open_clip.CLIP, PreTrainedTokenizerFast, dict[str, Any]]:
     """Return a new model with its tokenizer and its part of the config file."""
     torch.manual_seed(derive_seed(config.seed, "clip-weights"))
     tree = config.model_config_tree()
@@ -187,23 +176,22 @@ def sample_pairs(
     rng = np.random.default_rng(derive_seed(config.seed, "pairs", step))
     pictures, texts, facts, stated = [], [], [], []
     for _ in range(config.batch_size):
-        index = captioned[int(rng.integers(len(captioned)))]
+        index, frame = library.random_clip(captioned, 1, rng)
         shot = library.shots[index]
-        picture = library.clip(index, int(rng.integers(shot.num_frames)), 1)[0]
-        pictures.append(_augmented(picture, config, rng))
+        picture = library.clip(index, frame, 1)[0]
+        pictures.append(augmented(picture, config.hue_augmentation, rng))
         text, said = _text_of(shot, config, rng)
         texts.append(text)
         facts.append(set(shot.tags))
         stated.append(said)
-    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
     truth = torch.tensor([[said <= known for said in stated] for known in facts])
-    return pixels, texts, truth
+    return to_tensor(pictures), texts, truth
 
 
 def matching_loss(
-    model: Any, pixels: torch.Tensor, tokens: torch.Tensor, truth: torch.Tensor
+    model: open_clip.CLIP, pixels: torch.Tensor, tokens: torch.Tensor, truth: torch.Tensor
 ) -> torch.Tensor:
-    """Contrastive loss, both ways, with probability spread evenly over all true matches."""
+    """Return the contrastive loss, both ways; the target is uniform over all true matches."""
     images = model.encode_image(pixels, normalize=True)  # [B, E]
     texts = model.encode_text(tokens, normalize=True)  # [B, E]
     logits = model.logit_scale.exp() * images @ texts.T  # [B, B]
@@ -218,9 +206,9 @@ def matching_loss(
 def measure_retrieval(embedder: OpenClipEmbedder, library: ShotLibrary) -> dict[str, float]:
     """Return how well held-out captions and single facts find pictures.
 
-    `caption_top1_<n>`: the best picture of another shot shares the n-th fact of the caption's
-    shot; `tag_accuracy_<n>`: the right word of all n-th facts scores best. Facts are in the
-    order of `ShotSource.tags`; only the first three are measured.
+    `caption_top1_fact_<n>`: the best picture of another shot shares the n-th fact of the caption's
+    shot; `tag_accuracy_fact_<n>`: the right word scores best among all n-th facts. Facts are in the
+    order of `ShotSource.tags`; only the first four are measured.
     """
     shots = [i for i, shot in enumerate(library.shots) if shot.caption and shot.tags]
     if len(shots) < 2:
@@ -258,13 +246,11 @@ def save_clip(model: torch.nn.Module, tree: dict[str, Any], folder: Path) -> Non
     (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def _tokenize(tokenizer: Any, texts: list[str], context_length: int) -> torch.Tensor:
+def _tokenize(
+    tokenizer: PreTrainedTokenizerFast, texts: list[str], context_length: int
+) -> torch.Tensor:
     tokens: torch.Tensor = tokenizer(
-        texts,
-        max_length=context_length,
-        padding="max_length",
-        truncation=True,
-        return_tensors="pt",
+        texts, max_length=context_length, padding="max_length", truncation=True, return_tensors="pt"
     ).input_ids
     return tokens
 
@@ -280,16 +266,6 @@ def _text_of(
     separator = (", ", " ", " and ", ": ")[int(rng.integers(4))]
     frame = ("{}", "a {}", "a picture of {}", "in a {}", "at {}", "the {}")[int(rng.integers(6))]
     return frame.format(separator.join(chosen)), set(chosen)
-
-
-def _augmented(
-    picture: np.ndarray, config: EmbedderPretrainConfig, rng: np.random.Generator
-) -> np.ndarray:
-    if rng.random() < 0.5:
-        picture = picture[:, ::-1]
-    if rng.random() < config.hue_augmentation:
-        picture = picture[..., rng.permutation(3)]
-    return picture
 
 
 GENERAL_ENGLISH = (

@@ -1,6 +1,6 @@
 """The loop of every small training: resume, step, average, log, save, export.
 
-Knows nothing of what is trained: the caller gives a module, its optimizers and one step of it.
+Knows nothing about the model: the caller passes the module, its optimizers and one step.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated
 
 import torch
+from pydantic import Field, ValidationError
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from fw_model.config import StrictModel
 from fw_model.errors import CheckpointError
 from fw_model.files.atomic import atomic_file
 from fw_model.training.ema import Ema
@@ -28,35 +30,21 @@ METRICS_FILE = "metrics.jsonl"
 STATE_FILE = "state.pt"
 
 
-class LoopConfig(Protocol):
-    """The settings that the loop reads of a training's own."""
+WarmupSteps = Annotated[int, Field(ge=0, description="Steps of linear warm-up.")]
+EmaDecay = Annotated[float, Field(ge=0, lt=1, description="Decay of the averaged weights.")]
+LogEvery = Annotated[int, Field(ge=1, description="Steps between lines of metrics.")]
+SaveEvery = Annotated[int, Field(ge=1, description="Steps between saves of the state.")]
 
-    @property
-    def num_steps(self) -> int:
-        """Optimizer steps."""
 
-    @property
-    def warmup_steps(self) -> int:
-        """Steps of linear warm-up."""
+class LoopConfig(StrictModel):
+    """The settings of the loop; a training of one kind may have other defaults."""
 
-    @property
-    def final_fraction(self) -> float:
-        """Last learning rate / peak."""
-
-    @property
-    def ema_decay(self) -> float:
-        """Decay of the averaged weights."""
-
-    @property
-    def log_every(self) -> int:
-        """Steps between lines of metrics."""
-
-    @property
-    def save_every(self) -> int:
-        """Steps between saves of the state."""
-
-    def model_dump_json(self) -> str:
-        """Return all settings as JSON."""
+    warmup_steps: WarmupSteps = 30
+    final_fraction: float = Field(0.02, ge=0, le=1, description="Last learning rate / peak.")
+    ema_decay: EmaDecay = 0.99
+    seed: int = Field(0, ge=0, description="Seed of weights and samples.")
+    log_every: LogEvery = 20
+    save_every: SaveEvery = 200
 
 
 def pretrain(
@@ -64,16 +52,17 @@ def pretrain(
     parts: Parts,
     output: Path,
     *,
+    num_steps: int,
     data: str,
     step: Callable[[int, float], Mapping[str, Tensor]],
     export: Callable[[], dict[str, float]],
     export_at_saves: bool = False,
 ) -> dict[str, float]:
-    """Train to the last step from where `output` stands; return what the last `export` measured.
+    """Train up to `num_steps`, resuming the run in `output`; return what the last export measured.
 
     `parts` are the one trained module and its optimizers, under their names in the state file.
-    `data` identifies what is learned from: CheckpointError if `output` holds a run of other data or
-    settings. `step(number, fraction)` moves the weights at `fraction` of the peak learning rates
+    `data` identifies the training data: CheckpointError if the run in `output` has other data or
+    settings. `step(number, fraction)` updates the weights at `fraction` of the peak learning rates
     and returns its losses. `export` writes the model and measures it, while the module holds the
     averaged weights.
     """
@@ -82,8 +71,7 @@ def pretrain(
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
     average = Ema(trained, decay=config.ema_decay, device=next(iter(trained.values())).device)
     average.update(trained.items(), step=0)
-    identity = f"{config.model_dump_json()}\n{data}"
-    state = _StateFile(output / STATE_FILE, {**parts, "ema": average}, identity)
+    state = _StateFile(output / STATE_FILE, {**parts, "ema": average}, config, data)
     first = state.load()
     metrics = MetricsFile(output / METRICS_FILE, start=first + 1)
 
@@ -94,11 +82,11 @@ def pretrain(
         log_line(metrics, done, measured)
         return measured
 
-    for done in range(first + 1, config.num_steps + 1):
+    for done in range(first + 1, num_steps + 1):
         started = time.perf_counter()
         fraction = warm_cosine(
             done - 1,
-            config.num_steps,
+            num_steps,
             warmup_steps=config.warmup_steps,
             final_fraction=config.final_fraction,
         )
@@ -109,16 +97,16 @@ def pretrain(
             row["lr"] = first_optimizer.param_groups[0]["lr"]
             row["step_s"] = time.perf_counter() - started
             log_line(metrics, done, row)
-        if done % config.save_every == 0 and done < config.num_steps:
+        if done % config.save_every == 0 and done < num_steps:
             if export_at_saves:
                 save_and_export(done)
             else:
                 state.save(done)
-    return save_and_export(config.num_steps)
+    return save_and_export(num_steps)
 
 
 def log_line(metrics: MetricsFile, step: int, row: Mapping[str, float]) -> None:
-    """Write and log the numbers of `row`, rounded, as they are after `step` steps."""
+    """Write and log the numbers of `row`, rounded, as measured after `step` steps."""
     rounded = {key: float(f"{value:.6g}") for key, value in row.items()}
     metrics.append([{"step": step, **rounded}])
     logger.info("step %d: %s", step, rounded)
@@ -131,7 +119,7 @@ def move(
     *,
     max_grad_norm: float | None = None,
 ) -> None:
-    """Lower `loss` by one step of each optimizer at `fraction` of the rate it was made with."""
+    """Step each optimizer once on `loss`, at `fraction` of its initial learning rate."""
     groups = [(group, o.defaults["lr"]) for o in optimizers for group in o.param_groups]
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
@@ -146,19 +134,23 @@ def move(
 
 
 class _StateFile:
-    """The state of a run in one file: its parts, its step, and what it is a run of."""
+    """The state of a run in one file: its parts, its step, its settings and its data."""
 
     def __init__(
-        self, path: Path, parts: Mapping[str, nn.Module | Optimizer | Ema], identity: str
+        self,
+        path: Path,
+        parts: Mapping[str, nn.Module | Optimizer | Ema],
+        config: LoopConfig,
+        data: str,
     ) -> None:
-        self._path, self._parts, self._identity = path, parts, identity
+        self._path, self._parts, self._config, self._data = path, parts, config, data
 
     def load(self) -> int:
         """Restore all parts and return the number of steps done; 0 if there is no file."""
         if not self._path.is_file():
             return 0
         saved = torch.load(self._path, map_location="cpu", weights_only=True)
-        if saved["config"] != self._identity:
+        if not self._is_same_run(saved["config"]):
             raise CheckpointError(
                 f"{self._path} belongs to a run with other settings or other data; give another "
                 "output folder."
@@ -171,4 +163,13 @@ class _StateFile:
     def save(self, step: int) -> None:
         parts = {name: part.state_dict() for name, part in self._parts.items()}
         with atomic_file(self._path) as file:
-            torch.save({"config": self._identity, "step": step, **parts}, file)
+            identity = f"{self._config.model_dump_json()}\n{self._data}"
+            torch.save({"config": identity, "step": step, **parts}, file)
+
+    def _is_same_run(self, identity: str) -> bool:
+        settings, _, data = identity.partition("\n")
+        try:  # parsed, so that the order of settings and new ones at their default do not count
+            same = type(self._config).model_validate_json(settings) == self._config
+        except ValidationError:
+            return False
+        return same and data == self._data

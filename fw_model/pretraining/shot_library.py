@@ -1,6 +1,6 @@
-"""Frames of many shots in one memory-mapped array: what the small VAE and CLIP learn from.
+"""Frames of many shots in one memory-mapped array: what the small models are trained on.
 
-Knows nothing of where shots come from. N frames in all, H x W pixels, uint8 [N, H, W, 3].
+Knows nothing about where shots come from. N frames in all, H x W pixels, uint8 [N, H, W, 3].
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.lib.format import open_memmap
 
 from fw_model.errors import DataError
@@ -27,7 +28,7 @@ SHOTS_FILE = "shots.json"
 
 @dataclass(frozen=True)
 class ShotSource:
-    """One take in a video file: frames [start, end), and its caption if it is known."""
+    """One shot in a video file: frames [start, end), and its caption if it is known."""
 
     video: str
     start_frame: int
@@ -61,7 +62,7 @@ class ShotLibrary:
 
     @property
     def identity(self) -> str:
-        """A hash of which shots it holds and what is known of them, wherever their files lie."""
+        """A hash of the shots and their captions; the folder of the videos does not count."""
         known = [replace(shot, video=Path(shot.video).name) for shot in self.shots]
         return hashlib.sha256(repr((self.frames.shape, known)).encode()).hexdigest()[:16]
 
@@ -69,6 +70,13 @@ class ShotLibrary:
         """Return frames [start, start + num_frames) of a shot, uint8 [F, H, W, 3]."""
         first = self._starts[shot] + start
         return self.frames[first : first + num_frames]
+
+    def random_clip(
+        self, shots: Sequence[int], num_frames: int, rng: np.random.Generator
+    ) -> tuple[int, int]:
+        """Choose one of `shots` and the first frame of a clip of `num_frames` in it."""
+        shot = shots[int(rng.integers(len(shots)))]
+        return shot, int(rng.integers(self.shots[shot].num_frames - num_frames + 1))
 
     def with_frames(self, num_frames: int) -> list[int]:
         """Return the shots that have at least `num_frames` frames."""
@@ -78,9 +86,9 @@ class ShotLibrary:
 def open_library(
     shots: Iterable[ShotSource], folder: Path, *, width: int, height: int
 ) -> ShotLibrary:
-    """Decode all shots into `folder`, or reuse what is there if it was made from the same shots.
+    """Decode all shots into `folder`, or reuse its frames if they come from the same shots.
 
-    Raises DataError if there is nothing to learn from, MediaError if a video cannot be read.
+    Raises DataError if there are no shots, MediaError if a video cannot be read.
     """
     shots = [shot for shot in shots if shot.num_frames > 0]
     if not shots:
@@ -110,9 +118,23 @@ def _decode(
         if len(part) != shot.num_frames:
             raise DataError(
                 f"{video} has {len(pixels)} frames, but a shot ends at {shot.end_frame}; "
-                "its truth is not of this file."
+                "give the labels that belong to this file."
             )
         array[start : start + len(part)] = part
     array.flush()
     os.replace(temporary, path)
     logger.info("decoded %d shots, %d frames", len(shots), starts[-1])
+
+
+def augmented(pixels: np.ndarray, hue_augmentation: float, rng: np.random.Generator) -> np.ndarray:
+    """Mirror pixels [..., H, W, 3] at random; permute their colour channels with that chance."""
+    if rng.random() < 0.5:
+        pixels = pixels[..., ::-1, :]
+    if rng.random() < hue_augmentation:
+        pixels = pixels[..., rng.permutation(3)]
+    return pixels
+
+
+def to_tensor(pixels: Sequence[np.ndarray]) -> torch.Tensor:
+    """Return a batch of uint8 pictures or clips [..., H, W, 3] as [B, 3, ..., H, W] in [-1, 1]."""
+    return torch.from_numpy(np.stack(pixels)).movedim(-1, 1).float() / 127.5 - 1.0

@@ -1,8 +1,8 @@
 """Training of a small UMT5 encoder on prompts whose facts are known.
 
-A text tower that was trained against still pictures does not say who does what: that is not in
-them. So this encoder learns to be read: from its tokens one cross-attention, like that of the
-transformer that will read them, answers for each prompt questions such as "what does the bear do?".
+A text tower trained against still pictures does not encode who does what, because pictures do not
+show it. So this encoder is trained through a reader: one cross-attention, like that of the video
+transformer, answers questions about each prompt from its tokens ("what does the bear do?").
 
 B prompts in a batch, T tokens, D width, Q questions, A most answers of one question.
 """
@@ -20,21 +20,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from fw_model.config import StrictModel
 from fw_model.diffusion.schedule import derive_seed
 from fw_model.files.atomic import atomic_folder
 from fw_model.optim.muon import Muon, split_weights
 from fw_model.pretraining.clip import GENERAL_ENGLISH
-from fw_model.pretraining.run import Parts, move, pretrain
-from fw_model.pretraining.tokenizer import PAD, START, save_tokenizer, train_tokenizer
+from fw_model.pretraining.run import LogEvery, LoopConfig, Parts, SaveEvery, move, pretrain
+from fw_model.pretraining.tokenizer import PAD, START, train_tokenizer
 
-_NUM_FIRST_BATCHES = 20  # what the tokenizer is made of, and what tells a run's prompts
+_NUM_FIRST_BATCHES = 20  # train the tokenizer and identify the prompts of a run
 _NUM_MEASURED_BATCHES = 8
 _BIAS_PER_TOKEN = (-2.0, -0.5, -0.15)  # of heads that look near, farther, over all
 _BIAS_OF_OTHER_SIDE = -4.0
 
 
-class TextPretrainConfig(StrictModel):
+class TextPretrainConfig(LoopConfig):
     """The small UMT5 encoder and how it is trained."""
 
     width: int = Field(192, ge=16, description="Width of a token.")
@@ -47,17 +46,8 @@ class TextPretrainConfig(StrictModel):
     steps: int = Field(700, ge=1, description="Optimizer steps.")
     learning_rate: float = Field(0.02, gt=0, description="Peak rate of Muon, for matrices.")
     adam_learning_rate: float = Field(5e-3, gt=0, description="Peak rate of Adam, for the rest.")
-    warmup_steps: int = Field(30, ge=0, description="Steps of linear warm-up.")
-    final_fraction: float = Field(0.02, ge=0, le=1, description="Last learning rate / peak.")
-    ema_decay: float = Field(0.99, ge=0, lt=1, description="Decay of the averaged weights.")
-    seed: int = Field(0, ge=0, description="Seed of weights and prompts.")
-    log_every: int = Field(50, ge=1, description="Steps between lines of metrics.")
-    save_every: int = Field(250, ge=1, description="Steps between saves of the state.")
-
-    @property
-    def num_steps(self) -> int:
-        """Optimizer steps."""
-        return self.steps
+    log_every: LogEvery = 50
+    save_every: SaveEvery = 250
 
 
 @dataclass(frozen=True)
@@ -69,12 +59,12 @@ class KnownPrompt:
 
 
 SamplePrompts = Callable[[int, int], Sequence[KnownPrompt]]
-"""(number, count) -> `count` prompts, always the same for the same `number` from 0 on; those of
-negative numbers are held out."""
+"""(number, count) -> `count` prompts, the same for the same `number`. Training uses numbers from 0
+on; negative numbers give held-out prompts."""
 
 
 class PromptReader(nn.Module):
-    """One cross-attention with a learned query for each question; only training needs it."""
+    """One cross-attention with a learned query per question; used only in training."""
 
     def __init__(self, questions: Mapping[str, Sequence[str]], width: int, head_width: int) -> None:
         super().__init__()
@@ -96,13 +86,15 @@ def pretrain_text_encoder(
     sample: SamplePrompts,
     output: Path,
 ) -> dict[str, float]:
-    """Train until the last step, from where `output` stands; return the held-out accuracy.
+    """Train, resuming the run in `output`; return the held-out accuracy.
 
     Leaves `text_encoder/` and `tokenizer/` (the layout of the Wan models, half precision),
     `metrics.jsonl` and `state.pt`.
     """
     first_prompts = [p for n in range(_NUM_FIRST_BATCHES) for p in sample(n, config.batch_size)]
-    tokenizer = _tokenizer(config, first_prompts)
+    texts = [prompt.text for prompt in first_prompts]
+    tokenizer = train_tokenizer([*texts, *GENERAL_ENGLISH], vocab_size=config.vocab_size)
+    tokenizer.model_max_length = config.num_tokens
     torch.manual_seed(derive_seed(config.seed, "text-weights"))
     encoder = UMT5EncoderModel(_umt5_config(config, tokenizer))
     _look_near(encoder)
@@ -124,11 +116,14 @@ def pretrain_text_encoder(
         with atomic_folder(output / "text_encoder") as folder:
             encoder.half().save_pretrained(folder)
         with atomic_folder(output / "tokenizer") as folder:
-            save_tokenizer(tokenizer, folder)
+            tokenizer.save_pretrained(str(folder))
         return accuracy
 
     parts: Parts = {"both": both, "muon": muon, "adam": adam}
-    return pretrain(config, parts, output, data=_identity(first_prompts), step=step, export=export)
+    identity = hashlib.sha256(repr(first_prompts).encode()).hexdigest()[:16]
+    return pretrain(
+        config, parts, output, num_steps=config.steps, data=identity, step=step, export=export
+    )
 
 
 @torch.no_grad()
@@ -157,7 +152,7 @@ def _answer(
     prompts: Sequence[KnownPrompt],
     config: TextPretrainConfig,
 ) -> tuple[Tensor, Tensor]:
-    """Return logits [B, Q, A] of the answers, -inf where there is none, and the truth [B, Q]."""
+    """Return logits [B, Q, A] of the answers, -inf past a question's last, and the truth [B, Q]."""
     inputs = tokenizer(
         [prompt.text for prompt in prompts],
         padding=True,
@@ -176,10 +171,10 @@ def _answer(
 
 @torch.no_grad()
 def _look_near(encoder: UMT5EncoderModel) -> None:
-    """Let the heads look to one side each, and near, at first.
+    """Initialise each head to attend to one side, and near.
 
-    Whose action a verb tells is said by what stands before it. From biases near zero it took
-    hundreds of steps to find that out; so it is seen after a few dozen.
+    The subject of a verb stands just before it. With biases near zero it took hundreds of steps to
+    learn that; with these it takes a few dozen.
     """
     for block in encoder.encoder.block:
         attention = block.layer[0].SelfAttention
@@ -191,19 +186,6 @@ def _look_near(encoder: UMT5EncoderModel) -> None:
             slope = _BIAS_PER_TOKEN[head // 2 % len(_BIAS_PER_TOKEN)]
             other = (offsets * side < 0).float() * _BIAS_OF_OTHER_SIDE
             bias[buckets, head] = slope * offsets.abs() + other
-
-
-def _identity(prompts: Sequence[KnownPrompt]) -> str:
-    return hashlib.sha256(repr(prompts).encode()).hexdigest()[:16]
-
-
-def _tokenizer(
-    config: TextPretrainConfig, prompts: Sequence[KnownPrompt]
-) -> PreTrainedTokenizerFast:
-    texts = [prompt.text for prompt in prompts]
-    tokenizer = train_tokenizer([*texts, *GENERAL_ENGLISH], vocab_size=config.vocab_size)
-    tokenizer.model_max_length = config.num_tokens
-    return tokenizer
 
 
 def _umt5_config(config: TextPretrainConfig, tokenizer: PreTrainedTokenizerFast) -> UMT5Config:

@@ -1,12 +1,11 @@
-"""A small byte-level BPE tokenizer, so that a small CLIP need not carry 49,408 embeddings.
+"""A small byte-level BPE tokenizer, so that a small CLIP does not need 49,408 embeddings.
 
-Any text can be tokenized: what the vocabulary lacks is spelled in shorter pieces.
+Any text can be tokenized: a word that is not in the vocabulary is split into shorter pieces.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
@@ -34,8 +33,3 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> PreTrainedToken
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=PAD, bos_token=START, eos_token=END
     )
-
-
-def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the tokenizer's files into a model folder."""
-    tokenizer.save_pretrained(str(folder))

@@ -11,7 +11,6 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from fw_model.config import StrictModel
 from fw_model.diffusion.schedule import derive_seed
 from fw_model.errors import DataError
 from fw_model.evaluation.judges.toy_judge import ToyJudge, fitting_weights, hue_gap_deg
@@ -19,10 +18,19 @@ from fw_model.evaluation.judges.toy_judge_net import (
     MAP_SIZE,
     ToyJudgeNet,
     ToyJudgeOutput,
+    Vocabulary,
     cell_centres,
 )
 from fw_model.files.atomic import atomic_folder
-from fw_model.pretraining.run import Parts, move, pretrain
+from fw_model.pretraining.run import (
+    EmaDecay,
+    LogEvery,
+    LoopConfig,
+    Parts,
+    WarmupSteps,
+    move,
+    pretrain,
+)
 from fw_model.pretraining.shot_library import ShotLibrary
 from fw_model.pretraining.toy_judge_data import (
     LabelledShot,
@@ -34,39 +42,27 @@ from fw_model.pretraining.toy_judge_data import (
 _FEWEST_FRAMES_OF_AN_ACTION = 6
 
 
-class ToyJudgePretrainConfig(StrictModel):
+class ToyJudgePretrainConfig(LoopConfig):
     """How the toy judge is trained."""
 
     start_from: str | None = Field(
         None,
-        description="Folder of a toy judge to go on from: weights of the same name and shape are "
-        "taken over, the rest begins anew.",
+        description="Folder of a toy judge to start from: weights of the same name and shape are "
+        "loaded, the rest is initialised.",
     )
-    steps: int = Field(4500, ge=1, description="Steps of the optimizer.")
+    steps: int = Field(4500, ge=1, description="Optimizer steps.")
     frames_per_step: int = Field(112, ge=1, description="Frames in a step, all clips together.")
     clip_frames: tuple[int, ...] = Field(
         (2, 10, 14),
-        description="Lengths of clips; a step draws one. Short clips show more different shots, "
-        "only those of 6 frames and more teach actions.",
+        description="Lengths of clips; each step picks one. Short clips show more different shots; "
+        "only clips of 6 frames or more teach actions.",
     )
     width: int = Field(128, ge=16, multiple_of=8, description="Channels of the last layers.")
     learning_rate: float = Field(3e-3, gt=0, description="Peak learning rate.")
-    warmup_steps: int = Field(50, ge=0, description="Steps of linear warm-up.")
+    warmup_steps: WarmupSteps = 50
     weight_decay: float = Field(0.02, ge=0, description="Weight decay.")
-    ema_decay: float = Field(0.995, ge=0, lt=1, description="Decay of the averaged weights.")
-    seed: int = Field(0, ge=0, description="Seed of weights, clips and damage.")
-    log_every: int = Field(25, ge=1, description="Steps between lines of metrics.")
-    save_every: int = Field(200, ge=1, description="Steps between saves of the state.")
-
-    @property
-    def num_steps(self) -> int:
-        """Optimizer steps."""
-        return self.steps
-
-    @property
-    def final_fraction(self) -> float:
-        """Last learning rate / peak."""
-        return 0.02
+    ema_decay: EmaDecay = 0.995
+    log_every: LogEvery = 25
 
 
 def pretrain_toy_judge(
@@ -75,13 +71,13 @@ def pretrain_toy_judge(
     held_out: tuple[ShotLibrary, Sequence[LabelledShot]],
     output: Path,
 ) -> dict[str, float]:
-    """Train until the last step, from where `output` stands; return the held-out accuracy.
+    """Train, resuming the run in `output`; return the held-out accuracy.
 
     Leaves `toy_judge/` (averaged weights), `metrics.jsonl` and `state.pt`.
     """
     library, labels = training
     vocabulary = vocabulary_of(labels)
-    _check(config, library, vocabulary_of(held_out[1]).kinds, vocabulary.kinds)
+    _check(library, max(config.clip_frames), vocabulary_of(held_out[1]), vocabulary)
     torch.manual_seed(derive_seed(config.seed, "toy_judge-weights"))
     net = ToyJudgeNet(vocabulary, config.width)
     if config.start_from is not None:
@@ -105,17 +101,25 @@ def pretrain_toy_judge(
     def export() -> dict[str, float]:
         toy_judge = ToyJudge(net)
         accuracy = measure_toy_judge(toy_judge, *held_out)
-        settings = config.model_dump(mode="json", exclude={"start_from"})  # no path of one machine
+        settings = config.model_dump(mode="json", exclude={"start_from"})  # without local paths
         with atomic_folder(output / "toy_judge") as folder:
             toy_judge.save(folder, training=settings, held_out=accuracy)
         return accuracy
 
     parts: Parts = {"net": net, "optimizer": optimizer}
-    return pretrain(config, parts, output, data=library.identity, step=step, export=export)
+    return pretrain(
+        config,
+        parts,
+        output,
+        num_steps=config.steps,
+        data=library.identity,
+        step=step,
+        export=export,
+    )
 
 
 def toy_judge_losses(output: ToyJudgeOutput, batch: ToyJudgeBatch) -> dict[str, Tensor]:
-    """Return the loss and its parts; figures count where they are present."""
+    """Return the loss and its parts; a figure counts only where it is present."""
     present = batch.present  # [B, K]
     count = present.sum().clamp_min(1.0)
     num_frames = output.place.shape[1]
@@ -126,7 +130,7 @@ def toy_judge_losses(output: ToyJudgeOutput, batch: ToyJudgeBatch) -> dict[str, 
         )
 
     def of_present(errors: Tensor) -> Tensor:
-        """Mean over the frames [B, F, K] of figures that are there."""
+        """Return the mean of `errors` [B, F, K] over the figures that are present."""
         return (errors.mean(1) * present).sum() / count
 
     hues = (output.body_hue - batch.body_hue[:, None]).square().sum(-1)  # [B, F, K]
@@ -164,15 +168,16 @@ def toy_judge_losses(output: ToyJudgeOutput, batch: ToyJudgeBatch) -> dict[str, 
 
 
 def _jittered(boxes: Tensor, rng: np.random.Generator) -> Tensor:
-    """Return boxes [B, F, K, 4] moved a little, clip by clip, as the network's own will be."""
+    """Return boxes [B, F, K, 4] shifted a little per clip: the network's own are not exact."""
     shape = (boxes.shape[0], 1, boxes.shape[2], 4)
     return boxes + 0.03 * torch.from_numpy(rng.normal(size=shape)).float()
 
 
 def _map_losses(maps: Tensor, inside: Tensor) -> dict[str, Tensor]:
-    """Return what the maps [B, F, K, h, w] cost: where figures are, and of which kind they are.
+    """Return the losses of the maps [B, F, K, h, w]: where figures are, and of which kind.
 
-    The kind is asked in the cells of one figure alone: few, but all that tells a cat from a bear.
+    The kind is trained only in cells that hold exactly one figure: a few cells, but the only ones
+    that distinguish a cat from a bear.
     """
     alone = inside.sum(2) == 1  # [B, F, h, w]
     logits = maps.movedim(2, -1)[alone]  # [cells, K]
@@ -182,7 +187,7 @@ def _map_losses(maps: Tensor, inside: Tensor) -> dict[str, Tensor]:
 
 
 def _cells_in_boxes(batch: ToyJudgeBatch) -> Tensor:
-    """Return 1 for each map cell whose middle lies in the box of a figure that is there."""
+    """Return 1 for each map cell whose centre lies in the box of a figure that is present."""
     x, y = cell_centres(MAP_SIZE, MAP_SIZE).unbind(1)  # [h w]
     x0, y0, x1, y1 = batch.boxes[..., None].unbind(-2)  # [B, F, K, 1]
     inside = (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)  # [B, F, K, h w]
@@ -199,7 +204,7 @@ def measure_toy_judge(
     *,
     num_frames: int = 24,
 ) -> dict[str, float]:
-    """Return the toy judge's accuracy over the first frames of all shots: shares, and degrees."""
+    """Return the toy judge's accuracy on the first frames of all shots: shares, and degrees."""
     rights: dict[str, list[bool]] = {
         name: [] for name in ("figures", "place", "light", "scale", "action")
     }
@@ -225,18 +230,12 @@ def measure_toy_judge(
     return {**{k: round(v, 4) for k, v in accuracy.items()}, "num_shots": float(len(labels))}
 
 
-def _check(
-    config: ToyJudgePretrainConfig,
-    library: ShotLibrary,
-    held_out_kinds: tuple[str, ...],
-    kinds: tuple[str, ...],
-) -> None:
-    longest = max(config.clip_frames)
+def _check(library: ShotLibrary, longest: int, held_out: Vocabulary, known: Vocabulary) -> None:
     if not library.with_frames(longest):
         raise DataError(f"No shot has {longest} frames; choose shorter clips or longer shots.")
-    unknown = sorted(set(held_out_kinds) - set(kinds))
+    unknown = sorted(set(held_out.kinds) - set(known.kinds))
     if unknown:
         raise DataError(
-            f"The held-out films show {', '.join(unknown)}, which no training film does; "
+            f"The held-out films show {', '.join(unknown)}, which no training film shows; "
             "give more films."
         )

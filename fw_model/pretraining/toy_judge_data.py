@@ -1,6 +1,6 @@
-"""Clips of labelled shots for the toy judge, spoiled the way generated films are spoiled.
+"""Clips of labelled shots for the toy judge, degraded the way generated films are.
 
-B clips, F frames, K kinds of figure. Knows nothing of where films and labels come from.
+B clips, F frames, K kinds of figure. Knows nothing about where films and labels come from.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fw_model.evaluation.judges.toy_judge_net import Vocabulary
-from fw_model.pretraining.shot_library import ShotLibrary
+from fw_model.pretraining.shot_library import ShotLibrary, to_tensor
 
 Pixels = NDArray[np.uint8]
 
@@ -36,7 +36,7 @@ class LabelledFigure:
 
 @dataclass(frozen=True)
 class LabelledShot:
-    """What is true of one shot of a library, in the same order."""
+    """The labels of one shot; labels are in the order of their library's shots."""
 
     place: str
     light: str
@@ -46,7 +46,7 @@ class LabelledShot:
 
 @dataclass(frozen=True)
 class ToyJudgeBatch:
-    """B clips and their labels; what is said of a figure counts only where `present` is 1."""
+    """B clips and their labels; the labels of a figure count only where `present` is 1."""
 
     frames: Tensor  # [B, 3, F, H, W] in [-1, 1]
     place: Tensor  # [B] indices
@@ -80,12 +80,11 @@ def sample_batch(
     batch_size: int,
     num_frames: int,
 ) -> ToyJudgeBatch:
-    """Draw clips of `num_frames` frames from shots that are long enough, mirrored and spoiled."""
+    """Sample clips of `num_frames` from shots that are long enough; mirror and degrade them."""
     usable = library.with_frames(num_frames)
     clips, truths = [], []
     for _ in range(batch_size):
-        shot = usable[int(rng.integers(len(usable)))]
-        start = int(rng.integers(library.shots[shot].num_frames - num_frames + 1))
+        shot, start = library.random_clip(usable, num_frames, rng)
         clip = np.array(library.clip(shot, start, num_frames))
         truth = _truth_arrays(labels[shot], vocabulary, start, num_frames)
         if rng.random() < 0.5:
@@ -98,8 +97,7 @@ def sample_batch(
         clips.append(degraded(clip, rng))
         truths.append(truth)
     tensors = {name: torch.from_numpy(np.stack([t[name] for t in truths])) for name in truths[0]}
-    frames = torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3)  # [B, 3, F, H, W]
-    return ToyJudgeBatch(frames=frames.float() / 127.5 - 1.0, **tensors)
+    return ToyJudgeBatch(frames=to_tensor(clips), **tensors)
 
 
 def degraded(clip: Pixels, rng: np.random.Generator) -> Pixels:
@@ -121,7 +119,7 @@ def degraded(clip: Pixels, rng: np.random.Generator) -> Pixels:
     if rng.random() < 0.4:
         frames = (frames - 128) * rng.uniform(0.85, 1.1) + 128 + rng.uniform(-10, 10)
     if rng.random() < 0.4:
-        # Patches of a few pixels, as a decoder's errors are, beside grain of one pixel.
+        # Patches of a few pixels, like a decoder's errors, and grain of one pixel.
         coarse = rng.normal(size=(len(frames), height // 4, width // 4, 3)).astype(np.float32)
         grown = np.stack([cv2.resize(c, (width, height)) for c in coarse])
         grain = rng.normal(size=frames.shape).astype(np.float32)
@@ -158,19 +156,19 @@ def _truth_arrays(
 def _without_some_figures(
     clip: Pixels, truth: dict[str, NDArray[np.generic]], rng: np.random.Generator
 ) -> Pixels:
-    """Erase or smear figures now and then: the toy judge must be able to say that none is there."""
+    """Erase or smear some figures: the toy judge must be able to report that one is missing."""
     for kind in np.flatnonzero(truth["present"]):
-        draw = rng.random()
-        if draw >= _ERASED_PROBABILITY + _SMEARED_PROBABILITY:
+        chance = rng.random()
+        if chance >= _ERASED_PROBABILITY + _SMEARED_PROBABILITY:
             continue
         for frame, box in zip(clip, truth["boxes"][:, kind], strict=True):
-            _erase(frame, box, smear=draw < _SMEARED_PROBABILITY)
+            _erase(frame, box, smear=chance < _SMEARED_PROBABILITY)
         truth["present"][kind] = 0
     return clip
 
 
 def _erase(frame: Pixels, box: NDArray[np.generic], *, smear: bool) -> None:
-    """Fill a box row by row from what lies left and right of it, or blur it past recognition."""
+    """Fill a box row by row from the pixels left and right of it, or blur it past recognition."""
     height, width = frame.shape[:2]
     x0, y0, x1, y1 = np.asarray(box, np.float64) * (width, height, width, height)
     left, right = max(0, int(x0) - 3), min(width, int(np.ceil(x1)) + 3)
@@ -184,7 +182,7 @@ def _erase(frame: Pixels, box: NDArray[np.generic], *, smear: bool) -> None:
         frame[top:bottom, left:right] = cv2.resize(tiny, size, interpolation=cv2.INTER_CUBIC)
         return
     columns = [frame[top:bottom, c].astype(np.float32) for c in (left - 1, right) if 0 <= c < width]
-    if not columns:  # a close-up from edge to edge: sky above, ground below would be a guess
+    if not columns:  # a close-up from edge to edge has no pixels beside it
         tiny = cv2.resize(region, (1, 4), interpolation=cv2.INTER_AREA)
         frame[top:bottom, left:right] = cv2.resize(tiny, size)
         return

@@ -1,9 +1,9 @@
 """Training of a small causal video VAE (Wan's architecture) from scratch.
 
-The encoder is fitted in closed form, so latents are final within a minute and whatever reads
+The encoder is fitted in closed form, so latents are final within a minute and models that read
 them can start; the decoder is then trained against it by gradient, first on small crops of few
-frames. A run can be killed and started again: every random draw is keyed by (seed, step), and
-the state is saved now and then. `vae/` holds the VAE in diffusers layout from the first minute.
+frames. A run can be killed and started again: random numbers are keyed by (seed, step), and the
+state is saved regularly. `vae/` holds the VAE in diffusers layout from the first minute.
 
 B samples, F frames, f latent frames, C latent channels.
 """
@@ -25,8 +25,17 @@ from fw_model.errors import CheckpointError, DataError
 from fw_model.files.atomic import atomic_folder
 from fw_model.files.weights import drop_private_keys
 from fw_model.optim.muon import Muon, split_weights
-from fw_model.pretraining.run import METRICS_FILE, STATE_FILE, log_line, move, pretrain
-from fw_model.pretraining.shot_library import ShotLibrary
+from fw_model.pretraining.run import (
+    METRICS_FILE,
+    STATE_FILE,
+    EmaDecay,
+    LoopConfig,
+    WarmupSteps,
+    log_line,
+    move,
+    pretrain,
+)
+from fw_model.pretraining.shot_library import ShotLibrary, augmented, to_tensor
 from fw_model.pretraining.vae_pca_encoder import fit_linear_encoder, latent_mode
 from fw_model.training.metrics import MetricsFile
 from fw_model.vaes.wan_whole import decode_frames
@@ -41,22 +50,22 @@ class VaeStage(StrictModel):
     batch_size: int = Field(16, ge=1, description="Clips in a step.")
 
 
-class VaePretrainConfig(StrictModel):
+class VaePretrainConfig(LoopConfig):
     """The small VAE and how it is trained."""
 
     start_from: str | None = Field(
         None,
-        description="Folder of a VAE to go on from instead of a new one; its encoder and latents "
-        "stay as they are, and so its shape, whatever is set here.",
+        description="Folder of a VAE whose decoder is trained further, instead of a new VAE. Its "
+        "encoder, latents and shape stay unchanged; the settings of the shape are ignored.",
     )
     base_dim: int = Field(64, ge=8, description="Channels of the encoder.")
     decoder_base_dim: int = Field(48, ge=2, description="Channels of the decoder; even.")
     latent_channels: int = Field(32, ge=1, description="Channels of a latent.")
     static_channels: int = Field(
-        20, ge=1, description="Latent channels for what stands still; the rest are for motion."
+        20, ge=1, description="Latent channels for the still picture; the rest are for motion."
     )
     whitening: float = Field(
-        0.5, ge=0, le=1, description="1 gives all channels one spread, 0 keeps their own ratios."
+        0.5, ge=0, le=1, description="1 gives all channels the same spread, 0 keeps their ratios."
     )
     num_fit_clips: int = Field(400, ge=8, description="Clips that the encoder is fitted to.")
     patch_size: int = Field(2, ge=1, description="Pixels folded into channels, to each side.")
@@ -72,32 +81,23 @@ class VaePretrainConfig(StrictModel):
     )
     learning_rate: float = Field(0.02, gt=0, description="Peak rate of Muon, for kernels.")
     adam_learning_rate: float = Field(2e-3, gt=0, description="Peak rate of Adam, for the rest.")
-    warmup_steps: int = Field(20, ge=0, description="Steps of linear warm-up.")
-    final_fraction: float = Field(0.02, ge=0, le=1, description="Last learning rate / peak.")
+    warmup_steps: WarmupSteps = 20
     edge_weight: float = Field(0.5, ge=0, description="Weight of the L1 error of differences.")
     motion_weight: float = Field(
         0.0,
         ge=0,
         description="Weight of the error in how much each neighbourhood changes from frame to "
-        "frame. Without it a decoder that is unsure blurs: too little motion within a latent, a "
-        "jump from one to the next.",
+        "frame. Without it an unsure decoder blurs: too little motion within a latent, a jump from "
+        "one latent to the next.",
     )
     latent_noise: float = Field(
-        0.1, ge=0, description="Most noise on the latents, so that the decoder forgives errors."
+        0.1, ge=0, description="Most noise on the latents, so that the decoder tolerates errors."
     )
     hue_augmentation: float = Field(
         0.3, ge=0, le=1, description="Chance that a clip's colour channels are permuted."
     )
-    ema_decay: float = Field(0.998, ge=0, lt=1, description="Decay of the averaged weights.")
-    seed: int = Field(0, ge=0, description="Seed of weights, clips and noise.")
-    log_every: int = Field(20, ge=1, description="Steps between lines of metrics.")
-    save_every: int = Field(200, ge=1, description="Steps between saves of state and VAE.")
+    ema_decay: EmaDecay = 0.998
     num_validation_clips: int = Field(12, ge=1, description="Clips whose PSNR is measured.")
-
-    @property
-    def num_steps(self) -> int:
-        """Steps of all stages."""
-        return sum(stage.steps for stage in self.stages)
 
     def stage_at(self, step: int) -> VaeStage:
         """Return the stage that `step` belongs to."""
@@ -131,11 +131,11 @@ def build_vae(config: VaePretrainConfig) -> AutoencoderKLWan:
 def fit_encoder(
     config: VaePretrainConfig, vae: AutoencoderKLWan, library: ShotLibrary
 ) -> dict[str, float]:
-    """Fit the encoder and the mean and spread of its latents; return what it keeps."""
+    """Fit the encoder and the mean and spread of its latents; return the variance it keeps."""
     clips = sample_whole_clips(library, config.num_fit_clips, num_frames=9, seed=config.seed)
     kept = fit_linear_encoder(vae, clips, static_channels=config.static_channels)
     for parameter in (*vae.encoder.parameters(), *vae.quant_conv.parameters()):
-        parameter.data = parameter.data.half().float()  # as it will be saved
+        parameter.data = parameter.data.half().float()  # the precision it is saved in
         parameter.requires_grad_(False)
     flat = latent_mode(vae, clips).transpose(0, 1).flatten(1)  # [C, samples]
     std = flat.std(1)
@@ -151,7 +151,7 @@ def fit_encoder(
 def pretrain_vae(
     config: VaePretrainConfig, library: ShotLibrary, validation: ShotLibrary, output: Path
 ) -> dict[str, float]:
-    """Train until the last step, from where `output` stands; return the final measurements.
+    """Train, resuming the run in `output`; return the final measurements.
 
     Leaves `vae/` (averaged weights, diffusers layout), `metrics.jsonl` and `state.pt`. Runs on a
     GPU if torch sees one.
@@ -176,6 +176,7 @@ def pretrain_vae(
         config,
         {"vae": vae, "muon": muon, "adam": adam},
         output,
+        num_steps=sum(stage.steps for stage in config.stages),
         data=library.identity,
         step=step,
         export=export,
@@ -184,7 +185,7 @@ def pretrain_vae(
 
 
 def _opened(config: VaePretrainConfig, library: ShotLibrary, output: Path) -> AutoencoderKLWan:
-    """Return the VAE of a stopped run, the one to start from, or a new one, its encoder fitted."""
+    """Return the VAE of a stopped run, of `start_from`, or a new one with a fitted encoder."""
     if (output / STATE_FILE).is_file():
         return load_vae(output / "vae")
     metrics = MetricsFile(output / METRICS_FILE, start=0)
@@ -211,22 +212,16 @@ def sample_clips(
         )
     seed = derive_seed(config.seed, "clips", step)
     rng = np.random.default_rng(seed)
-    cell = 4 * config.patch_size  # crops keep to whole latents
+    cell = 4 * config.patch_size  # crops contain whole latents
     clips = []
     for _ in range(stage.batch_size):
-        shot = shots[int(rng.integers(len(shots)))]
-        start = int(rng.integers(library.shots[shot].num_frames - stage.num_frames + 1))
+        shot, start = library.random_clip(shots, stage.num_frames, rng)
         top = cell * int(rng.integers((height - stage.crop_px) // cell + 1))
         left = cell * int(rng.integers((width - stage.crop_px) // cell + 1))
         clip = library.clip(shot, start, stage.num_frames)
         clip = clip[:, top : top + stage.crop_px, left : left + stage.crop_px]
-        if rng.random() < 0.5:
-            clip = clip[:, :, ::-1]
-        if rng.random() < config.hue_augmentation:
-            clip = clip[..., rng.permutation(3)]
-        clips.append(clip)
-    frames = torch.from_numpy(np.stack(clips)).permute(0, 4, 1, 2, 3)  # [B, 3, F, H, W]
-    return frames.float() / 127.5 - 1.0, torch.Generator().manual_seed(seed)
+        clips.append(augmented(clip, config.hue_augmentation, rng))
+    return to_tensor(clips), torch.Generator().manual_seed(seed)
 
 
 def sample_whole_clips(
@@ -237,12 +232,8 @@ def sample_whole_clips(
     if not shots:
         raise DataError(f"No shot has {num_frames} frames; give longer shots.")
     rng = np.random.default_rng(derive_seed(seed, "fit-clips"))
-    clips = []
-    for _ in range(count):
-        shot = shots[int(rng.integers(len(shots)))]
-        start = int(rng.integers(library.shots[shot].num_frames - num_frames + 1))
-        clips.append(library.clip(shot, start, num_frames))
-    return torch.cat([_to_frames(clip) for clip in clips])
+    places = [library.random_clip(shots, num_frames, rng) for _ in range(count)]
+    return torch.cat([to_tensor([library.clip(*place, num_frames)]) for place in places])
 
 
 def decoder_losses(
@@ -260,7 +251,7 @@ def decoder_losses(
         latents = latents + noise.to(latents)
     decoded = decode_frames(vae, latents)
     pixel = functional.l1_loss(decoded, frames)
-    # Outlines, eyes and hats are few pixels: an error in a difference of neighbours counts extra.
+    # Outlines, eyes and hats are few pixels, so errors in differences of neighbours count extra.
     edge = (
         functional.l1_loss(decoded.diff(dim=-1), frames.diff(dim=-1))
         + functional.l1_loss(decoded.diff(dim=-2), frames.diff(dim=-2))
@@ -273,7 +264,7 @@ def decoder_losses(
 
 
 def change_of(frames: torch.Tensor) -> torch.Tensor:
-    """Return how much each 4x4 pixels change from frame to frame: [B, 3, F - 1, H / 4, W / 4]."""
+    """Return how much each 4x4 block changes from frame to frame: [B, 3, F - 1, H / 4, W / 4]."""
     return functional.avg_pool3d(frames.diff(dim=2).abs(), (1, 4, 4))
 
 
@@ -286,7 +277,7 @@ def measure(vae: AutoencoderKLWan, library: ShotLibrary, num_clips: int) -> dict
     device = next(vae.parameters()).device
     errors, first_errors = [], []
     for index in np.linspace(0, len(shots) - 1, min(num_clips, len(shots))).astype(int):
-        frames = _to_frames(library.clip(shots[index], 0, 13)).to(device)
+        frames = to_tensor([library.clip(shots[index], 0, 13)]).to(device)
         decoded = decode_frames(vae, latent_mode(vae, frames)).clamp(-1, 1)
         squared = (decoded - frames).square() / 4
         errors.append(float(squared.mean()))
@@ -298,7 +289,7 @@ def measure(vae: AutoencoderKLWan, library: ShotLibrary, num_clips: int) -> dict
 
 
 def load_vae(folder: Path) -> AutoencoderKLWan:
-    """Read a VAE whose decoder is to be trained on; CheckpointError if there is none."""
+    """Load a VAE to train its decoder further; CheckpointError if there is none."""
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"There is no VAE in {folder} (no config.json); give its folder.")
     vae = AutoencoderKLWan.from_pretrained(folder, torch_dtype=torch.float32)
@@ -308,7 +299,7 @@ def load_vae(folder: Path) -> AutoencoderKLWan:
 
 
 def save_vae(vae: AutoencoderKLWan, folder: Path) -> None:
-    """Write the VAE in diffusers layout, half precision; the one in memory stays as it is."""
+    """Write a half-precision copy of the VAE in diffusers layout."""
     half = AutoencoderKLWan.from_config(vae.config)
     half.load_state_dict(vae.state_dict())
     for parameter in half.parameters():
@@ -316,8 +307,3 @@ def save_vae(vae: AutoencoderKLWan, folder: Path) -> None:
     with atomic_folder(folder) as partial:
         half.save_pretrained(partial)
         drop_private_keys(partial / "config.json")
-
-
-def _to_frames(clip: np.ndarray) -> torch.Tensor:
-    frames = torch.from_numpy(np.array(clip)).permute(3, 0, 1, 2)[None]
-    return frames.float() / 127.5 - 1.0  # [1, 3, F, H, W]

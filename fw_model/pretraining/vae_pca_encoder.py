@@ -1,25 +1,23 @@
 """A Wan encoder in closed form: principal components of 8x8 pixels over 4 frames.
 
-A small VAE learns its latents slowly and everything that reads them must wait. A linear encoder
-needs seconds, its latents are smooth, and its channels are ordered by how much of the picture
+A small VAE learns its latents slowly, and models that read them have to wait. A linear encoder
+takes seconds, its latents are smooth, and its channels are ordered by how much of the picture
 they carry. It is written into the weights of the stock `AutoencoderKLWan`:
 
-- the convolutions that shrink a level gather 2x2 cells, those that shrink time gather pairs;
-- a pair gives its mean in the channels in which a lone first frame gives itself, and the main
-  components of its difference in spare channels, so a still shot has the same latents all along;
-- the last norm and SiLU are kept in their linear range by a large offset in the channels that
-  carry latents, and one more channel that holds the negative sum of the others.
+- the convolutions that shrink space gather 2x2 cells, those that shrink time gather pairs;
+- a pair of frames gives its mean in the channels where a lone first frame gives itself, and the
+  main components of its difference in spare channels, so all latents of a still shot are equal;
+- a large offset in the channels that carry latents, and one more channel with the negative sum of
+  the others, keep the last norm and SiLU in their linear range.
 
 B samples, F frames, C latent channels, D encoder channels.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import patchify
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanResample, patchify
 from einops import rearrange
 
 from fw_model.errors import ConfigError
@@ -37,23 +35,23 @@ def fit_linear_encoder(
     """Write the encoder that fits clips [B, 3, F, H, W] best into `vae`.
 
     The first `static_channels` of a latent are the mean of its frames, the rest their motion.
-    Returns the part of the later latents' variance that is kept. Raises ConfigError if the VAE
-    has another shape than two levels of shrinking without residual blocks.
+    Returns the share of variance that latents after the first keep. Raises ConfigError if the VAE
+    does not have exactly two shrinking levels without residual blocks.
     """
-    encoder: Any = vae.encoder
+    encoder = vae.encoder
     width, channels = int(vae.config.base_dim), int(vae.config.z_dim)
     patch_channels = int(vae.config.in_channels)
     _check_shape(vae, static_channels)
     for module in encoder.modules():
         if isinstance(module, (torch.nn.Conv2d, torch.nn.Conv3d)):
-            module.weight.zero_()
-            torch.nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+            for parameter in module.parameters():
+                parameter.zero_()
     first, second = (b for b in encoder.down_blocks if hasattr(b, "time_conv"))
     encoder.conv_in.weight[:patch_channels, :, 2, 1, 1] = torch.eye(patch_channels)
 
     cells = _fit_first_level(vae, first, clips)  # [B, D, F, h, w]
-    features = _with_first(first, cells)  # [B, D, f, h, w]
-    flat = _gathered(features)  # [samples, 4 D]
+    features = torch.cat([cells[:, :, :1], first.time_conv(cells)], dim=2)  # [B, D, f, h, w]
+    flat = rearrange(features, "b c f (h y) (w x) -> (b f h w) (y x c)", y=2, x=2)  # [samples, 4 D]
     centre = flat.mean(0)
     axes = _axes(flat - centre)[: width - 1]  # [D - 1, 4 D]
     _set_gather(second, axes, width)
@@ -86,14 +84,17 @@ def fit_linear_encoder(
     return float(kept / (mean.var(0).sum() + half.var(0).sum()))
 
 
-def _fit_first_level(vae: AutoencoderKLWan, first: Any, clips: torch.Tensor) -> torch.Tensor:
+def _fit_first_level(
+    vae: AutoencoderKLWan, first: WanResample, clips: torch.Tensor
+) -> torch.Tensor:
     """Fit the first level to clips: the mean of two frames, and how they differ.
 
     Returns the cells before their frames are paired: [B, D, F, h, w].
     """
     width, patch_channels = int(vae.config.base_dim), int(vae.config.in_channels)
     _set_gather(first, torch.eye(4 * patch_channels), patch_channels)
-    cells = _shrunk_space(vae, first, clips)  # [B, D, F, h, w]
+    patches = patchify(clips, vae.config.patch_size)
+    cells = _resampled(first, vae.encoder.conv_in(patches))  # [B, D, F, h, w]
     used = 4 * patch_channels
     _, half = _pairs(cells[:, :used])
     motion = _axes(half)[: width - used]  # [D - used, used]
@@ -119,27 +120,27 @@ def _check_shape(vae: AutoencoderKLWan, static_channels: int) -> None:
         )
 
 
-def _set_gather(block: Any, axes: torch.Tensor, in_channels: int) -> None:
-    """Let the strided convolution give `axes` @ the 2x2 cell, axes [K, (2 2 in_channels)]."""
+def _set_gather(block: WanResample, axes: torch.Tensor, in_channels: int) -> None:
+    """Make the strided convolution return `axes` @ the 2x2 cell, axes [K, (2 2 in_channels)]."""
     kernel = rearrange(axes, "k (y x c) -> k c y x", y=2, x=2, c=in_channels)
     block.resample[1].weight[: len(axes), :in_channels, :2, :2] = kernel
 
 
-def _set_pair(block: Any, mean_of: torch.Tensor, difference_of: torch.Tensor) -> None:
-    """Let the time convolution give mean_of @ (a + b) / 2 + difference_of @ (b - a) / 2."""
+def _set_pair(block: WanResample, mean_of: torch.Tensor, difference_of: torch.Tensor) -> None:
+    """Make the time convolution return mean_of @ (a + b) / 2 + difference_of @ (b - a) / 2."""
     inputs = mean_of.shape[1]
     block.time_conv.weight[:, :inputs, 1, 0, 0] = (mean_of - difference_of) / 2
     block.time_conv.weight[:, :inputs, 2, 0, 0] = (mean_of + difference_of) / 2
 
 
 def _set_balance(weight: torch.Tensor, bias: torch.Tensor, channels: int) -> None:
-    """Let the last channel be the offset less the sum of what the first `channels` carry."""
+    """Make the last channel the offset minus the sum of what the first `channels` carry."""
     weight[-1] = -weight[:channels].sum(0)
     bias[-1] = _OFFSET - (bias[:channels] - _OFFSET).sum()
 
 
 def _set_readout(vae: AutoencoderKLWan, width: int, channels: int) -> None:
-    encoder: Any = vae.encoder
+    encoder = vae.encoder
     norm = (channels + 1) ** 0.5 * _OFFSET
     encoder.norm_out.gamma.fill_(_SILU_INPUT / _OFFSET * norm / width**0.5)
     diagonal = torch.eye(channels) * (_OFFSET / _SILU_INPUT)
@@ -150,32 +151,19 @@ def _set_readout(vae: AutoencoderKLWan, width: int, channels: int) -> None:
     vae.quant_conv.bias.zero_()
 
 
-def _shrunk_space(vae: AutoencoderKLWan, block: Any, clips: torch.Tensor) -> torch.Tensor:
-    patches = patchify(clips, vae.config.patch_size)
-    return _resampled(block, vae.encoder.conv_in(patches))
-
-
-def _resampled(block: Any, features: torch.Tensor) -> torch.Tensor:
+def _resampled(block: WanResample, features: torch.Tensor) -> torch.Tensor:
     flat: torch.Tensor = block.resample(rearrange(features, "b c f h w -> (b f) c h w"))
     return rearrange(flat, "(b f) c h w -> b c f h w", f=features.shape[2])
 
 
-def _with_first(block: Any, features: torch.Tensor) -> torch.Tensor:
-    return torch.cat([features[:, :, :1], block.time_conv(features)], dim=2)
-
-
-def _gathered(features: torch.Tensor) -> torch.Tensor:
-    return rearrange(features, "b c f (h y) (w x) -> (b f h w) (y x c)", y=2, x=2)
-
-
 def _pairs(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and half difference of the frames after the first, by twos: [samples, C]."""
+    """Return mean and half difference of the frames after the first, in pairs: [samples, C]."""
     flat = rearrange(features[:, :, 1:], "b c (f two) h w -> two (b f h w) c", two=2)
     return (flat[0] + flat[1]) / 2, (flat[1] - flat[0]) / 2
 
 
 def _axes(samples: torch.Tensor) -> torch.Tensor:
-    """Return the principal axes of samples [N, K] as rows [K, K], the strongest first."""
+    """Return the principal axes of samples [N, K] as rows [K, K], strongest first."""
     exact = samples.double()
     _, axes = torch.linalg.eigh(exact.T @ exact / len(exact))
     strongest_first: torch.Tensor = axes.flip(1).T.float()

@@ -1,1 +1,1 @@
-"""The Arrow schemas of the tables that stages hand to one another."""
+"""The rows and Arrow schemas of the tables that stages pass to one another."""

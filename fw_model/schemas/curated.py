@@ -1,17 +1,18 @@
-"""Arrow schemas of the curated tables: videos, shots, scenes and captions.
+"""Arrow schemas of the curated tables, made from their row types, and the reasons in their rows.
 
-They are the contract between curation, which writes them, and encoding, training and anybody's
-own tools, which read them. Knows nothing about Ray, decoding or models.
-
-Frame numbers count the decoded frames of a file's first video stream in presentation order and
-start at 0; every span is half-open, `[start, end)`. Times are in seconds of that stream.
+They are the contract between curation, which writes them, and encoding, training and other tools,
+which read them. What each column means: `curated_rows`.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
+from typing import Annotated, Any, get_args, get_origin, get_type_hints, is_typeddict
 
 import pyarrow as pa
+
+from fw_model.schemas import curated_rows as rows
 
 SCHEMA_VERSION = "1"
 
@@ -22,7 +23,7 @@ class VideoReason(enum.StrEnum):
     UNREADABLE = "unreadable"  # no demuxer knows the bytes
     NO_VIDEO_STREAM = "no_video_stream"
     NO_FRAMES = "no_frames"  # a video stream that holds no picture at all
-    TRUNCATED = "truncated"  # the header promises more than the file holds
+    TRUNCATED = "truncated"  # the header promises more frames than the file holds
     DECODE_ERRORS = "decode_errors"  # too many damaged packets
     UNSUPPORTED_CODEC = "unsupported_codec"
     TOO_LARGE = "too_large"  # frame size beyond the configured limit
@@ -34,7 +35,7 @@ class VideoReason(enum.StrEnum):
 
 
 PASSING_VIDEO_REASONS = frozenset({VideoReason.SOURCE_UNAVAILABLE})
-"""Reasons that say nothing of the video itself: the next run tries again what it finds there."""
+"""Reasons that say nothing about the video itself: the next run tries again."""
 
 
 class ShotReason(enum.StrEnum):
@@ -44,7 +45,7 @@ class ShotReason(enum.StrEnum):
     TOO_LONG = "too_long"
     TOO_SMALL = "too_small"
     DARK = "dark"
-    FLAT = "flat"  # hardly any picture: one colour, a fade, a blank
+    FLAT = "flat"  # hardly anything to see: one colour, a fade, a blank
     STATIC = "static"
     TEXT_HEAVY = "text_heavy"
     UNAESTHETIC = "unaesthetic"
@@ -56,7 +57,7 @@ class CaptionReason(enum.StrEnum):
     """Why a scene is rejected by captioning."""
 
     INVALID = "caption_invalid"  # broke a structural rule after one refinement
-    MISMATCH = "caption_mismatch"  # does not suit its pictures: by CLIP, or by a verdict
+    MISMATCH = "caption_mismatch"  # does not fit its pictures: by CLIP, or by a verdict
     REFUSED = "caption_refused"
     ENDPOINT_EXHAUSTED = "endpoint_exhausted"
     BUDGET_EXHAUSTED = "budget_exhausted"
@@ -73,214 +74,65 @@ PASSING_CAPTION_REASONS = frozenset(
         CaptionReason.MEDIA_MISSING,
     }
 )
-"""Reasons that say nothing of the scene itself: the next run asks again."""
+"""Reasons that say nothing about the scene itself: the next run tries again."""
 
 
-def _provenance() -> list[pa.Field]:
-    return [
-        pa.field("config_hash", pa.string()),
-        pa.field("code_version", pa.string()),
-        pa.field("run_id", pa.string()),
-        pa.field("created_at", pa.string()),  # ISO 8601, UTC
-    ]
+def _fields(row: type, *, first: Sequence[str] = (), last: Sequence[str] = ()) -> list[pa.Field]:
+    """Return the columns of a row type, some of them `first` and some `last`.
+
+    Columns keep the order they had in version 0.1: files of one ledger are concatenated.
+    """
+    types = {
+        name: _arrow_type(hint) for name, hint in get_type_hints(row, include_extras=True).items()
+    }
+    ends = {*first, *last}
+    names = [*first, *(name for name in types if name not in ends), *last]
+    return [pa.field(name, types[name]) for name in names]
 
 
-KEYFRAME = pa.struct(
-    [
-        pa.field("frame", pa.int64()),
-        pa.field("time_s", pa.float64()),
-        pa.field("uri", pa.string()),  # relative to the output folder: media/ab/abcd....jpg
-        pa.field("sha256", pa.string()),
-        pa.field("width", pa.int32()),
-        pa.field("height", pa.int32()),
-    ]
-)
+def _arrow_type(hint: Any) -> pa.DataType:
+    if is_typeddict(hint):
+        return pa.struct(_fields(hint))
+    arguments = get_args(hint)
+    if get_origin(hint) is Annotated:
+        return arguments[1]
+    if get_origin(hint) is list:
+        return pa.list_(_arrow_type(arguments[0]))
+    if arguments:
+        return _arrow_type(arguments[0])  # X | None
+    return {str: pa.string(), bytes: pa.binary(), bool: pa.bool_()}[hint]
 
-TRANSITION = pa.struct(
-    [
-        pa.field("kind", pa.string()),  # start | cut | gradual
-        pa.field("start_frame", pa.int64()),  # frames that belong to neither shot
-        pa.field("end_frame", pa.int64()),
-        pa.field("score", pa.float32()),
-    ]
-)
 
-MEASURED_SHOT_FIELDS: list[pa.Field] = [
-    pa.field("shot_id", pa.string()),
-    pa.field("index", pa.int32()),
-    # The spans of a video's shots follow one another without a gap; a gradual transition is
-    # split in its middle. The content span leaves the transition's frames out.
-    pa.field("start_frame", pa.int64()),
-    pa.field("end_frame", pa.int64()),
-    pa.field("content_start_frame", pa.int64()),
-    pa.field("content_end_frame", pa.int64()),
-    pa.field("start_s", pa.float64()),
-    pa.field("end_s", pa.float64()),
-    pa.field("transition_in", TRANSITION),
-    pa.field("motion", pa.float32()),  # mean change of luma between frames, 0..255
-    pa.field("luma", pa.float32()),  # mean luma, 0..255
-    pa.field("contrast", pa.float32()),  # mean spread of luma inside a frame, 0..255
-    pa.field("text_area", pa.float32()),  # share of the middle keyframe that looks like text
-    pa.field("fingerprint", pa.list_(pa.binary())),  # 256-bit difference hash of each keyframe
-    pa.field("colours", pa.list_(pa.float32())),  # unit row: how much of each colour it shows
-    pa.field("keyframes", pa.list_(KEYFRAME)),
-    pa.field("embedding", pa.list_(pa.float32())),  # unit mean of the keyframes' CLIP embeddings
-]
+_PROVENANCE = tuple(rows.ProvenanceRow.__annotations__)
+_VIDEO_FIRST = ("video_id", "source_id", "uri", "bytes", "modified")
+_VIDEO_LAST = ("attempts", "analyze_s", "num_shots")
 
-VIDEO_FIELDS: list[pa.Field] = [
-    pa.field("video_id", pa.string()),
-    pa.field("source_id", pa.string()),  # address, size and date: known without reading it
-    pa.field("uri", pa.string()),
-    pa.field("bytes", pa.int64()),
-    pa.field("modified", pa.string()),
-    pa.field("content_sha256", pa.string()),
-    pa.field("container", pa.string()),
-    pa.field("codec", pa.string()),
-    pa.field("pixel_format", pa.string()),
-    pa.field("width", pa.int32()),  # as stored, before rotation and sample aspect ratio
-    pa.field("height", pa.int32()),
-    pa.field("rotation", pa.int32()),
-    pa.field("sample_aspect_ratio", pa.float32()),
-    pa.field("fps", pa.float64()),
-    pa.field("variable_fps", pa.bool_()),
-    pa.field("duration_s", pa.float64()),
-    pa.field("num_frames", pa.int64()),
-    pa.field("num_video_streams", pa.int32()),
-    pa.field("decode_errors", pa.int32()),
-    pa.field("status", pa.string()),  # kept | quarantined
-    pa.field("reason", pa.string()),  # a VideoReason when quarantined
-    pa.field("detail", pa.string()),
-    pa.field("attempts", pa.int32()),
-    pa.field("analyze_s", pa.float32()),
-    pa.field("num_shots", pa.int32()),
-]
+KEYFRAME = pa.struct(_fields(rows.KeyframeRow))
+ENTITY = pa.struct(_fields(rows.EntityRow))
+MEASURED_SHOT_FIELDS = _fields(rows.MeasuredShotRow)
+CLIP_FIELDS = _fields(rows.ShotFileColumns)
 
-VIDEOS = pa.schema([*VIDEO_FIELDS, *_provenance()])
-
-# One row of the analyze ledger: a video with all of its shots, committed as a whole.
+VIDEOS = pa.schema(_fields(rows.VideoRow, first=_VIDEO_FIRST, last=_VIDEO_LAST + _PROVENANCE))
+VIDEO_FIELDS = [field for field in VIDEOS if field.name not in _PROVENANCE]
 ANALYZED_VIDEOS = pa.schema(
-    [
-        *VIDEO_FIELDS,
-        pa.field("detector", pa.string()),
-        pa.field("shots", pa.list_(pa.struct(MEASURED_SHOT_FIELDS))),
-        *_provenance(),
-    ]
+    _fields(
+        rows.AnalyzedVideoRow,
+        first=_VIDEO_FIRST,
+        last=(*_VIDEO_LAST, "detector", "shots", *_PROVENANCE),
+    )
 )
-
-CLIP_FIELDS: list[pa.Field] = [
-    # The content span as a file of its own; null where none was asked for.
-    pa.field("clip_uri", pa.string()),  # relative to the output folder
-    pa.field("clip_mode", pa.string()),  # copy | transcode | failed
-    pa.field("clip_detail", pa.string()),  # why it is not the copy that was asked for, or no clip
-]
-
-# One row of the cut ledger: a shot that was cut or could not be.
 SHOT_CLIPS = pa.schema(
-    [
-        pa.field("shot_id", pa.string()),
-        # cut | failed; the next run tries again: away (no file), unfinished (up to three times)
-        pa.field("status", pa.string()),
-        pa.field("attempts", pa.int32()),
-        *CLIP_FIELDS,
-        *_provenance(),
-    ]
+    _fields(rows.ShotFileRow, first=("shot_id", "status", "attempts"), last=_PROVENANCE)
 )
-
 SHOTS = pa.schema(
-    [
-        pa.field("video_id", pa.string()),
-        pa.field("uri", pa.string()),
-        *MEASURED_SHOT_FIELDS,
-        pa.field("aesthetic", pa.float32()),  # about 1..10; null where nobody measured it
-        pa.field("scene_id", pa.string()),  # null when dropped
-        pa.field("drop_reason", pa.string()),  # a ShotReason, null when kept
-        *CLIP_FIELDS,
-        pa.field("detector", pa.string()),
-        *_provenance(),
-    ]
+    _fields(
+        rows.ShotRow,
+        first=("video_id", "uri", *rows.MeasuredShotRow.__annotations__),
+        last=(*rows.ShotFileColumns.__annotations__, "detector", *_PROVENANCE),
+    )
 )
-
-SCENES = pa.schema(
-    [
-        pa.field("scene_id", pa.string()),
-        pa.field("video_id", pa.string()),
-        pa.field("uri", pa.string()),
-        pa.field("index", pa.int32()),
-        pa.field("shot_ids", pa.list_(pa.string())),
-        pa.field("num_shots", pa.int32()),
-        pa.field("start_frame", pa.int64()),
-        pa.field("end_frame", pa.int64()),
-        pa.field("start_s", pa.float64()),
-        pa.field("end_s", pa.float64()),
-        pa.field("duration_s", pa.float64()),  # of its shots, without what lies between
-        pa.field("min_link_similarity", pa.float32()),  # weakest link that held it together
-        pa.field("mean_similarity", pa.float32()),
-        *_provenance(),
-    ]
-)
-
-ENTITY = pa.struct(
-    [
-        pa.field("id", pa.string()),
-        pa.field("name", pa.string()),
-        pa.field("attributes", pa.string()),
-        pa.field("kind", pa.string()),  # person, animal, thing; empty where nobody said
-    ]
-)
-
-CAPTIONED_SHOT = pa.struct(
-    [
-        pa.field("shot_id", pa.string()),
-        pa.field("video_id", pa.string()),
-        pa.field("uri", pa.string()),
-        pa.field("start_frame", pa.int64()),  # the content span: no frame of a transition
-        pa.field("end_frame", pa.int64()),
-        pa.field("text", pa.string()),
-        pa.field("entity_ids", pa.list_(pa.string())),
-        pa.field("framing", pa.string()),
-        pa.field("keyframe_frames", pa.list_(pa.int64())),
-    ]
-)
-
-CHECK = pa.struct(
-    [
-        pa.field("check", pa.string()),
-        pa.field("passed", pa.bool_()),
-        pa.field("detail", pa.string()),
-    ]
-)
-
-CAPTIONS = pa.schema(
-    [
-        pa.field("scene_id", pa.string()),
-        pa.field("video_id", pa.string()),
-        pa.field("uri", pa.string()),
-        pa.field("status", pa.string()),  # captioned | rejected
-        pa.field("reason", pa.string()),  # a CaptionReason when rejected
-        pa.field("detail", pa.string()),
-        pa.field("style", pa.string()),
-        pa.field("entities", pa.list_(ENTITY)),
-        pa.field("shots", pa.list_(CAPTIONED_SHOT)),
-        pa.field("checks", pa.list_(CHECK)),
-        pa.field("captioner", pa.string()),
-        pa.field("model", pa.string()),
-        pa.field("prompt_version", pa.string()),
-        pa.field("cache_key", pa.string()),  # what was asked; the state of a sidecar
-        pa.field("refined", pa.bool_()),
-        # How consistently entities are named, see curation/captioning/entity_consistency.py.
-        pa.field("references", pa.int32()),
-        pa.field("references_resolved", pa.int32()),
-        pa.field("recurrences", pa.int32()),
-        pa.field("recurrences_same_id", pa.int32()),
-        pa.field("attempts", pa.int32()),
-        pa.field("requests", pa.int32()),
-        pa.field("prompt_tokens", pa.int64()),
-        pa.field("output_tokens", pa.int64()),
-        pa.field("cost_usd", pa.float64()),
-        pa.field("caption_s", pa.float32()),
-        *_provenance(),
-    ]
-)
+SCENES = pa.schema(_fields(rows.SceneRow, last=_PROVENANCE))
+CAPTIONS = pa.schema(_fields(rows.CaptionRow, last=_PROVENANCE))
 
 CURATED_TABLES: dict[str, tuple[pa.Schema, str]] = {
     "videos": (VIDEOS, "video_id"),

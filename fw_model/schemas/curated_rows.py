@@ -1,23 +1,31 @@
-"""The rows of the curated tables as Python types: one per Arrow schema of `curated`.
+"""The rows of the curated tables: one type per table, which also gives its Arrow schema.
 
-A row is what crosses Ray and what a ledger keeps; `tests/fw_model/schemas` holds the keys equal to
-the schema's columns. `| None` marks a column that may be null.
+A row is what crosses Ray and what a ledger keeps. `| None` marks a column that may be null. Knows
+nothing about Ray, decoding or models.
+
+Frame numbers count the decoded frames of a file's first video stream in presentation order and
+start at 0; every span is half-open, `[start, end)`. Times are in seconds of that stream.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Annotated, TypedDict
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-Vector = NDArray[np.float32] | Sequence[float]
+Int32 = Annotated[int, pa.int32()]
+Int64 = Annotated[int, pa.int64()]
+Float32 = Annotated[float, pa.float32()]
+Float64 = Annotated[float, pa.float64()]
+Vector = Annotated[NDArray[np.float32] | Sequence[float], pa.list_(pa.float32())]
 """A list column of floats: a NumPy row as read, any sequence as written."""
 
 
 class ProvenanceRow(TypedDict):
-    """Who made a row, and when (ISO 8601, UTC)."""
+    """Which settings, code and run made a row, and when (ISO 8601, UTC)."""
 
     config_hash: str
     code_version: str
@@ -26,58 +34,62 @@ class ProvenanceRow(TypedDict):
 
 
 class KeyframeRow(TypedDict):
-    """A keyframe of a shot; `uri` is relative to the output folder."""
+    """A keyframe of a shot; `uri` is relative to the output folder: media/ab/abcd....jpg."""
 
-    frame: int
-    time_s: float
+    frame: Int64
+    time_s: Float64
     uri: str
     sha256: str
-    width: int
-    height: int
+    width: Int32
+    height: Int32
 
 
 class TransitionRow(TypedDict):
-    """How a shot begins: start, cut or gradual."""
+    """How a shot begins."""
 
-    kind: str
-    start_frame: int
-    end_frame: int
-    score: float
+    kind: str  # start | cut | gradual
+    start_frame: Int64  # [start_frame, end_frame) belong to neither shot
+    end_frame: Int64
+    score: Float32
 
 
 class MeasuredShotRow(TypedDict):
-    """A shot as analysis leaves it."""
+    """A shot as measured by analysis.
+
+    The spans of a video's shots follow one another without a gap; a gradual transition is split in
+    its middle. The content span leaves the transition's frames out.
+    """
 
     shot_id: str
-    index: int
-    start_frame: int
-    end_frame: int
-    content_start_frame: int
-    content_end_frame: int
-    start_s: float
-    end_s: float
+    index: Int32
+    start_frame: Int64
+    end_frame: Int64
+    content_start_frame: Int64
+    content_end_frame: Int64
+    start_s: Float64
+    end_s: Float64
     transition_in: TransitionRow
-    motion: float
-    luma: float
-    contrast: float
-    text_area: float | None
-    fingerprint: list[bytes]
-    colours: Vector | None
+    motion: Float32  # mean change of luma between frames, 0..255
+    luma: Float32  # mean luma, 0..255
+    contrast: Float32  # mean spread of luma inside a frame, 0..255
+    text_area: Float32 | None  # share of the middle keyframe that looks like text
+    fingerprint: list[bytes]  # 256-bit difference hash of each keyframe
+    colours: Vector | None  # unit row: how much of each colour it shows
     keyframes: list[KeyframeRow]
-    embedding: Vector | None
+    embedding: Vector | None  # unit mean of the keyframes' CLIP embeddings
 
 
 class SourceColumns(TypedDict):
-    """What is known of a video before it is opened."""
+    """What is known about a video before it is opened."""
 
-    source_id: str
-    bytes: int
+    source_id: str  # from its address, size and date
+    bytes: Int64
     modified: str
-    attempts: int
+    attempts: Int32
 
 
 class DecodedColumns(TypedDict):
-    """What decoding a video gives, whether it is kept or quarantined."""
+    """The result of decoding a video, whether it is kept or quarantined."""
 
     video_id: str
     uri: str
@@ -85,21 +97,21 @@ class DecodedColumns(TypedDict):
     container: str | None
     codec: str | None
     pixel_format: str | None
-    width: int | None
-    height: int | None
-    rotation: int | None
-    sample_aspect_ratio: float | None
-    fps: float | None
+    width: Int32 | None  # as stored, before rotation and sample aspect ratio
+    height: Int32 | None
+    rotation: Int32 | None
+    sample_aspect_ratio: Float32 | None
+    fps: Float64 | None
     variable_fps: bool | None
-    duration_s: float | None
-    num_frames: int | None
-    num_video_streams: int | None
-    decode_errors: int | None
-    status: str
-    reason: str | None
+    duration_s: Float64 | None
+    num_frames: Int64 | None
+    num_video_streams: Int32 | None
+    decode_errors: Int32 | None
+    status: str  # kept | quarantined
+    reason: str | None  # a VideoReason if quarantined
     detail: str | None
-    analyze_s: float | None
-    num_shots: int
+    analyze_s: Float32 | None
+    num_shots: Int32
 
 
 class DecodedVideoRow(DecodedColumns):
@@ -113,25 +125,29 @@ class VideoRow(SourceColumns, DecodedColumns, ProvenanceRow):
 
 
 class AnalyzedVideoRow(SourceColumns, DecodedVideoRow, ProvenanceRow):
-    """A row of the analyze ledgers."""
+    """A row of the analyze ledgers: a video with all of its shots, committed as a whole."""
 
     detector: str
 
 
 class ShotFileColumns(TypedDict):
-    """A shot as a file of its own; null where none was asked for."""
+    """The content span of a shot as its own file; null if no file was requested."""
 
-    clip_uri: str | None
-    clip_mode: str | None
-    clip_detail: str | None
+    clip_uri: str | None  # relative to the output folder
+    clip_mode: str | None  # copy | transcode | failed
+    clip_detail: str | None  # why there is no clip, or not the copy that was asked for
 
 
 class ShotFileRow(ShotFileColumns, ProvenanceRow):
-    """A row of the cut ledger."""
+    """A row of the cut ledger: a shot that was cut or could not be.
+
+    `status` is cut or failed. The next run tries again if it is away (there is no file) or
+    unfinished (up to three times).
+    """
 
     shot_id: str
     status: str
-    attempts: int
+    attempts: Int32
 
 
 class ShotRow(MeasuredShotRow, ShotFileColumns, ProvenanceRow):
@@ -139,9 +155,9 @@ class ShotRow(MeasuredShotRow, ShotFileColumns, ProvenanceRow):
 
     video_id: str
     uri: str
-    aesthetic: float | None
-    scene_id: str | None
-    drop_reason: str | None
+    aesthetic: Float32 | None  # about 1..10; null if it was not measured
+    scene_id: str | None  # null if dropped
+    drop_reason: str | None  # a ShotReason, null if kept
     detector: str
 
 
@@ -151,39 +167,39 @@ class SceneRow(ProvenanceRow):
     scene_id: str
     video_id: str
     uri: str
-    index: int
+    index: Int32
     shot_ids: list[str]
-    num_shots: int
-    start_frame: int
-    end_frame: int
-    start_s: float
-    end_s: float
-    duration_s: float
-    min_link_similarity: float | None
-    mean_similarity: float | None
+    num_shots: Int32
+    start_frame: Int64
+    end_frame: Int64
+    start_s: Float64
+    end_s: Float64
+    duration_s: Float64  # of its shots, without the gaps between them
+    min_link_similarity: Float32 | None  # the weakest link that held it together
+    mean_similarity: Float32 | None
 
 
 class EntityRow(TypedDict):
-    """Somebody or something that a scene's captions name by id."""
+    """A person or thing that the captions of a scene refer to by id."""
 
     id: str
     name: str
     attributes: str
-    kind: str
+    kind: str  # person, animal, thing; empty if unknown
 
 
 class CaptionedShotRow(TypedDict):
-    """A shot with its caption; frames are its content span."""
+    """A shot with its caption; frames are its content span, without any of a transition."""
 
     shot_id: str
     video_id: str
     uri: str
-    start_frame: int
-    end_frame: int
+    start_frame: Int64
+    end_frame: Int64
     text: str
     entity_ids: list[str]
     framing: str
-    keyframe_frames: list[int]
+    keyframe_frames: list[Int64]
 
 
 class CheckRow(TypedDict):
@@ -200,8 +216,8 @@ class CaptionRow(ProvenanceRow):
     scene_id: str
     video_id: str
     uri: str
-    status: str
-    reason: str | None
+    status: str  # captioned | rejected
+    reason: str | None  # a CaptionReason if rejected
     detail: str | None
     style: str
     entities: list[EntityRow]
@@ -210,15 +226,16 @@ class CaptionRow(ProvenanceRow):
     captioner: str
     model: str
     prompt_version: str
-    cache_key: str
+    cache_key: str  # hash of the request; the state of a sidecar
     refined: bool
-    references: int
-    references_resolved: int
-    recurrences: int
-    recurrences_same_id: int
-    attempts: int
-    requests: int
-    prompt_tokens: int
-    output_tokens: int
-    cost_usd: float
-    caption_s: float
+    # How consistently entities are named, see curation/captioning/entity_consistency.py.
+    references: Int32
+    references_resolved: Int32
+    recurrences: Int32
+    recurrences_same_id: Int32
+    attempts: Int32
+    requests: Int32
+    prompt_tokens: Int64
+    output_tokens: Int64
+    cost_usd: Float64
+    caption_s: Float32

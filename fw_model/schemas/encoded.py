@@ -1,6 +1,6 @@
 """The contract between encoding and training: the encoded tables and their meta file.
 
-Knows nothing of how rows are stored in memory. C channels, F latents, h x w latent cells, T text
+Knows nothing about how rows are kept in memory. C channels, F latents, h x w latent cells, T text
 tokens, D text width, E embedding width.
 """
 
@@ -35,7 +35,7 @@ KEYFRAMES = pa.schema(
     [
         ("keyframe_id", pa.string()),
         ("shot_id", pa.string()),
-        ("frame", pa.int32()),  # of the source video, decode order
+        ("frame", pa.int32()),  # number in the source video
         ("embedding", pa.list_(pa.float32())),  # [E], unit length
         ("latents", pa.large_binary()),  # float16 [C, 1, h, w]: the frame encoded alone
     ]
@@ -46,7 +46,7 @@ TEXTS = pa.schema(
         ("text", pa.string()),
         ("num_tokens", pa.int32()),
         ("clip_embedding", pa.list_(pa.float32())),  # [E], unit length
-        ("embedding", pa.large_binary()),  # float16 [T, D], trimmed to its true length
+        ("embedding", pa.large_binary()),  # float16 [T, D], without padding
     ]
 )
 SCHEMAS = {"shots": SHOTS, "keyframes": KEYFRAMES, "texts": TEXTS}
@@ -56,7 +56,7 @@ class EncodedMeta(StrictModel):
     """What all rows of an encoded dataset share (meta.json)."""
 
     format_version: int = Field(description="Version of this layout.")
-    encode_hash: str = Field(description="Hash of everything that decides the rows' values.")
+    encode_hash: str = Field(description="Hash of everything that affects the rows.")
     height: int = Field(ge=1, description="Frame height in pixels.")
     width: int = Field(ge=1, description="Frame width in pixels.")
     fps: float = Field(gt=0, description="Frames per second.")
@@ -67,13 +67,12 @@ class EncodedMeta(StrictModel):
     text_width: int = Field(ge=1, description="Width of a text token.")
     embedding_width: int = Field(ge=1, description="Width of a CLIP embedding.")
     files: tuple[str, ...] = Field(
-        default=(),
-        description="Names of the Parquet files that count, alike in the folder of each table.",
+        (), description="Names of the valid Parquet files, the same in the folder of each table."
     )
     models: dict[str, str] = Field(description="Names of the model, text encoder and embedder.")
     parts: dict[str, str] = Field(
         default_factory=dict,
-        description="Fingerprints of the VAE and the text encoder; none in older datasets.",
+        description="Fingerprints of the VAE and the text encoder; empty in old datasets.",
     )
 
 
@@ -83,11 +82,11 @@ def text_id(text: str) -> str:
 
 
 def read_meta(folder: Path) -> EncodedMeta:
-    """Read `folder`/meta.json; DataError if there is none or it is of no use."""
+    """Read `folder`/meta.json; DataError if it is missing or invalid."""
     path = folder / META_FILE
     if not path.is_file():
         raise DataError(
-            f"{folder} is no encoded dataset (it has no {META_FILE}); run `filmweaver encode` "
+            f"{folder} is not an encoded dataset (it has no {META_FILE}); run `filmweaver encode` "
             "and give its output folder."
         )
     try:
@@ -98,14 +97,14 @@ def read_meta(folder: Path) -> EncodedMeta:
 
 
 def parse_meta(content: bytes, address: str) -> EncodedMeta:
-    """Return the content of a meta file at `address`; DataError if it is of no use."""
+    """Return the meta file at `address` from its content; DataError if it is invalid."""
     try:
         meta = validate(EncodedMeta, json.loads(content), address)
     except (ValueError, RecursionError, ConfigError) as error:
         raise DataError(f"{address} cannot be read ({error}); encode the dataset again.") from error
     if meta.format_version != FORMAT_VERSION:
         raise DataError(
-            f"{address} is of layout version {meta.format_version}, this program reads "
+            f"{address} has layout version {meta.format_version}, but this program reads "
             f"{FORMAT_VERSION}; encode the dataset again."
         )
     return meta

@@ -1,1 +1,1 @@
-"""Encoders of prompts into the tokens that a backbone attends to. One file an implementation."""
+"""Encoders of prompts into the tokens that a backbone attends to. One file per implementation."""

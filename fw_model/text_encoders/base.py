@@ -1,4 +1,4 @@
-"""What an encoder of prompts must offer to a backbone.
+"""The interface of an encoder of prompts for a backbone.
 
 N prompts, T tokens, D width.
 """
@@ -19,9 +19,7 @@ class TextEncoder(Protocol):
     num_tokens: int
 
     def encode(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Return [N, T, D], float32; zero after a prompt's true length, as Wan was trained."""
-        ...
+        """Return [N, T, D], float32; zero after the end of a prompt, as Wan was trained."""
 
     def lengths(self, prompts: Sequence[str]) -> list[int]:
-        """Return how many tokens of each prompt are true: what must be kept at rest."""
-        ...
+        """Return how many tokens of each prompt are not padding; only those are stored."""

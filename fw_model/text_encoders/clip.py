@@ -1,15 +1,16 @@
-"""The text tower of an open_clip model as text encoder: its tokens, not its pooled vector.
+"""The text tower of an open_clip model as a text encoder: its tokens, not its pooled vector.
 
-For a small model that has no language model of its own. N prompts, T tokens, D width.
+For a small model without its own language model. N prompts, T tokens, D width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import open_clip
 import torch
+from open_clip.tokenizer import HFTokenizer
 
 from fw_model.embedders.open_clip_folder import clip_id, load_clip, load_tokenizer
 from fw_model.errors import CheckpointError
@@ -18,7 +19,7 @@ from fw_model.errors import CheckpointError
 class ClipTextEncoder:
     """Hidden states after CLIP's final norm; see `TextEncoder` for what the methods promise."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, model_id: str) -> None:
+    def __init__(self, model: open_clip.CLIP, tokenizer: HFTokenizer, *, model_id: str) -> None:
         text = getattr(model, "text", model)  # open_clip keeps the tower inside or outside
         if not hasattr(text, "token_embedding"):
             raise CheckpointError(
@@ -32,12 +33,11 @@ class ClipTextEncoder:
 
     @classmethod
     def load(cls, folder: str | Path, *, device: torch.device | str = "cpu") -> ClipTextEncoder:
-        """Load a folder in open_clip's layout; CheckpointError if it is none."""
+        """Load a folder in open_clip's layout; CheckpointError for any other folder."""
         return cls(load_clip(folder, device), load_tokenizer(folder), model_id=clip_id(folder))
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Return [N, T, D], float32 on CLIP's device; zero after the end-of-text token."""
         if not prompts:
             return torch.empty(0, self.num_tokens, self.width)
         text = self._text
@@ -50,7 +50,7 @@ class ClipTextEncoder:
         return masked
 
     def lengths(self, prompts: Sequence[str]) -> list[int]:
-        """Return how many tokens of each prompt are true, start and end of text included."""
+        """Return the tokens of each prompt, including the start and end of the text."""
         if not prompts:
             return []
         ends: list[int] = self._ends(self._tokenizer(list(prompts))).tolist()

@@ -10,16 +10,21 @@ import html
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, UMT5EncoderModel
+from transformers import (
+    AutoTokenizer,
+    BatchEncoding,
+    PreTrainedTokenizerBase,
+    UMT5EncoderModel,
+)
 
 from fw_model.errors import CheckpointError
 from fw_model.files.weights import check_complete
 
-MAX_TOKENS: Final = 512  # what the Wan transformers were trained with; a small tokenizer says less
+MAX_TOKENS: Final = 512  # as the Wan transformers were trained; a small tokenizer has fewer
 
 
 class Umt5TextEncoder:
@@ -28,7 +33,7 @@ class Umt5TextEncoder:
     def __init__(
         self,
         model: UMT5EncoderModel,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         *,
         model_id: str,
         num_tokens: int = MAX_TOKENS,
@@ -47,7 +52,7 @@ class Umt5TextEncoder:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> Umt5TextEncoder:
-        """Load text_encoder/ and tokenizer/ of a model folder; CheckpointError if one is amiss."""
+        """Load text_encoder/ and tokenizer/ of a folder; CheckpointError if one is missing."""
         folder = Path(folder)
         for part in ("text_encoder", "tokenizer"):
             if not (folder / part).is_dir():
@@ -71,7 +76,6 @@ class Umt5TextEncoder:
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Return [N, T, D], float32 on the model's device; zero after the end-of-text token."""
         if not prompts:
             return torch.empty(0, self.num_tokens, self.width)
         inputs = self._tokens(prompts)
@@ -82,13 +86,13 @@ class Umt5TextEncoder:
         return tokens
 
     def lengths(self, prompts: Sequence[str]) -> list[int]:
-        """Return how many tokens of each prompt are true, the end of text included."""
+        """Return the number of tokens of each prompt, including the end of the text."""
         if not prompts:
             return []
         counts: list[int] = self._tokens(prompts).attention_mask.sum(dim=1).tolist()
         return counts
 
-    def _tokens(self, prompts: Sequence[str]) -> Any:
+    def _tokens(self, prompts: Sequence[str]) -> BatchEncoding:
         return self._tokenizer(
             [clean_prompt(prompt) for prompt in prompts],
             padding="max_length",
@@ -101,6 +105,6 @@ class Umt5TextEncoder:
 
 
 def clean_prompt(prompt: str) -> str:
-    """Undo HTML escapes and collapse white space, as Wan's prompts were prepared."""
+    """Undo HTML escapes and collapse white space, as in Wan's training."""
     unescaped = html.unescape(html.unescape(prompt))
     return re.sub(r"\s+", " ", unescaped).strip()

@@ -24,7 +24,7 @@ _PART_NAMES = {"vae": "VAE", "text_encoder": "text encoder"}
 def build_training_model(
     config: TrainingConfig, model: ModelConfig, meta: EncodedMeta
 ) -> TrainingModel:
-    """Return the float32 module to train, on the CPU, the same in every process."""
+    """Return the float32 module to train, on the CPU; it is the same in every process."""
     backbone = build_backbone(model, meta)
     if config.num_layers is not None:
         backbone.deepen(config.num_layers)
@@ -43,8 +43,8 @@ def build_backbone(model: ModelConfig, meta: EncodedMeta) -> WanBackbone:
     backbone = load_backbone(model.model_copy(update={"dtype": "float32", "device": "cpu"}))
     if not isinstance(backbone, WanBackbone):
         raise ConfigError(
-            f"Only Wan backbones can be trained; model.backbone.kind {model.backbone.kind!r} is a "
-            f"{type(backbone).__name__}."
+            f"Only Wan backbones can be trained, but model.backbone.kind {model.backbone.kind!r} "
+            f"is a {type(backbone).__name__}."
         )
     _check_fits(backbone, meta)
     return backbone.train()
@@ -80,8 +80,8 @@ def check_encoded_with(model: ModelConfig, meta: EncodedMeta) -> None:
     """Raise DataError unless the dataset was encoded with the VAE and text encoder of `model`."""
     if not meta.parts:
         _log.warning(
-            "the dataset comes from an older version and does not record its VAE and text encoder; "
-            "whether they are the model's own is not checked"
+            "the dataset comes from an older version and does not record its VAE and text encoder, "
+            "so it is not checked that the model has the same ones"
         )
         return
     own = encoding_parts(model)
@@ -89,8 +89,8 @@ def check_encoded_with(model: ModelConfig, meta: EncodedMeta) -> None:
         if meta.parts.get(part) != own[part]:
             raise DataError(
                 f"The dataset was encoded with another {name} ({meta.parts.get(part)}) than that "
-                f"of model {model.checkpoint or model.path!r} ({own[part]}); encode it again with "
-                "the model to be trained."
+                f"of model {model.checkpoint or model.path or 'tiny'!r} ({own[part]}); encode it "
+                "again with the model to be trained."
             )
 
 

@@ -1,4 +1,4 @@
-"""Where a run's state lives on disk, and the record of which run it belongs to.
+"""The state of a run on disk, and which run it belongs to.
 
 A checkpoint is a folder with the engine's own files, the EMA and state.json. It appears whole or
 not at all.
@@ -26,7 +26,7 @@ STATE_FILE = "state.json"
 
 @dataclass(frozen=True)
 class TrainingState:
-    """How far a run is, and which run it is. `step` is the next step to do."""
+    """How far a run has come, and which run it is. `step` is the next step to do."""
 
     step: int
     plan_hash: str
@@ -34,32 +34,30 @@ class TrainingState:
     identity: RunIdentity
 
     def write(self, folder: Path) -> None:
-        """Write state.json into `folder`."""
         text = json.dumps(asdict(self), indent=1)
         (folder / STATE_FILE).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> TrainingState:
-        """Read state.json of `folder`."""
         try:
             saved = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
             identity = saved["recipe" if "recipe" in saved else "identity"]  # recipe: in 0.1
             return cls(saved["step"], saved["plan_hash"], saved["engine"], identity)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise CheckpointError(
-                f"{folder} holds no readable training state ({error}); delete that folder to go "
+                f"{folder} has no readable training state ({error}); delete that folder to go "
                 "back to the checkpoint before it."
             ) from error
 
 
 class CheckpointStore(Protocol):
-    """Keeps the checkpoints of one run."""
+    """The checkpoints of one run."""
 
     def latest(self) -> AbstractContextManager[Path | None]:
-        """Give the newest complete checkpoint as a local folder, or None."""
+        """Yield the newest complete checkpoint as a local folder, or None."""
 
     def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """Keep what `write(folder)` leaves in an empty folder; every rank calls this."""
+        """Store the files that `write(folder)` writes to an empty folder; every rank calls this."""
 
 
 class FolderStore:
@@ -71,12 +69,10 @@ class FolderStore:
 
     @contextmanager
     def latest(self) -> Iterator[Path | None]:
-        """Give the newest complete checkpoint, or None."""
         complete = self._complete()
         yield complete[-1] if complete else None
 
     def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """Write the checkpoint of `step` and delete the oldest beyond `keep`."""
         with storage_errors(f"save a checkpoint in {self._root}"):
             remove_leftovers(self._root)
             with atomic_folder(self._root / f"step_{step:08d}") as folder:
@@ -90,7 +86,7 @@ class FolderStore:
 
 @contextmanager
 def storage_errors(action: str) -> Iterator[None]:
-    """Turn a failed write into one StorageError; torch and safetensors raise their own kinds."""
+    """Turn a failed write into a StorageError; torch and safetensors raise other types."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -102,7 +98,7 @@ def storage_errors(action: str) -> Iterator[None]:
 
 
 class SaveClock:
-    """Says when a checkpoint is due: after some steps or minutes, whichever comes first."""
+    """Decides when a checkpoint is due: after some steps or minutes, whichever comes first."""
 
     def __init__(self, every_steps: int, every_minutes: float) -> None:
         self._every_steps = every_steps
@@ -115,7 +111,7 @@ class SaveClock:
         return overdue or next_step % self._every_steps == 0
 
     def saved(self) -> None:
-        """Restart the minutes."""
+        """Restart the clock."""
         self._saved_at = time.monotonic()
 
 

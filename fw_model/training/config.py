@@ -1,7 +1,7 @@
 """Every setting of a training run.
 
-The settings of the DeepSpeed engine are derived from these, so a batch size is written once.
-Knows nothing of models or data.
+The settings of DeepSpeed are derived from these, so a batch size is written once. Knows nothing
+about models or data.
 """
 
 from __future__ import annotations
@@ -41,30 +41,30 @@ class StageConfig(StrictModel):
     steps: int = Field(10_000, ge=0, description="Optimizer steps of this stage.")
     mode_weights: ModeWeights = Field(
         ModeWeights(first_shot=0.1, extend_first_shot=0.2, new_shot=0.35, extend_new_shot=0.35),
-        description="How often each mode is drawn.",
+        description="How often each mode is trained.",
     )
     chunk_latents: int | None = Field(
         None,
         ge=1,
         le=64,
-        description="Latents of a target in this stage; default: the model's chunk. 1 trains on "
-        "still pictures, which is cheap and teaches looks before motion.",
+        description="Latents of a target in this stage; null: the model's chunk. 1 trains on still "
+        "pictures, which is cheap and teaches appearance before motion.",
     )
 
 
 class ObjectiveConfig(StrictModel):
-    """Flow matching: which noise levels are trained and how errors are weighed."""
+    """Flow matching: which noise levels are trained and how errors are weighted."""
 
     parameterization: Literal["velocity", "epsilon_equiv"] = Field(
-        "velocity", description="epsilon_equiv weighs by (1 - sigma)^2: the paper's epsilon loss."
+        "velocity", description="epsilon_equiv weights by (1 - sigma)^2: the paper's epsilon loss."
     )
-    sigma_mean: float = Field(0.0, description="Mean of the logit-normal sigma draw.")
-    sigma_std: float = Field(1.0, gt=0, description="Spread of the logit-normal sigma draw.")
+    sigma_mean: float = Field(0.0, description="Mean of sigma before the logistic function.")
+    sigma_std: float = Field(1.0, gt=0, description="Spread of sigma before the logistic function.")
     sigma_shift: float = Field(
-        3.0, gt=0, description="Timestep shift; the scheduler of generation should have the same."
+        3.0, gt=0, description="Timestep shift; generation should use the same."
     )
     channel_weight: tuple[float, ...] | None = Field(
-        None, description="Weight of each latent channel's squared error; none weighs all alike."
+        None, description="Weight of each latent channel's squared error; null: equal weights."
     )
 
 
@@ -73,8 +73,8 @@ class OptimizerConfig(StrictModel):
 
     kind: Literal["adamw", "muon"] = Field(
         "adamw",
-        description="muon moves the matrices of the blocks by orthogonalised momentum and all else "
-        "by AdamW: fewer steps from scratch (plain engine).",
+        description="muon updates the matrices of the blocks with orthogonalised momentum and the "
+        "rest with AdamW: fewer steps from scratch (plain engine).",
     )
     muon_rate: float = Field(
         10.0, gt=0, description="Learning rate of Muon as a multiple of AdamW's."
@@ -89,7 +89,7 @@ class OptimizerConfig(StrictModel):
         "cosine", description="How the learning rate falls after the warm-up."
     )
     decay_start: float = Field(
-        0.0, ge=0, lt=1, description="Fraction of all steps before which nothing decays."
+        0.0, ge=0, lt=1, description="Fraction of all steps after which the decay starts."
     )
     final_fraction: float = Field(
         0.05, ge=0, le=1, description="Last learning rate as a fraction of the peak."
@@ -97,19 +97,19 @@ class OptimizerConfig(StrictModel):
 
 
 class SamplingConfig(StrictModel):
-    """How the plan draws samples."""
+    """How the plan chooses samples."""
 
     keyframe_scope: Literal["scene", "video"] = Field(
         "scene", description="Where keyframes for the shot cache come from."
     )
     earlier_fraction: float = Field(
-        0.8, ge=0, le=1, description="How often only shots before the target are drawn on."
+        0.8, ge=0, le=1, description="How often keyframes come only from shots before the target."
     )
     retrieved_fraction: float = Field(
-        0.5, ge=0, le=1, description="How often keyframes are the best by CLIP, else random."
+        0.5, ge=0, le=1, description="How often keyframes are the best by CLIP; otherwise random."
     )
     full_bank_fraction: float = Field(
-        0.6, ge=0, le=1, description="How often all K slots are filled; else 1 to K - 1."
+        0.6, ge=0, le=1, description="How often all K slots are filled; otherwise 1 to K - 1."
     )
     aligned_fraction: float = Field(
         0.5, ge=0, le=1, description="How often an extension starts on a chunk border."
@@ -118,7 +118,7 @@ class SamplingConfig(StrictModel):
         0.25, ge=0, le=1, description="Probability that a slot holds another video's keyframe."
     )
     hard_negative_fraction: float = Field(
-        0.5, ge=0, le=1, description="How many negatives are the most prompt-like of 32 drawn."
+        0.5, ge=0, le=1, description="Share of negatives that are the most prompt-like of 32."
     )
     text_dropout: float = Field(
         0.1, ge=0, lt=1, description="How often the target's prompt is empty, for guidance."
@@ -141,7 +141,7 @@ class EmaConfig(StrictModel):
     """Exponential moving average of the weights, which is what gets exported."""
 
     decay: float = Field(0.999, ge=0, lt=1, description="Decay per step; 0 exports raw weights.")
-    every: int = Field(1, ge=1, description="Steps between updates (decay is raised to it).")
+    every: int = Field(1, ge=1, description="Steps between updates; the decay is adjusted for it.")
 
 
 class CheckpointConfig(StrictModel):
@@ -155,32 +155,31 @@ class CheckpointConfig(StrictModel):
 class TrainingConfig(StrictModel):
     """A training run: what is learned, from which samples, by which engine."""
 
-    seed: int = Field(0, ge=0, description="Seed of the plan and of every random draw.")
+    seed: int = Field(0, ge=0, description="Seed of the plan and of all random numbers.")
     stages: tuple[StageConfig, ...] = Field(
         (
             StageConfig(
-                name="temporal",
-                mode_weights=ModeWeights(first_shot=0.3, extend_first_shot=0.7),
+                name="temporal", mode_weights=ModeWeights(first_shot=0.3, extend_first_shot=0.7)
             ),
             StageConfig(),
         ),
         min_length=1,
         description="The curriculum, in order.",
     )
-    sampling: SamplingConfig = Field(SamplingConfig(), description="How samples are drawn.")
+    sampling: SamplingConfig = Field(SamplingConfig(), description="How samples are chosen.")
     objective: ObjectiveConfig = Field(ObjectiveConfig(), description="The loss.")
     augment: AugmentConfig = Field(AugmentConfig(), description="Noise on the caches.")
     group_size: int = Field(
         8, ge=1, description="Samples of one mode and context shape, over all workers."
     )
     groups_per_step: int = Field(
-        1, ge=1, description="Groups, each of its own mode, in one optimizer step."
+        1, ge=1, description="Groups in one optimizer step; each has its own mode."
     )
     micro_batch: int = Field(
-        64, ge=1, description="Samples a worker computes at once; more are accumulated."
+        64, ge=1, description="Samples that a worker computes at once; more are accumulated."
     )
     noises_per_context: int = Field(
-        1, ge=1, le=64, description="Noise draws of a target that share one pass of its context."
+        1, ge=1, le=64, description="Noise samples per target that share one pass of its context."
     )
     optimizer: OptimizerConfig = Field(
         OptimizerConfig(), description="The optimizer and its schedule."
@@ -190,11 +189,11 @@ class TrainingConfig(StrictModel):
     num_layers: int | None = Field(
         None,
         ge=1,
-        description="Make the transformer this deep first: new layers lie evenly among its own and "
-        "add nothing until they learn.",
+        description="Make the transformer this deep first: new layers are spread evenly among its "
+        "own and contribute nothing until they are trained.",
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="bfloat16 computes under autocast; weights stay float32."
+        "float32", description="bfloat16 uses autocast; weights stay float32."
     )
     compile: bool = Field(False, description="Compile each transformer block (plain engine).")
     gradient_checkpointing: bool = Field(
@@ -218,16 +217,16 @@ class TrainingConfig(StrictModel):
     cpus_per_worker: float = Field(1.0, gt=0, description="CPU cores Ray reserves per worker.")
     use_gpu: bool = Field(False, description="Give each worker a GPU.")
     feed: Literal["ray_data", "local"] = Field(
-        "ray_data", description="Stream batches by Ray Data, or let each worker read them itself."
+        "ray_data", description="Stream batches with Ray Data, or let each worker read its own."
     )
     max_failures: int = Field(
-        2, ge=-1, description="Worker crashes survived by resuming; -1 is any number."
+        2, ge=-1, description="Worker crashes after which training resumes; -1: no limit."
     )
 
     @model_validator(mode="after")
     def _engine_fits(self) -> TrainingConfig:
-        if sum(stage.steps for stage in self.stages) == 0:
-            raise ValueError("the stages must have at least one step in all")
+        if self.num_steps == 0:
+            raise ValueError("all stages together need at least one step")
         if self.num_workers > 1 and self.group_size % self.num_workers:
             raise ValueError(
                 f"group_size {self.group_size} must be a multiple of num_workers {self.num_workers}"
@@ -235,7 +234,7 @@ class TrainingConfig(StrictModel):
         if self.engine == "deepspeed" and self.num_workers == 0:
             raise ValueError("engine deepspeed needs num_workers of at least 1")
         if self.engine == "deepspeed" and self.optimizer.kind == "muon":
-            raise ValueError("optimizer.kind muon needs engine plain: ZeRO cuts matrices in pieces")
+            raise ValueError("optimizer.kind muon needs engine plain: ZeRO splits matrices")
         return self
 
     @property

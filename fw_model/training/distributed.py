@@ -1,4 +1,4 @@
-"""The few exchanges between ranks that every engine needs; without a process group, one rank."""
+"""The exchanges between ranks that every engine needs; without a process group, one rank."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def rank_and_world_size() -> tuple[int, int]:
 
 
 def mean_over_ranks(values: Tensor) -> Tensor:
-    """Return `values` averaged over ranks (all ranks call)."""
+    """Return `values` averaged over ranks (all ranks call this)."""
     _, world_size = rank_and_world_size()
     if world_size == 1:
         return values
@@ -27,7 +27,7 @@ def mean_over_ranks(values: Tensor) -> Tensor:
 def collect_on_first(
     value: Tensor | None, shape: torch.Size, owner: int, device: torch.device
 ) -> Tensor | None:
-    """Bring a float32 tensor from rank `owner` to rank 0; others get None (both ranks call)."""
+    """Send a float32 tensor from rank `owner` to rank 0; others get None (both ranks call this)."""
     rank, _ = rank_and_world_size()
     if owner == 0:
         return value if rank == 0 else None

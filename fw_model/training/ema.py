@@ -1,7 +1,7 @@
-"""Moving average of the weights, kept as float32 and shared out over the ranks.
+"""Moving average of the weights, in float32 and distributed over the ranks.
 
-Each rank owns every n-th parameter, so n ranks hold one copy between them; a saved average can be
-read back by any number of ranks.
+Each rank owns every n-th parameter, so n ranks hold one copy together; a saved average can be read
+by any number of ranks.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Ema:
 
     @torch.no_grad()
     def update(self, weights: Iterable[tuple[str, Tensor]], *, step: int, steps: int = 1) -> None:
-        """Fold in the weights after `step`; `steps` have passed since the last time.
+        """Include the weights after `step`, `steps` steps after the last update.
 
-        The decay ramps up as (1 + step) / (10 + step), so the first weights are soon forgotten.
+        The decay ramps up as (1 + step) / (10 + step), so the first weights soon stop counting.
         """
         decay = min(self._decay, (1 + step) / (10 + step)) ** steps
         for name, weight in weights:
@@ -65,7 +65,7 @@ class Ema:
 
     @contextmanager
     def applied_to(self, module: nn.Module) -> Iterator[None]:
-        """Give `module` the averaged weights inside the block, then its own back (one rank)."""
+        """Put the averaged weights into `module` for the block, then its own back (one rank)."""
         parameters = dict(module.named_parameters())
         own = {name: parameters[name].detach().clone() for name in self._names}
         _copy(self._average, parameters)
@@ -93,7 +93,7 @@ class Ema:
         return {"weights": self._average}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Continue from what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         weights = state["weights"]
         self._average = {n: weights[n].to(self._device) for n in self._names if n in weights}
         self._check_complete("The saved state")
@@ -103,7 +103,7 @@ class Ema:
         missing = [name for name in own if name not in self._average]
         if missing:
             raise CheckpointError(
-                f"{where} does not hold the average of {len(missing)} weights (first: "
+                f"{where} has no average of {len(missing)} weights (first: "
                 f"{missing[0]}); it was saved with other trained parameters, so give "
                 "another output folder."
             )

@@ -1,6 +1,6 @@
-"""Engines run forward, backward and step; here in plain torch, with all weights on every rank.
+"""What an engine does for the training loop, and an engine in plain torch.
 
-The loop knows only the `TrainEngine` protocol; DeepSpeed's engine is in `pipelines.training`.
+DeepSpeed's engine is in `pipelines.training`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,16 @@ from torch import Tensor
 from fw_model.errors import CheckpointError
 from fw_model.training.config import TrainingConfig
 from fw_model.training.data.batch import Batch
-from fw_model.training.distributed import (
-    collect_on_first,
-    mean_over_ranks,
-    rank_and_world_size,
-)
+from fw_model.training.distributed import mean_over_ranks, rank_and_world_size
 from fw_model.training.optimizer import build_optimizers, set_learning_rate
 from fw_model.training.step import StepOutput, TrainingModel
 
-_MAX_COMPILED = 64  # one for each number of keyframes and tiers, with and without history
+_MAX_COMPILED = 64  # one per number of keyframes and tiers, with and without history
 STATE_FILE = "plain_engine.pt"
 
 
 class TrainEngine(Protocol):
-    """Forward, backward and step of one rank. Methods marked (all) are called by every rank."""
+    """Forward, backward and step of one rank. Every rank calls the methods marked (all)."""
 
     name: str
     rank: int
@@ -39,7 +35,7 @@ class TrainEngine(Protocol):
         """Run the model on a micro-batch (all)."""
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of `loss`, already scaled to its share of the step (all)."""
+        """Accumulate the gradients of `loss`, already scaled to its share of the step (all)."""
 
     def step(self, learning_rate: float) -> float:
         """Average gradients over ranks, clip, update; return their norm before clipping (all)."""
@@ -50,12 +46,6 @@ class TrainEngine(Protocol):
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every trained parameter, whole (all)."""
 
-    def mean(self, values: Tensor) -> Tensor:
-        """Return `values` averaged over ranks (all)."""
-
-    def collect(self, value: Tensor | None, shape: torch.Size, owner: int) -> Tensor | None:
-        """Bring a float32 tensor from rank `owner` to rank 0; others get None (all)."""
-
     def save(self, folder: Path) -> None:
         """Write weights and optimizer (all; ranks share the folder, or theirs are merged)."""
 
@@ -64,7 +54,7 @@ class TrainEngine(Protocol):
 
 
 class PlainEngine:
-    """Plain torch, one device per rank; several ranks average their gradients."""
+    """Plain torch with all weights on every rank; several ranks average their gradients."""
 
     name = "plain"
 
@@ -80,16 +70,13 @@ class PlainEngine:
             _compile_blocks(model)
 
     def forward(self, batch: Batch) -> StepOutput:
-        """Run the model on a micro-batch."""
         output: StepOutput = self.module(batch)
         return output
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of `loss`."""
         torch.autograd.backward(loss)
 
     def step(self, learning_rate: float) -> float:
-        """Average gradients over ranks, clip, update; return their norm before clipping."""
         if self.world_size > 1:
             self._average_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._max_grad_norm)
@@ -100,7 +87,7 @@ class PlainEngine:
         return float(norm)
 
     def _average_gradients(self) -> None:
-        """Average all gradients over ranks in one exchange, because many small ones are slow."""
+        """Average all gradients in one exchange: many small ones are slow."""
         gradients = [p.grad for p in self._parameters.values()]
         assert all(g is not None for g in gradients), "every parameter has a gradient at every step"
         flat = mean_over_ranks(torch.cat([g.flatten() for g in gradients if g is not None]))
@@ -109,31 +96,19 @@ class PlainEngine:
             parameter.grad = part.view_as(parameter)
 
     def parameter_names(self) -> list[str]:
-        """Return the names of all trained parameters."""
         return list(self._parameters)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield every trained parameter."""
         yield from self._parameters.items()
 
-    def mean(self, values: Tensor) -> Tensor:
-        """Return `values` averaged over ranks."""
-        return mean_over_ranks(values)
-
-    def collect(self, value: Tensor | None, shape: torch.Size, owner: int) -> Tensor | None:
-        """Bring a float32 tensor from rank `owner` to rank 0; others get None."""
-        return collect_on_first(value, shape, owner, self.device)
-
     def save(self, folder: Path) -> None:
-        """Write weights and optimizer, which are the same on every rank."""
-        if self.rank != 0:
+        if self.rank != 0:  # all ranks have the same
             return
         weights = {name: p.detach() for name, p in self._parameters.items()}
         state = {"weights": weights, "optimizers": [o.state_dict() for o in self._optimizers]}
         torch.save(state, folder / STATE_FILE)
 
     def load(self, folder: Path) -> None:
-        """Read what `save` wrote."""
         try:
             state = torch.load(folder / STATE_FILE, map_location=self.device, weights_only=True)
         except (OSError, RuntimeError, EOFError) as error:

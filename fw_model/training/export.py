@@ -1,6 +1,6 @@
-"""Writes the trained model as an ordinary folder: diffusers' layout and filmweaver.json.
+"""Writes the trained model as a model folder: diffusers' layout and filmweaver.json.
 
-The folder is read back and compared before the run counts as done.
+The folder is read back and compared before the run counts as finished.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from fw_model.schemas.encoded import EncodedMeta
 from fw_model.training.build import build_training_model, merge_lora
 from fw_model.training.checkpoint import storage_errors
 from fw_model.training.config import TrainingConfig
+from fw_model.training.distributed import collect_on_first
 from fw_model.training.ema import Ema
 from fw_model.training.engine import TrainEngine
 
@@ -34,7 +35,7 @@ def collect_average(engine: TrainEngine, ema: Ema) -> dict[str, Tensor]:
     for name, weight in engine.weights():
         owner = ema.owner(name)
         own = ema[name] if owner == engine.rank else None
-        value = engine.collect(own, weight.shape, owner)
+        value = collect_on_first(own, weight.shape, owner, engine.device)
         if value is not None:
             state[name] = value
     return state
@@ -51,14 +52,9 @@ def export_checkpoint(
     """Write the model with trained weights `state` to `folder`, replacing what was there."""
     backbone = trained_backbone(state, config=config, model=model, meta=meta)
     dtype = _DTYPES[config.export_dtype]
+    frames = {"width": meta.width, "height": meta.height, "fps": meta.fps}
     recorded = load_record(model).model_copy(
-        update={
-            "base": _base(model),
-            "augment": config.augment,
-            "width": meta.width,
-            "height": meta.height,
-            "fps": meta.fps,
-        }
+        update={"base": _base(model), "augment": config.augment, **frames}
     )
     with storage_errors(f"write the trained model to {folder}"), atomic_folder(folder) as partial:
         backbone.save(partial, dtype=dtype)
@@ -77,7 +73,7 @@ def trained_backbone(
     if unexpected or trained & set(missing):
         raise CheckpointError(
             f"The trained weights do not fit the model (unexpected {unexpected[:3]}, missing "
-            f"{sorted(trained & set(missing))[:3]})."
+            f"{sorted(trained & set(missing))[:3]}); give another output folder."
         )
     if config.lora is not None:
         merge_lora(training_model.backbone)
@@ -85,10 +81,10 @@ def trained_backbone(
 
 
 def _compare(folder: Path, backbone: WanBackbone, dtype: torch.dtype) -> None:
-    """Raise CheckpointError unless `folder` reads back as `backbone` rounded to `dtype`."""
+    """Raise CheckpointError unless `folder` holds `backbone` rounded to `dtype`."""
     again = WanBackbone.load(folder, backbone.cache, dtype)
     written, read = backbone.state_dict(), again.state_dict()
-    # Modules that diffusers keeps in float32 were rounded on disk all the same.
+    # Modules that diffusers keeps in float32 are rounded on disk too.
     differing = [
         name
         for name, tensor in written.items()
@@ -96,15 +92,16 @@ def _compare(folder: Path, backbone: WanBackbone, dtype: torch.dtype) -> None:
     ]
     if differing or written.keys() != read.keys():
         raise CheckpointError(
-            f"The exported model does not read back as it was trained ({len(differing)} weights "
-            f"differ, first: {differing[:1]}); the training state is kept, so run the same "
-            "command to export again."
+            f"The exported model differs from the trained one ({len(differing)} weights, first: "
+            f"{differing[:1]}); the training state is kept, so run the same command to export "
+            "again."
         )
 
 
 def _base(model: ModelConfig) -> str:
-    """Return the folder of the parts that training does not change."""
-    if model.checkpoint is not None and model.path == "tiny":
+    """Return the model with the parts that training does not change."""
+    if model.checkpoint is not None and model.path is None:
         return read_record(Path(model.checkpoint).expanduser()).base
-    folder = Path(model.path).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else model.path
+    path = model.path or "tiny"
+    folder = Path(path).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else path

@@ -21,7 +21,7 @@ from fw_model.training.run_identity import identify_run
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The output folder of a run; one begun by version 0.1 keeps that version's names."""
+    """The output folder of a run. A run started by version 0.1 keeps that version's names."""
 
     path: Path
 
@@ -32,7 +32,7 @@ class RunFolder:
 
     @property
     def train_state(self) -> Path:
-        """The checkpoints that a run resumes from."""
+        """The checkpoints from which a run resumes."""
         return self.path / ("checkpoints" if self._is_from_0_1 else "train_state")
 
     @property
@@ -48,7 +48,7 @@ class RunFolder:
 def train_here(config: TrainingConfig, model: ModelConfig, dataset: Path, output: Path) -> Path:
     """Train in one process with the plain engine and return the exported model folder.
 
-    The same call on the same output continues an interrupted run.
+    The same call with the same output resumes an interrupted run.
     """
     with only_one("training", output):
         return _train(config, model, EncodedDataset(dataset), output)
@@ -58,14 +58,12 @@ def _train(config: TrainingConfig, model: ModelConfig, data: EncodedDataset, out
     check_encoded_with(model, data.meta)
     cache = load_record(model).cache
     plan = TrainingPlan(config, cache, data)
-    engine = PlainEngine(
-        build_training_model(config, model, data.meta), config, model.torch_device()
-    )
+    module = build_training_model(config, model, data.meta)
+    engine = PlainEngine(module, config, model.torch_device())
     feed = LocalFeed(data, plan, 0, 1, config.micro_batch, cache.history_latents)
     run = RunFolder(output)
     store = FolderStore(run.train_state, config.checkpoint.keep)
     ema = train(engine, plan, feed, store, config, identify_run(config, model), run.metrics)
-    export_checkpoint(
-        collect_average(engine, ema), run.model, config=config, model=model, meta=data.meta
-    )
+    average = collect_average(engine, ema)
+    export_checkpoint(average, run.model, config=config, model=model, meta=data.meta)
     return run.model

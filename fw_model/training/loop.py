@@ -1,6 +1,6 @@
 """The training loop: batches in, metrics and checkpoints out, with any engine.
 
-Knows nothing of Ray or DeepSpeed: they come as a `TrainEngine`, a `Feed` and a `CheckpointStore`.
+Knows nothing about Ray or DeepSpeed: they are behind `TrainEngine`, `Feed` and `CheckpointStore`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from fw_model.training.config import TrainingConfig
 from fw_model.training.data.batch import Batch, micro_batches
 from fw_model.training.data.dataset import EncodedDataset
 from fw_model.training.data.plan import PlanGroup, TrainingPlan
+from fw_model.training.distributed import mean_over_ranks
 from fw_model.training.ema import Ema
 from fw_model.training.engine import TrainEngine
 from fw_model.training.lr_schedule import learning_rate
@@ -35,14 +36,14 @@ _log = logging.getLogger(__name__)
 
 
 class TrainingStopped(FilmWeaverError):
-    """Training was stopped by SIGTERM; its state is saved and the same command continues."""
+    """Training was stopped by SIGTERM; its state is saved and the same command resumes it."""
 
 
 class Feed(Protocol):
-    """Gives a rank its micro-batches, step by step."""
+    """Supplies a rank with its micro-batches, step by step."""
 
     def steps(self, start: int) -> Iterator[list[list[Batch]]]:
-        """Yield, from step `start` on, the micro-batches of each group of the step."""
+        """Yield the micro-batches of each group of a step, from step `start` on."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,6 @@ class LocalFeed:
     ahead: int = 2
 
     def steps(self, start: int) -> Iterator[list[list[Batch]]]:
-        """Yield, from step `start` on, the micro-batches of each group of the step."""
         reader = ThreadPoolExecutor(1, "training-feed")
         steps = range(start, self.plan.num_steps)
         try:
@@ -72,17 +72,8 @@ class LocalFeed:
 
     def read(self, step: int) -> list[list[Batch]]:
         """Return the micro-batches of each group of `step`."""
-        return [
-            micro_batches(
-                self.dataset,
-                group,
-                self.rank,
-                self.world_size,
-                self.micro_batch,
-                self.history_latents,
-            )
-            for group in self.plan.groups(step)
-        ]
+        share = (self.rank, self.world_size, self.micro_batch, self.history_latents)
+        return [micro_batches(self.dataset, group, *share) for group in self.plan.groups(step)]
 
 
 def train(
@@ -96,17 +87,13 @@ def train(
 ) -> Ema:
     """Train to the end of the plan from the newest checkpoint of `store`; return the EMA.
 
-    Raises CheckpointError if that checkpoint is of a run with another plan or `identity`, and
-    TrainingStopped after SIGTERM, with the state saved. Only rank 0 writes `metrics_path`.
+    Raises CheckpointError if that checkpoint belongs to a run with another plan or `identity`, and
+    TrainingStopped after SIGTERM, once the state is saved. Only rank 0 writes `metrics_path`.
     """
-    ema = Ema(
-        engine.parameter_names(),
-        decay=config.ema.decay,
-        rank=engine.rank,
-        world_size=engine.world_size,
-    )
+    names, ranks = engine.parameter_names(), engine.world_size
+    ema = Ema(names, decay=config.ema.decay, rank=engine.rank, world_size=ranks)
     now = TrainingState(0, plan.hash, engine.name, identity)
-    start = _resume(engine, ema, store, now, allow_plan_change=config.allow_plan_change)
+    start = _resume(engine, ema, store, now, config)
     if start == 0:
         ema.update(engine.weights(), step=0)
     log = MetricsLog(metrics_path if engine.rank == 0 else None, start)
@@ -123,7 +110,7 @@ def train(
             if done % config.ema.every == 0:
                 ema.update(engine.weights(), step=step, steps=config.ema.every)
             stage = config.stage_at(step).name
-            line = meter.finish(engine, step=step, stage=stage, learning_rate=rate)
+            line = meter.finish(step=step, stage=stage, learning_rate=rate)
             log.add(line, report=is_last or done % config.log_every == 0)
             stop, due = _on_any_rank(engine, stopping.is_set(), clock.is_due(done))
             if stop or due or is_last:
@@ -158,8 +145,8 @@ def _run_step(
 
 
 def _on_any_rank(engine: TrainEngine, *claims: bool) -> list[bool]:
-    """Return which claims hold on at least one rank: ranks must agree because all save together."""
-    shares = engine.mean(torch.tensor(claims, dtype=torch.float32, device=engine.device))
+    """Return which claims hold on any rank: ranks must agree because they save together."""
+    shares = mean_over_ranks(torch.tensor(claims, dtype=torch.float32, device=engine.device))
     return [share > 0 for share in shares.tolist()]
 
 
@@ -168,15 +155,14 @@ def _resume(
     ema: Ema,
     store: CheckpointStore,
     now: TrainingState,
-    *,
-    allow_plan_change: bool,
+    config: TrainingConfig,
 ) -> int:
     """Load the newest checkpoint, if there is one, and return the next step."""
     with store.latest() as folder:
         if folder is None:
             return 0
         state = TrainingState.read(folder)
-        check_resumable(state, now, allow_plan_change=allow_plan_change)
+        check_resumable(state, now, allow_plan_change=config.allow_plan_change)
         engine.load(folder)
         ema.load(folder)
     if engine.rank == 0:
@@ -196,10 +182,10 @@ def _save(store: CheckpointStore, engine: TrainEngine, ema: Ema, state: Training
 
 @contextmanager
 def _stop_signal() -> Iterator[threading.Event]:
-    """Give an event that SIGTERM sets, so that the running step is finished and saved."""
+    """Yield an event that SIGTERM sets, so that the current step is finished and saved."""
     stopping = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield stopping  # only the main thread gets signals; a launcher stops its own workers
+        yield stopping  # only the main thread gets signals; a launcher stops its workers itself
         return
     before = signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     try:

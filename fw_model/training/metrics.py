@@ -1,6 +1,6 @@
 """metrics.jsonl of a run: one line per step, and log lines for people.
 
-Knows nothing of how a step is measured: see step_meter.py.
+Knows nothing about how a step is measured: see step_meter.py.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class StepMetrics(TypedDict):
 
     step: int
     stage: str
-    mode: str  # several are joined by "+"
+    mode: str  # several are joined with "+"
     loss: float
     loss_by_mode: dict[Mode, float]
-    loss_by_sigma: list[float | None]  # null where no sample had this noise level
+    loss_by_sigma: list[float | None]  # null if no sample had this noise level
     copy_leak: float | None
     lr: float
     grad_norm: float
@@ -36,7 +36,7 @@ class StepMetrics(TypedDict):
 
 
 class MetricsFile:
-    """A file of JSON lines, each with its `step`; a resumed run writes those from `start` again."""
+    """A file of JSON lines, each with its `step`; a resumed run rewrites those from `start` on."""
 
     def __init__(self, path: Path, start: int) -> None:
         self._path = path
@@ -45,13 +45,12 @@ class MetricsFile:
             write_atomic(path, "".join(f"{line}\n" for line in _lines_before(start, path)))
 
     def append(self, lines: Iterable[Mapping[str, object]]) -> None:
-        """Add lines."""
         with self._path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)
 
 
 class MetricsLog:
-    """The metrics of a training from step `start` on; without a path, nothing is written."""
+    """The metrics of a run from step `start` on; without a path, nothing is written."""
 
     def __init__(self, path: Path | None, start: int) -> None:
         self._file = None if path is None else MetricsFile(path, start)
@@ -83,7 +82,7 @@ def read_metrics(path: Path) -> list[StepMetrics]:
 
 
 def _lines_before(step: int, path: Path) -> list[str]:
-    """Return the whole lines of earlier steps than `step`."""
+    """Return the complete lines of the steps before `step`."""
     kept: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         with contextlib.suppress(ValueError):  # a line that a kill cut short

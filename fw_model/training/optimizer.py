@@ -1,6 +1,6 @@
 """The optimizers: AdamW for all weights, or Muon for the matrices of the blocks.
 
-Knows nothing of schedules: each step gives AdamW's learning rate, and Muon's is a multiple of it.
+Knows nothing about schedules: each step sets AdamW's learning rate, and Muon's is a multiple of it.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def set_learning_rate(
 
 
 def _block_matrices(model: TrainingModel) -> list[Tensor]:
-    """Return the trained linear weights inside the blocks, which are what Muon is made for.
+    """Return the trained linear weights inside the blocks, for Muon.
 
-    Embeddings, the output projection, norms and biases are not maps from hidden to hidden.
+    Embeddings, the output projection, norms and biases do not map hidden to hidden states.
     """
     return [
         layer.weight

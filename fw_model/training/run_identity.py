@@ -1,6 +1,6 @@
-"""What a run's weights depend on besides its plan, by name, so that a resumed run notices changes.
+"""What the weights of a run depend on besides its plan, so that a resumed run notices changes.
 
-Knows nothing of checkpoints.
+Knows nothing about checkpoints.
 """
 
 from __future__ import annotations
@@ -10,24 +10,22 @@ import json
 
 from fw_model.loading.config import ModelConfig
 from fw_model.loading.fingerprints import part_fingerprint
-from fw_model.loading.folders import load_record
+from fw_model.loading.folders import load_record, starts_new
 from fw_model.training.config import TrainingConfig
 
 RunIdentity = dict[str, str]
 
-# The export starts from these, so with other ones it would not be the model that was trained.
+# The export starts from these; with other ones it would not be the trained model.
 UNCHANGEABLE = ("model weights", "training.lora", "training.num_layers")
 
 
 def identify_run(config: TrainingConfig, model: ModelConfig) -> RunIdentity:
-    """Return a hash of each setting that decides the weights, under the name users know it by."""
-    start: object
-    if model.checkpoint is None and model.backbone.scratch is not None:
-        start = (model.backbone.scratch, model.backbone.scratch_seed)
-    else:
-        start = part_fingerprint(model, ("transformer",))
+    """Return a hash of each setting that affects the weights, by the name that users know."""
+    scratch = (model.backbone.scratch, model.backbone.scratch_seed)
     named: dict[str, object] = {
-        "model weights": start,
+        "model weights": scratch
+        if starts_new(model)
+        else part_fingerprint(model, ("transformer",)),
         "model.cache": load_record(model).cache.model_dump(mode="json"),
         "training.noises_per_context": config.noises_per_context,
         "training.precision": config.precision,
@@ -41,7 +39,7 @@ def identify_run(config: TrainingConfig, model: ModelConfig) -> RunIdentity:
 
 
 def differences(before: RunIdentity, now: RunIdentity) -> list[str]:
-    """Return the names of what differs, in order."""
+    """Return the names whose hashes differ, in order."""
     return [name for name in {**before, **now} if before.get(name) != now.get(name)]
 
 

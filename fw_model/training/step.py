@@ -1,4 +1,4 @@
-"""One forward of training: batch -> segments -> predicted velocity -> loss.
+"""One forward pass of training: batch -> segments -> predicted velocity -> loss.
 
 Every random number is keyed by (seed, purpose, sample index), so a sample gets the same noise on
 any worker and after any restart. B samples, R noises per sample, K keyframes.
@@ -12,9 +12,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fw_model.backbones.context_patch import kernel_name
 from fw_model.backbones.wan import WanBackbone
-from fw_model.cache.augment import draw_context_sigma
-from fw_model.cache.context import ContextLatents, Segment, context_segments, target_segment
+from fw_model.cache.augment import sample_context_sigma
+from fw_model.cache.context import ContextLatents, TokenSegment, context_segments, target_segment
 from fw_model.diffusion.objective import (
     add_noise,
     predicted_latents,
@@ -27,7 +28,7 @@ from fw_model.training.data.batch import Batch, Float16s, pad_text
 
 
 class StepOutput(NamedTuple):
-    """The result of one forward. All but `loss` are detached."""
+    """The result of one forward pass. All but `loss` are detached."""
 
     loss: Tensor  # scalar, the mean over samples and noises
     sample_loss: Tensor  # [B R]
@@ -36,7 +37,7 @@ class StepOutput(NamedTuple):
 
 
 class TrainingModel(nn.Module):
-    """The backbone and its objective in one module, which an engine runs forward and backward."""
+    """The backbone and its objective in one module, which an engine runs."""
 
     def __init__(
         self, backbone: WanBackbone, config: TrainingConfig, *, max_text_tokens: int
@@ -47,7 +48,7 @@ class TrainingModel(nn.Module):
         self._max_text_tokens = max_text_tokens
 
     def forward(self, batch: Batch) -> StepOutput:
-        """Return the loss of `batch`; noise and noise levels follow from its sample indices."""
+        """Return the loss of `batch`; its sample indices determine noise and noise levels."""
         device = next(self.backbone.parameters()).device
         bfloat16 = self._config.precision == "bfloat16"
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
@@ -80,15 +81,17 @@ class TrainingModel(nn.Module):
         loss = per_sample.mean() + self._touch_unused(context)
         return StepOutput(loss, per_sample.detach(), sigma, leak)
 
-    def _velocity(self, context: list[Segment], target: Segment, repeats: int) -> Tensor:
-        """Predict the target's velocity; the context is encoded once for all its noises."""
+    def _velocity(self, context: list[TokenSegment], target: TokenSegment, repeats: int) -> Tensor:
+        """Predict the target's velocity; the context is encoded once for all of its noises."""
         if repeats == 1 or self.backbone.cache.visibility == "full":
             velocity: Tensor = self.backbone([*(_repeat(s, repeats) for s in context), target])
             return velocity
         encoded = self.backbone.encode_context(context).repeat(repeats) if context else None
         return self.backbone.predict(target, encoded)
 
-    def _context(self, batch: Batch, samples: list[int], device: torch.device) -> list[Segment]:
+    def _context(
+        self, batch: Batch, samples: list[int], device: torch.device
+    ) -> list[TokenSegment]:
         keyframes = [
             self._noised(
                 "keyframe",
@@ -116,17 +119,17 @@ class TrainingModel(nn.Module):
         """Return context latents [B, C, F, h, w] with the noise of `role`'s augmentation."""
         clean = _latents(latents, device)
         generators = self._generators(f"{role}_sigma", keys)
-        sigma = draw_context_sigma(self._config.augment, role, generators).to(device)
+        sigma = sample_context_sigma(self._config.augment, role, generators).to(device)
         noisy = add_noise(clean, self._noise(f"{role}_noise", keys, clean), sigma)
         return ContextLatents(noisy, sigma, self._text(text, device))
 
-    def _touch_unused(self, context: list[Segment]) -> Tensor:
+    def _touch_unused(self, context: list[TokenSegment]) -> Tensor:
         """Return zero, computed with the tier embeddings that this batch does not use.
 
-        So every parameter has a gradient at every step: optimizers of all engines then do the same,
-        and every rank calls the same modules.
+        So every parameter has a gradient at every step: optimizers of all engines do the same, and
+        every rank calls the same modules.
         """
-        used = {"x".join(map(str, s.kernel)) for s in context if s.kernel is not None}
+        used = {kernel_name(s.kernel) for s in context if s.kernel is not None}
         zero = torch.zeros((), device=next(self.backbone.parameters()).device)
         for name, embed in self.backbone.context_patch.items():
             if name not in used:
@@ -174,7 +177,7 @@ def copy_leak(predicted: Tensor, truth: Tensor, keyframes: Tensor) -> Tensor:
     return (to_cache.amax(2) - to_truth).mean()
 
 
-def _repeat(segment: Segment, count: int) -> Segment:
+def _repeat(segment: TokenSegment, count: int) -> TokenSegment:
     if count == 1:
         return segment
     return replace(

@@ -1,4 +1,4 @@
-"""Measures a training step: losses by mode and by noise level, copy leak, seconds, waiting."""
+"""Measures a training step: losses by mode and by noise level, copy leak, time, data wait."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import time
 import torch
 
 from fw_model.cache.context import MODES, Mode
-from fw_model.training.engine import TrainEngine
+from fw_model.training.distributed import mean_over_ranks
 from fw_model.training.metrics import StepMetrics
 from fw_model.training.step import StepOutput
 
-_SIGMA_EDGES = (0.25, 0.5, 0.75)  # between the noise levels that are reported apart
+_SIGMA_EDGES = (0.25, 0.5, 0.75)  # between the noise levels that are reported separately
 
 
 class StepMeter:
-    """Adds up one step's losses and times."""
+    """Adds up the losses and times of one step."""
 
     def __init__(self, device: torch.device, samples_per_step: int) -> None:
         self._device = device
@@ -31,11 +31,11 @@ class StepMeter:
         self._by_sigma = torch.zeros(len(_SIGMA_EDGES) + 1, 2, device=self._device)  # sum, count
 
     def wait_begins(self) -> None:
-        """Start the step's clock: the loop asks for data."""
+        """Start the clock of the step: the loop asks for data."""
         self._step_began = time.perf_counter()
 
     def wait_ends(self) -> None:
-        """Note that the data came."""
+        """Note that the data has arrived."""
         self._waited_s = time.perf_counter() - self._step_began
 
     def add(self, mode: Mode, output: StepOutput, share: float) -> None:
@@ -50,12 +50,10 @@ class StepMeter:
         self._by_sigma.index_add_(0, level, torch.stack([losses, ones], dim=1))
         self._by_mode[MODES.index(mode)] += torch.stack([losses.sum(), ones.sum()])
 
-    def finish(
-        self, engine: TrainEngine, *, step: int, stage: str, learning_rate: float
-    ) -> StepMetrics:
+    def finish(self, *, step: int, stage: str, learning_rate: float) -> StepMetrics:
         """Return the step's metrics, averaged over ranks, and start the next step (all ranks)."""
         parts = (self._loss_and_leak, self._by_mode.flatten(), self._by_sigma.flatten())
-        values = engine.mean(torch.cat(parts)).tolist()
+        values = mean_over_ranks(torch.cat(parts)).tolist()
         loss, leak, leak_count = values[:3]
         modes = zip(MODES, _means(values[3 : 3 + 2 * len(MODES)]), strict=True)
         by_mode = {mode: mean for mode, mean in modes if mean is not None}

@@ -1,7 +1,7 @@
-"""Wan's causal video VAE (diffusers `AutoencoderKLWan`, 2.1 and 2.2 layouts) as a vae.
+"""Wan's causal video VAE (diffusers `AutoencoderKLWan`, 2.1 and 2.2 layouts).
 
 Decoding is streamed and exact: the features that the causal convolutions carry from latent to
-latent live in the stream, not in the VAE, so any number of shots can be decoded by turns.
+latent are kept in the stream, not in the VAE, so the decoding of several shots can alternate.
 
 B samples, F frames, f latent frames, C latent channels, H x W pixels, h x w latent cells.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -61,21 +61,21 @@ class WanVae:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> WanVae:
-        """Load a VAE folder in diffusers layout; CheckpointError if it is none."""
+        """Load a VAE folder in diffusers layout; CheckpointError for any other folder."""
         try:
             vae, loaded = AutoencoderKLWan.from_pretrained(
                 str(folder), torch_dtype=dtype, output_loading_info=True
             )
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise CheckpointError(
-                f"{folder} is no Wan VAE in diffusers layout: {_first_line(error)}"
+                f"{folder} is not a Wan VAE in diffusers layout: {_first_line(error)}"
             ) from error
         check_complete(Path(folder), loaded["missing_keys"])
         return cls(vae.to(device))
 
     @property
     def device(self) -> torch.device:
-        """Where the VAE is; inputs may be elsewhere, outputs are here."""
+        """The device of the VAE and its outputs; inputs may be elsewhere."""
         device: torch.device = next(self.vae.parameters()).device
         return device
 
@@ -87,24 +87,20 @@ class WanVae:
 
     @torch.no_grad()
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
-        """Encode frames [B, 3, F, H, W] as normalised latents [B, C, f, h, w]: the mode."""
+        """Encode frames [B, 3, F, H, W] as the mode of their normalised latents [B, C, f, h, w]."""
         self._check_frames(frames)
         posterior = self.vae.encode(frames.to(self.device, self.dtype)).latent_dist
         mode: torch.Tensor = posterior.mode().float()  # [B, C, f, h, w]
         return (mode - self._mean.to(self.device)) / self._std.to(self.device)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Decode a whole shot [B, C, f, h, w] into frames [B, 3, F, H, W]."""
         return self.stream().decode(latents)
 
     def stream(self, history: torch.Tensor | None = None) -> WanDecodeStream:
-        """Begin to decode a shot, or go on after `history`, its latents so far [B, C, n, h, w].
-
-        Only the last `receptive_latents` of the history are decoded, to warm the features up.
-        """
+        """See `Vae`. Only the last `receptive_latents` of `history` are decoded."""
         stream = WanDecodeStream(self)
         if history is not None and history.shape[2] > 0:
-            # One more than the reach: the first latent of a stream is decoded as a shot's first.
+            # One more: the first latent of a stream is decoded as the first of a shot.
             stream.decode(history[:, :, -(self.receptive_latents + 1) :])
         return stream
 
@@ -124,7 +120,7 @@ class WanVae:
         num_frames, height, width = frames.shape[2:]
         if num_frames % self.temporal_factor != 1:
             raise InputError(
-                f"{num_frames} frames cannot be encoded; give {self.temporal_factor} n + 1 of them."
+                f"{num_frames} frames cannot be encoded; give {self.temporal_factor} n + 1 frames."
             )
         if height % self.spatial_factor or width % self.spatial_factor:
             raise InputError(
@@ -139,15 +135,15 @@ class WanDecodeStream:
     def __init__(self, vae: WanVae) -> None:
         self._owner = vae
         num_convolutions = sum(isinstance(m, WanCausalConv3d) for m in vae.vae.decoder.modules())
-        self._features: list[Any] = [None] * num_convolutions
+        self._features: list[torch.Tensor | None] = [None] * num_convolutions
         self._num_decoded = 0
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Decode the next latents [B, C, f, h, w] into frames [B, 3, F, H, W] in [-1, 1]."""
-        vae: Any = self._owner.vae
+        vae = self._owner.vae
         parts = []
-        # One latent at a time throughout: how many come at once must not change a single bit.
+        # Always one latent at a time, so that the split into chunks does not change a single bit.
         for latent in self._owner.denormalise(latents).split(1, dim=2):
             features = vae.decoder(
                 vae.post_quant_conv(latent.contiguous()),
@@ -166,24 +162,20 @@ class WanDecodeStream:
 def decoder_reach(vae: AutoencoderKLWan) -> int:
     """Return how many earlier latents a frame can depend on, from the decoder's structure.
 
-    A causal convolution of kernel k reaches k - 1 features back, at the frame rate it runs at;
+    A causal convolution with kernel k reaches k - 1 features back, at the frame rate of its level;
     each doubling of time doubles that rate.
     """
+    modules = list(vae.decoder.modules())  # in order of execution
+    resamplers = [module for module in modules if isinstance(module, WanResample)]
+    over_time = {id(getattr(module, "time_conv", None)) for module in resamplers}
     reach, rate = 0.0, 1
-    for module in vae.decoder.modules():  # in order of execution
+    for module in modules:
         if isinstance(module, WanResample) and module.mode == "upsample3d":
             reach += 2 / rate
             rate *= 2
-        elif isinstance(module, WanCausalConv3d) and not _is_time_convolution(vae, module):
+        elif isinstance(module, WanCausalConv3d) and id(module) not in over_time:
             reach += (module.kernel_size[0] - 1) / rate
     return int(-(-reach // 1)) + 1
-
-
-def _is_time_convolution(vae: AutoencoderKLWan, module: WanCausalConv3d) -> bool:
-    return any(
-        isinstance(m, WanResample) and getattr(m, "time_conv", None) is module
-        for m in vae.decoder.modules()
-    )
 
 
 def _first_line(error: Exception) -> str:

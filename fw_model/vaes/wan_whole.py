@@ -1,9 +1,9 @@
 """Wan's video autoencoder over all frames at once: the same values as the stock loop.
 
-Stock `AutoencoderKLWan` walks a video latent by latent and carries a cache of features. That
-bounds memory, but a training step then pays for many small convolutions. Here every causal
-convolution sees the whole sequence, which is several times faster for short crops.
-Knows nothing of normalisation or streaming.
+Stock `AutoencoderKLWan` processes a video latent by latent with a cache of features. That bounds
+memory, but a training step then consists of many small convolutions. Here every causal convolution
+sees the whole sequence, which is several times faster for short crops.
+Knows nothing about normalisation or streaming.
 
 B samples, F = 4(f - 1) + 1 frames, f latent frames, C latent channels.
 """
@@ -20,7 +20,7 @@ from einops import rearrange
 
 def encode_moments(vae: AutoencoderKLWan, frames: torch.Tensor) -> torch.Tensor:
     """Return mean and log-variance [B, 2C, f, h, w] of frames [B, 3, F, H, W] in [-1, 1]."""
-    encoder: Any = vae.encoder
+    encoder = vae.encoder
     features = patchify(frames, vae.config.patch_size) if vae.config.patch_size else frames
     features = encoder.conv_in(features)
     for block in encoder.down_blocks:
@@ -32,8 +32,8 @@ def encode_moments(vae: AutoencoderKLWan, frames: torch.Tensor) -> torch.Tensor:
 
 
 def decode_frames(vae: AutoencoderKLWan, latents: torch.Tensor) -> torch.Tensor:
-    """Return frames [B, 3, F, H, W] of latents [B, C, f, h, w] as the VAE knows them; unclamped."""
-    decoder: Any = vae.decoder
+    """Return frames [B, 3, F, H, W] of latents [B, C, f, h, w] in the VAE's units; unclamped."""
+    decoder = vae.decoder
     features = decoder.mid_block(decoder.conv_in(vae.post_quant_conv(latents)))
     for block in decoder.up_blocks:
         features = _up(block, features)
@@ -72,8 +72,8 @@ def _up(block: Any, features: torch.Tensor) -> torch.Tensor:
 
 
 def _resample(block: Any, features: torch.Tensor) -> torch.Tensor:
-    # The first frame of a video is resampled in space only, and the time convolution of the
-    # others does not see it on the way up: that is how the stock cache begins.
+    # The first frame of a video is resampled only in space, and on the way up the time convolution
+    # of the others does not see it: the stock cache starts like that.
     if block.mode == "upsample3d" and features.shape[2] > 1:
         doubled = block.time_conv(features[:, :, 1:])
         doubled = rearrange(doubled, "b (two c) f h w -> b c (f two) h w", two=2)

@@ -72,7 +72,7 @@ def encoded_meta(config: EncodeConfig, model: ModelConfig) -> EncodedMeta:
         text_width=models.text_encoder.width,
         embedding_width=models.embedder.width,
         models={
-            "model": model.path,
+            "model": model.path or "tiny",
             "text_encoder": models.text_encoder.model_id,
             "embedder": models.embedder.model_id,
         },

@@ -92,7 +92,7 @@ def _decode_file(path: str, video: VideoSpans, form: FrameFormat) -> Iterator[De
         (DecodedShot(span), _wanted_frames(span, fps, form, times), _keyframes_of(span))
         for span in video.shots
     ]
-    for number, frame in enumerate(iter_frames(path, size=size, pass_over_damage=True)):
+    for number, frame in enumerate(iter_frames(path, size=size, skip_damaged=True)):
         cropped: Pixels | None = None
         for shot, wanted, keyframes in waiting:
             if shot.span.start > number:

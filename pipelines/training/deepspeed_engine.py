@@ -17,7 +17,7 @@ from torch import Tensor
 from fw_model.errors import CheckpointError
 from fw_model.training.config import TrainingConfig
 from fw_model.training.data.batch import Batch
-from fw_model.training.distributed import collect_on_first, mean_over_ranks, rank_and_world_size
+from fw_model.training.distributed import rank_and_world_size
 from fw_model.training.step import StepOutput, TrainingModel
 
 _TAG = "deepspeed"
@@ -115,14 +115,6 @@ class DeepSpeedEngine:
             parameter = parameters[name]
             with deepspeed.zero.GatheredParameters([parameter], enabled=self._stage == 3):
                 yield name, parameter.data
-
-    def mean(self, values: Tensor) -> Tensor:
-        """Return `values` averaged over ranks."""
-        return mean_over_ranks(values.to(self.device))
-
-    def collect(self, value: Tensor | None, shape: torch.Size, owner: int) -> Tensor | None:
-        """Bring a float32 tensor from rank `owner` to rank 0; others get None."""
-        return collect_on_first(value, shape, owner, self.device)
 
     def save(self, folder: Path) -> None:
         """Write this rank's shards; the shards of all ranks make the checkpoint."""

@@ -111,3 +111,10 @@ def test_a_setting_that_was_renamed_is_answered_with_its_new_name(old, new, tmp_
     file.write_text(json.dumps({section: {name: {"kind": "wan"}}}))
     with pytest.raises(ConfigError, match=new):
         load_config("tiny", file)
+
+
+def test_a_setting_without_effect_is_refused_with_what_to_set_instead(tmp_path):
+    file = tmp_path / "old.yaml"
+    file.write_text(json.dumps({"model": {"backbone": {"path": None}}}))
+    with pytest.raises(ConfigError, match=r"backbone.path never had an effect; remove it"):
+        load_config("tiny", file)

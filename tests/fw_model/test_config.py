@@ -9,7 +9,7 @@ from fw_model.errors import ConfigError
 
 FAULTS = [
     ("2024-99-99", "month must be in 1..12"),
-    ("!!float ''", "quote what is text"),
+    ("!!float ''", "put text in quotes"),
     ("!!bool perhaps", "perhaps"),
     ("[" * 5000, "nested too deeply"),
     ("[1", "expected"),

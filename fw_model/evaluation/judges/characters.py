@@ -1,4 +1,4 @@
-"""Where characters are in a picture: what the paper asks a multimodal model for.
+"""Where characters are in a picture; the paper asks a multimodal model for it.
 
 The toy judge knows the figures of toy films. Other films need an endpoint or a plug-in; without
 one, the character metrics are not measured.
@@ -36,7 +36,7 @@ class SightingRow(TypedDict):
 
 @dataclass(frozen=True)
 class Sightings:
-    """What a finder reports of a frame, by name: boxes, and why a character has none."""
+    """What a finder reports for a frame, by name: boxes, and why a character has none."""
 
     boxes: Mapping[str, Box] = field(default_factory=dict)
     not_found: Mapping[str, str] = field(default_factory=dict)
@@ -44,14 +44,14 @@ class Sightings:
 
 @dataclass(frozen=True)
 class StoryCharacters:
-    """The same for a story. Each requested character is, for each frame, in one of the two."""
+    """The same for a story: each requested character of each frame is in one of the two."""
 
     boxes: CharacterBoxes = field(default_factory=dict)
     not_found: Mapping[Sighting, str] = field(default_factory=dict)
 
     @property
     def share_found(self) -> float | None:
-        """The share of requested characters that have a box; None if nobody looked."""
+        """The share of requested characters that have a box; None without a finder."""
         count = len(self.boxes) + len(self.not_found)
         return len(self.boxes) / count if count else None
 
@@ -72,21 +72,20 @@ class CharacterFinder(Protocol):
     """Finds characters by name."""
 
     version: str
-    """Changes when answers may change: results made with another version are made again."""
+    """Changes when answers may change: results of another version are computed again."""
 
     def find(self, frame: Pixels, names: Sequence[str]) -> Sightings:
         """Return where the characters of these `names` are in a frame [H, W, 3].
 
         Boxes need not be valid: the caller checks them.
         """
-        ...
 
 
 def standing_frames(shot: FilmedShot) -> list[int]:
-    """Return the frames that stand for a shot: the middles of at most three of its chunks.
+    """Return the frames that represent a shot: the middles of at most three of its chunks.
 
-    A frame just after a chunk border would favour variants that start every chunk afresh, because
-    a VAE's first frame is its sharpest.
+    A frame just after a chunk border would favour variants that start each chunk from nothing,
+    because the first frame of a VAE is its sharpest.
     """
     spans = shot.chunk_spans
     chosen = select_keyframe_indices(len(spans), _MAX_FRAMES)
@@ -96,7 +95,7 @@ def standing_frames(shot: FilmedShot) -> list[int]:
 def found_by_toy_judge(
     shots: Sequence[FilmedShot], readings: Sequence[ShotReading], story: StoryTruth
 ) -> StoryCharacters:
-    """Return where the requested figures of a toy film are, of those that are seen at all."""
+    """Return where the toy judge sees the figures that each shot asks for."""
     boxes: dict[Sighting, Box] = {}
     not_found: dict[Sighting, str] = {}
     for index, (shot, reading) in enumerate(zip(shots, readings, strict=True)):
@@ -115,8 +114,7 @@ def found_by(
 ) -> StoryCharacters:
     """Return where `finder` sees the characters that each shot asks for.
 
-    An invalid box counts as not found: a crop of the wrong place would be measured as if it were
-    the character.
+    An invalid box counts as not found: its crop would not show the character.
     """
     boxes: dict[Sighting, Box] = {}
     not_found: dict[Sighting, str] = {}

@@ -15,15 +15,13 @@ class AestheticConfig(StrictModel):
     """LAION's predictor of how much people like a picture. Without paths it is not measured."""
 
     head: str | None = Field(
-        default=None,
-        description="File of the linear head (v1) or the MLP (v2), .pth or .safetensors.",
+        None, description="File of the linear head (v1) or the MLP (v2), .pth or .safetensors."
     )
     clip: str | None = Field(
-        default=None,
-        description="Folder, in open_clip's layout, of the CLIP that the head was trained on.",
+        None, description="Folder, in open_clip's layout, of the CLIP that the head was trained on."
     )
     frames_per_shot: int = Field(
-        default=8, ge=1, le=1000, description="Evenly spaced frames of each shot to judge."
+        8, ge=1, le=1000, description="Evenly spaced frames of each shot to judge."
     )
 
     @model_validator(mode="after")
@@ -33,7 +31,7 @@ class AestheticConfig(StrictModel):
         return self
 
     def with_absolute_paths(self) -> Self:
-        """Return the same with absolute paths: actors run in other folders."""
+        """Return a copy with absolute paths: actors run in other folders."""
         return self.model_copy(
             update={"head": absolute_path(self.head), "clip": absolute_path(self.clip)}
         )
@@ -43,38 +41,38 @@ class InceptionConfig(StrictModel):
     """The Inception Score. Without weights it is not measured."""
 
     weights: str | None = Field(
-        default=None, description="torchvision's inception_v3 weights, .pth or .safetensors."
+        None, description="torchvision's inception_v3 weights, .pth or .safetensors."
     )
     frames_per_shot: int = Field(
-        default=8, ge=1, le=1000, description="Evenly spaced frames of each shot to judge."
+        8, ge=1, le=1000, description="Evenly spaced frames of each shot to judge."
     )
 
     def with_absolute_paths(self) -> Self:
-        """Return the same with an absolute path: actors run in other folders."""
+        """Return a copy with an absolute path: actors run in other folders."""
         return self.model_copy(update={"weights": absolute_path(self.weights)})
 
 
 class CharactersConfig(EndpointConfig):
-    """What finds the characters in films. All but `kind` concern only openai."""
+    """What finds the characters in films. All settings but `kind` are for openai."""
 
     kind: str = Field(
-        default="none",
-        description="none (toy films: the toy judge; others: nothing), openai, or module:Name of "
+        "none",
+        description="none (toy films: the toy judge; others: nothing), openai, or module:Name for "
         "your own finder.",
     )
     budget_usd: float | None = Field(
-        default=None,
+        None,
         ge=0,
         description="Most that a run may spend, USD, in equal shares for its actors. An actor that "
         "has spent its share ends the run. The share of an actor that cannot start stays unspent. "
         "Null: no limit.",
     )
-    max_output_tokens: int = Field(default=1024, ge=64, description="Most tokens in one response.")
+    max_output_tokens: int = Field(1024, ge=64, description="Most tokens in one response.")
     tokens_per_image: int = Field(
-        default=2048, ge=1, description="Most input tokens that the endpoint counts for one frame."
+        2048, ge=1, description="Most input tokens that the endpoint counts for one frame."
     )
 
 
 def absolute_path(path: str | None) -> str | None:
-    """Return the absolute path of `path`; None and URIs as they are."""
+    """Return `path` as an absolute path; None and URIs unchanged."""
     return path if path is None or "://" in path else str(Path(path).expanduser().absolute())

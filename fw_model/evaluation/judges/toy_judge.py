@@ -1,7 +1,7 @@
-"""The toy judge: what a toy film's frames show, to compare with what was asked for.
+"""The toy judge: what the frames of a toy film show, to compare with what was asked for.
 
 A reading keeps probabilities frame by frame, so it can answer for any span of frames. The toy
-judge's own accuracy on held-out truth lies beside its weights and goes into every scorecard.
+judge's own accuracy on held-out films is saved with its weights and goes into every scorecard.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from fw_model.media.video import uint8_to_frames
 WEIGHTS_FILE = "toy_judge.safetensors"
 CARD_FILE = "toy_judge.json"
 PACKAGED_TOY_JUDGE = TINY / "toy_judge"
-_FRAMES_AT_ONCE = 12  # as in training: over longer spans a walk fills the frame
+_FRAMES_AT_ONCE = 12  # as in training: in a longer span, a walking figure crosses the whole frame
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class SeenFigure:
-    """A figure in a span of frames: hues in degrees, probability of its presence."""
+    """A figure in a span of frames: hues in degrees, probability that it is present."""
 
     kind: str
     presence: float
@@ -46,7 +46,7 @@ class SeenFigure:
 class ShotReading:
     """What the toy judge sees in a shot of F frames, frame by frame.
 
-    An action is read over a part of about a second; every frame of the part has it.
+    An action is read over a part of about a second and assigned to all of its frames.
     """
 
     vocabulary: Vocabulary
@@ -105,7 +105,6 @@ class ToyJudge:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The words that it distinguishes."""
         return self.net.vocabulary
 
     @classmethod
@@ -118,8 +117,8 @@ class ToyJudge:
             net.load_state_dict(load_file(folder / WEIGHTS_FILE))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise CheckpointError(
-                f"There is no usable toy judge in {folder} ({type(error).__name__}: {error}); make "
-                "one with `filmweaver pretrain toy-judge FILMS OUTPUT`."
+                f"There is no usable toy judge in {folder} ({type(error).__name__}: {error}); "
+                "train one with `filmweaver pretrain toy-judge FILMS OUTPUT`."
             ) from error
         return cls(net, card)
 
@@ -159,10 +158,7 @@ class ToyJudge:
 
 
 def fitting_weights(folder: Path, net: ToyJudgeNet) -> dict[str, torch.Tensor]:
-    """Return the weights in `folder` that fit `net` by name and shape.
-
-    CheckpointError if none do.
-    """
+    """Return the weights in `folder` that fit `net`; CheckpointError if none do."""
     try:
         saved = load_file(folder / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:
@@ -177,11 +173,11 @@ def fitting_weights(folder: Path, net: ToyJudgeNet) -> dict[str, torch.Tensor]:
 
 
 def hue_gap_deg(first: float, second: float) -> float:
-    """Return the distance of two hues on the circle, 0 to 180 degrees."""
+    """Return the distance between two hues on the circle, 0 to 180 degrees."""
     return abs((first - second + 180.0) % 360.0 - 180.0)
 
 
 def _hue(vectors: Floats) -> float:
-    """Return the circular mean of hue vectors [F, 2], in degrees; uncertain frames weigh less."""
+    """Return the circular mean of hue vectors [F, 2], in degrees; uncertain frames count less."""
     cosine, sine = vectors.mean(0).tolist()
     return math.degrees(math.atan2(sine, cosine)) % 360.0

@@ -1,7 +1,7 @@
 """The toy judge's network: reads place, light, scale and every figure in toy films.
 
-A map for each kind of figure says where it is; the features under it give its hues and its box. A
-figure's action is read from finer features in the window that its boxes span.
+A map for each kind of figure shows where it is; the features under it give its hues and its box.
+The action of a figure is read from finer features in the window that its boxes span.
 
 B clips, F frames, K kinds of figure, D features, H x W pixels.
 """
@@ -17,8 +17,8 @@ from torch.nn import functional
 
 IMAGE_SIZE = 64
 MAP_SIZE = 8
-_FINE, _FINE_POINTS = 64, 6  # channels of a layer that windows look at, and points across
-_SHARP, _SHARP_POINTS = 16, 8  # of a sharper one: a waving arm is few pixels
+_FINE, _FINE_POINTS = 64, 6  # channels of a layer that windows sample, and points per side
+_SHARP, _SHARP_POINTS = 16, 8  # of a sharper layer: a waving arm is only a few pixels
 _ACTION = 96
 
 
@@ -83,8 +83,8 @@ class ToyJudgeNet(nn.Module):
     def forward(self, frames: Tensor, true_boxes: Tensor | None = None) -> ToyJudgeOutput:
         """Read `frames` [B, 3, F, H, W] in [-1, 1]; F is at least one.
 
-        In training, actions are read in `true_boxes` [B, F, K, 4]: the network's own are poor at
-        first.
+        In training, actions are read in `true_boxes` [B, F, K, 4], because the network's own are
+        poor at first.
         """
         batch = frames.shape[0]
         pictures = _with_places(rearrange(frames, "b c f h w -> (b f) c h w"))  # [BF, 5, H, W]
@@ -179,7 +179,5 @@ def cell_centres(rows: int, columns: int) -> Tensor:
 
 def _conv(inputs: int, outputs: int, *, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
-        nn.GroupNorm(8, outputs),
-        nn.GELU(),
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.GroupNorm(8, outputs), nn.GELU()
     )

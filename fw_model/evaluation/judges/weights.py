@@ -1,4 +1,4 @@
-"""Reads a judge's weights file. Knows nothing of what the weights are for."""
+"""Reads the weights file of a judge. Knows nothing about what the weights are for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def load_weights(path: str | Path) -> StateDict:
     """Return the tensors of a .safetensors file or a torch file, by name, as float32 on the CPU.
 
     A torch file is read with `weights_only`, so it cannot run code. CheckpointError if the file
-    holds anything else.
+    has other content.
     """
     file = Path(path).expanduser()
     if not file.is_file():

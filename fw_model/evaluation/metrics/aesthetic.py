@@ -1,7 +1,7 @@
 """How much people would like the pictures of a film: LAION's aesthetic predictors.
 
-A small head on unit CLIP embeddings scores a picture from about 1 to 10. The head is recognised by
-its state dict: the linear one of `aesthetic-predictor` (v1) or the MLP of
+A small head on unit CLIP embeddings scores a picture from about 1 to 10. Its state dict shows which
+head it is: the linear one of `aesthetic-predictor` (v1) or the MLP of
 `improved-aesthetic-predictor` (v2). N pictures, E embedding width.
 """
 
@@ -21,8 +21,7 @@ from fw_model.embedders.clip import OpenClipEmbedder
 from fw_model.errors import CheckpointError
 from fw_model.evaluation.judges.config import AestheticConfig
 from fw_model.evaluation.judges.weights import StateDict, load_weights
-from fw_model.evaluation.stories.sampling import sampled_frames
-from fw_model.evaluation.stories.truth import FilmedShot
+from fw_model.evaluation.stories.truth import FilmedShot, sampled_frames
 
 _V1_KEYS = {"weight", "bias"}
 _V2_KEYS = {f"layers.{index}.{part}" for index in (0, 2, 4, 6, 7) for part in ("weight", "bias")}
@@ -59,7 +58,7 @@ class AestheticPredictor:
 
     @classmethod
     def load(cls, config: AestheticConfig, *, device: torch.device | str = "cpu") -> Self | None:
-        """Load head and CLIP, if the config names them; CheckpointError if they do not fit."""
+        """Load head and CLIP if the config names them; CheckpointError if they do not fit."""
         if config.head is None or config.clip is None:
             return None
         head, width = load_head(config.head)
@@ -67,7 +66,7 @@ class AestheticPredictor:
         if width != embedder.width:
             raise CheckpointError(
                 f"The aesthetic head {config.head} needs embeddings of width {width}, but the CLIP "
-                f"in {config.clip} gives {embedder.width}; use the CLIP that it was trained on."
+                f"in {config.clip} has {embedder.width}; use the CLIP that it was trained on."
             )
         return cls(head, embedder, frames_per_shot=config.frames_per_shot)
 
@@ -84,7 +83,7 @@ class AestheticPredictor:
 
 
 def load_head(path: str | Path) -> tuple[nn.Module, int]:
-    """Return the head in a file and its input width; CheckpointError if it is neither kind."""
+    """Return the head in a file and its input width; CheckpointError if it is of neither kind."""
     state = load_weights(path)
     head, width = _empty_head(state, path)
     try:
@@ -105,6 +104,6 @@ def _empty_head(state: StateDict, path: str | Path) -> tuple[nn.Module, int]:
             return _Mlp(width), width
     names = ", ".join(sorted(state)[:4]) or "nothing"
     raise CheckpointError(
-        f"{path} is not an aesthetic head: it holds {names}. Use the linear head of version 1 "
+        f"{path} is not an aesthetic head: it has {names}. Use the linear head of version 1 "
         "(weight, bias) or the MLP without activations of version 2 (layers.0, 2, 4, 6, 7)."
     )

@@ -1,6 +1,7 @@
 """The paper's CLIP metrics: consistency between shots and alignment with the words, times 100.
 
-The middle frames of its chunks stand for a shot; a character is the crop of its box. S shots.
+A shot is represented by the middle frames of its chunks, a character by the crop of its box.
+S shots.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class StoryEmbeddings:
     """CLIP embeddings of a film: shots, prompts, and characters by (shot, kind).
 
     Text embeddings have unit length. A shot, or a character in it, is the mean of its frames' unit
-    vectors and is not normalised again: the product of two means is the mean of all cosines between
-    their frames.
+    vectors, not normalised again: the product of two means is the mean of all cosines between their
+    frames.
     """
 
     shots: Floats  # [S, E]
@@ -42,7 +43,7 @@ class StoryEmbeddings:
 def embed_story(
     shots: Sequence[FilmedShot], story: StoryTruth, boxes: CharacterBoxes, embedder: Embedder
 ) -> StoryEmbeddings:
-    """Embed the frames that stand for shots, the crops of the characters in `boxes`, the words."""
+    """Embed the frames that represent shots, the crops of the characters in `boxes`, the words."""
     standing = [(index, f) for index, shot in enumerate(shots) for f in standing_frames(shot)]
     return embed_frames([shot.frames for shot in shots], standing, story, boxes, embedder)
 
@@ -78,12 +79,29 @@ def _means(keys: Sequence[Key], rows: Floats) -> dict[Key, Floats]:
 
 
 def clip_measures(embeddings: StoryEmbeddings, story: StoryTruth) -> dict[str, float | None]:
-    """Return the four metrics by their names in the scorecard."""
+    """Return the four metrics by their names in the scorecard; None if nothing can be compared.
+
+    Consistency compares a character's crops between shots, and shots of one place (each of the
+    paper's scenes has one place); alignment compares crops with names, and shots with prompts.
+    """
+    shots, characters = embeddings.shots, embeddings.characters.items()
+    places = [shot.place_index for shot in story.shots]
+    same_character = [
+        float(first @ second)
+        for (a, first), (b, second) in combinations(characters, 2)
+        if a[1] == b[1]
+    ]
+    same_place = [
+        float(shots[a] @ shots[b])
+        for a, b in combinations(range(len(places)), 2)
+        if places[a] == places[b]
+    ]
+    named = [float(row @ embeddings.names[kind]) for (_, kind), row in characters]
     return {
-        "character_consistency": character_consistency(embeddings),
-        "overall_consistency": overall_consistency(embeddings, story),
-        "character_alignment": character_alignment(embeddings),
-        "overall_alignment": overall_alignment(embeddings),
+        "character_consistency": _percent(same_character),
+        "overall_consistency": _percent(same_place),
+        "character_alignment": _percent(named),
+        "overall_alignment": _percent((shots * embeddings.prompts).sum(axis=1).tolist()),
     }
 
 
@@ -94,38 +112,6 @@ def crop(frame: Pixels, box: Box) -> Pixels:
     left, right = _span(x0, x1, width)
     top, bottom = _span(y0, y1, height)
     return frame[top:bottom, left:right]
-
-
-def character_consistency(embeddings: StoryEmbeddings) -> float | None:
-    """Return how similar a character's crops are between shots; None if no character recurs."""
-    pairs = [
-        float(first @ second)
-        for (a, first), (b, second) in combinations(embeddings.characters.items(), 2)
-        if a[1] == b[1]
-    ]
-    return _percent(pairs)
-
-
-def overall_consistency(embeddings: StoryEmbeddings, story: StoryTruth) -> float | None:
-    """Return how similar shots of one place are; the paper's scenes have one place each."""
-    pairs = [
-        float(embeddings.shots[a] @ embeddings.shots[b])
-        for a, b in combinations(range(len(story.shots)), 2)
-        if story.shots[a].place_index == story.shots[b].place_index
-    ]
-    return _percent(pairs)
-
-
-def character_alignment(embeddings: StoryEmbeddings) -> float | None:
-    """Return how well the crops of characters match their names; None if none is seen."""
-    return _percent(
-        [float(row @ embeddings.names[kind]) for (_, kind), row in embeddings.characters.items()]
-    )
-
-
-def overall_alignment(embeddings: StoryEmbeddings) -> float | None:
-    """Return how well shots match their prompts."""
-    return _percent((embeddings.shots * embeddings.prompts).sum(axis=1).tolist())
 
 
 def _span(low: float, high: float, size: int) -> tuple[int, int]:

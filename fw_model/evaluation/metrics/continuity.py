@@ -1,4 +1,4 @@
-"""Does motion run on where one chunk ends and the next begins, and is there motion at all?
+"""Does motion continue from one chunk to the next, and is there motion at all?
 
 A jump is the mean absolute change from one frame to the next, in levels of 0..255. F frames.
 """
@@ -14,14 +14,14 @@ from fw_model.evaluation.stories.truth import FilmedShot, Pixels
 
 Jumps = NDArray[np.float64]
 
-_NOISE_FLOOR_LEVELS = 0.5  # below what can be seen: a still shot must not divide by almost zero
+_NOISE_FLOOR_LEVELS = 0.5  # invisible, so that a still shot does not divide by almost zero
 
 
 def border_jump_ratio(shots: Sequence[FilmedShot]) -> float | None:
-    """Return the jump at chunk borders over the usual jump inside chunks.
+    """Return the jump at chunk borders over the median jump inside chunks, as a mean over shots.
 
-    Half a level is added to both, which matters in shots that hardly move. About 1 where borders
-    are invisible. The mean over shots; None if no shot has two chunks.
+    Half a level is added to both, which matters in shots that hardly move. About 1 if borders are
+    invisible. None if no shot has two chunks.
     """
     floor = _NOISE_FLOOR_LEVELS
     ratios = [(border + floor) / (usual + floor) for usual, border in _jumps_of(shots)]
@@ -45,7 +45,7 @@ def true_and_filmed_motion(
 ) -> tuple[float, float] | None:
     """Return the mean jump inside chunks of the true frames [F, H, W, 3] and of the film.
 
-    The second is close to zero for a film that stands still. None if no chunk has two frames.
+    The second is close to zero for a still film. None if no chunk has two frames.
     """
     filmed = [_inside(shot, frame_jumps(shot.frames)) for shot in shots]
     true = [_inside(shot, frame_jumps(frames)) for shot, frames in zip(shots, truth, strict=True)]

@@ -1,7 +1,7 @@
 """Does a shot copy its cached keyframes instead of showing something new?
 
 Consistency metrics reward copying: the paper's model without augmentation has a higher overall
-consistency but follows its prompts less. So only the similarity beyond that of the truth counts.
+consistency but follows its prompts less. So only similarity beyond that of the truth counts.
 """
 
 from __future__ import annotations

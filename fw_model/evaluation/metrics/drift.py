@@ -1,4 +1,4 @@
-"""Does a long shot fall apart? What is seen against what was asked for, chunk by chunk."""
+"""Does a long shot degrade? How much of what was asked for is seen, chunk by chunk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do pixels hold still where nothing moves? Levels are 0..255."""
+"""Are pixels stable where nothing moves? Levels are 0..255."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def flicker(shots: Sequence[FilmedShot], truth: Sequence[Pixels]) -> float | Non
     """Return by how many levels a pixel differs from both its neighbours in time, minus the truth.
 
     This is the distance of each frame from the median of itself, the frame before and the frame
-    after: a steady change adds nothing, a flash does. Moving edges swing a little in true frames
-    [F, H, W, 3] too. None if all shots have fewer than three frames.
+    after: a steady change adds nothing, a flash does. Moving edges flicker a little in true
+    frames [F, H, W, 3] too. None if all shots have fewer than three frames.
     """
     excess = [
         _mean_swing(shot.frames) - _mean_swing(true_frames)

@@ -1,4 +1,4 @@
-"""Does a character keep its hues? Prompts never mention one: only the shot cache can carry it."""
+"""Does a character keep its hues? Prompts never mention them, so only the shot cache can."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from fw_model.evaluation.stories.truth import StoryTruth
 
 
 def hue_errors_deg(readings: Sequence[ShotReading], story: StoryTruth) -> list[float]:
-    """Return how far each character's body and hat are from their mean hue in earlier shots.
+    """Return how far the body and hat of each character are from their mean hue in earlier shots.
 
-    Two numbers in degrees, 0 to 180, each time that a requested character is seen again. A
-    character that is not seen has no hue to compare; `figure_accuracy` counts it.
+    Two numbers in degrees, 0 to 180, each time that a requested character is seen again.
+    Characters that are not seen are left to `figure_accuracy`.
     """
     errors: list[float] = []
     earlier: dict[str, list[tuple[float, float]]] = {}

@@ -1,8 +1,8 @@
 """The Inception Score of a set of films: are pictures clear and varied?
 
 exp of the mean over pictures x of KL(p(y|x) || p(y)), p(y) the mean of p(y|x) over the set
-(Salimans et al. 2016, "Improved Techniques for Training GANs"). The score belongs to a set, never
-to one story, so a story keeps the sums from which the score of any set follows.
+(Salimans et al. 2016, "Improved Techniques for Training GANs"). It is the score of a set, not of
+one story, so each story keeps the sums from which the score of any set follows.
 N pictures, C classes, D = C + 2.
 """
 
@@ -24,8 +24,7 @@ from torchvision.models import inception_v3
 from fw_model.errors import CheckpointError
 from fw_model.evaluation.judges.config import InceptionConfig
 from fw_model.evaluation.judges.weights import load_weights
-from fw_model.evaluation.stories.sampling import sampled_frames
-from fw_model.evaluation.stories.truth import FilmedShot, Pixels
+from fw_model.evaluation.stories.truth import FilmedShot, Pixels, sampled_frames
 
 Floats = NDArray[np.float64]
 
@@ -36,7 +35,7 @@ _AUXILIARY = "AuxLogits."  # used only in training
 
 
 class InceptionSums(TypedDict):
-    """What a story adds to a set.
+    """What a story contributes to the score of a set.
 
     `sum_p_log_p` is over frames and classes; `sum_p` over frames: C numbers in float32,
     little-endian, base64, so that a story's file stays small.
@@ -48,11 +47,10 @@ class InceptionSums(TypedDict):
 
 
 class Classifier(Protocol):
-    """Returns the class probabilities of pictures."""
+    """Classifies pictures."""
 
     def probabilities(self, pictures: Sequence[Pixels]) -> Floats:
         """Return p(y|x), [N, C], of pictures [H, W, 3]."""
-        ...
 
 
 class InceptionV3:
@@ -81,7 +79,6 @@ class InceptionV3:
 
     @torch.no_grad()
     def probabilities(self, pictures: Sequence[Pixels]) -> Floats:
-        """Return p(y|x), [N, C], of pictures [H, W, 3]."""
         rows = []
         for start in range(0, len(pictures), _BATCH_SIZE):
             batch = torch.cat([prepared(p) for p in pictures[start : start + _BATCH_SIZE]])
@@ -93,8 +90,8 @@ class InceptionV3:
 def prepared(picture: Pixels) -> torch.Tensor:
     """Return the whole picture as the network reads it: [1, 3, 299, 299] in [-1, 1].
 
-    The score's authors use this range. torchvision's own preprocessing reaches it through
-    ImageNet's mean and deviation (`transform_input`), but also crops the border of the frame.
+    The authors of the score use this range. torchvision's own preprocessing also gives it, through
+    ImageNet's mean and deviation (`transform_input`), but crops the border of the frame.
     """
     pixels = rearrange(torch.from_numpy(picture), "h w c -> 1 c h w").float()
     size = (_SIDE_PX, _SIDE_PX)
@@ -105,7 +102,7 @@ def prepared(picture: Pixels) -> torch.Tensor:
 
 
 class InceptionJudge:
-    """Returns what a story adds to the score of a set of stories."""
+    """Computes what a story contributes to the score of a set of stories."""
 
     def __init__(self, classifier: Classifier, *, frames_per_shot: int) -> None:
         self._classifier = classifier
@@ -113,7 +110,7 @@ class InceptionJudge:
 
     @classmethod
     def load(cls, config: InceptionConfig, *, device: torch.device | str = "cpu") -> Self | None:
-        """Load the network, if the config names one; CheckpointError if it does not load."""
+        """Load the network if the config names one; CheckpointError if it does not load."""
         if config.weights is None:
             return None
         network = InceptionV3.load(config.weights, device=device)
@@ -126,7 +123,7 @@ class InceptionJudge:
 
 
 def payload_of(probabilities: Floats) -> InceptionSums:
-    """Return what frames with the probabilities p(y|x), [N, C], add to a set."""
+    """Return the sums of frames with the probabilities p(y|x), [N, C]."""
     sums = np.asarray(probabilities.sum(axis=0), dtype="<f4")  # [C]
     return {
         "num_frames": len(probabilities),

@@ -1,7 +1,7 @@
-"""Does a place keep its shape? How far its landmarks have moved since an earlier shot there.
+"""Does a place keep its layout? How far its landmarks have moved since an earlier shot there.
 
-Prompts never say where a landmark stands: only the shot cache can carry it. No model is involved:
-windows of the earlier shot's backdrop are searched for in the later one's, to the left and right.
+Prompts never mention where a landmark stands, so only the shot cache can preserve it. No model is
+involved: windows of the earlier backdrop are searched for in the later one, to the left and right.
 A frame has H x W pixels, a window is w wide.
 """
 
@@ -17,20 +17,20 @@ from numpy.typing import NDArray
 from fw_model.evaluation.judges.toy_judge import ShotReading
 from fw_model.evaluation.stories.truth import FilmedShot, ShotTruth, StoryTruth
 
-_PIVOT_Y = 0.62  # the height that stays in place when a toy camera comes nearer, frame heights
+_PIVOT_Y = 0.62  # the height that stays in place when a toy camera zooms in, in frame heights
 _WINDOW, _STEP, _REACH = 0.3, 0.05, 0.25  # width, spacing and search range, frame widths
 _MARGIN = 0.04  # around the box of a figure
-_SEEN = 0.5  # share of frames that must show a pixel, and of a window's pixels that are shown
+_SEEN = 0.5  # least share of frames that show a pixel, and of known pixels in a window
 _SEEN_IN_BOTH = 0.3
-_FLAT = 5.0  # levels of 255 of deviation from the row's mean; a flatter window cannot be found
-_TIE = 3e-3  # a pixel of shift must be worth this much correlation
+_FLAT = 5.0  # least deviation from the row's mean, levels of 255; a flatter window cannot be found
+_TIE = 3e-3  # correlation that a pixel of shift must gain
 
 Reals = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Backdrop:
-    """Brightness [H, W] of a shot without its figures, and 1 where it is known, else 0."""
+    """Brightness [H, W] of a shot without its figures, and where it is known (1, else 0)."""
 
     luma: Reals
     known: Reals
@@ -41,8 +41,8 @@ def landmark_displacement(
 ) -> float | None:
     """Return how far a place's landmarks stand from where its first shot has them.
 
-    The mean over all windows in frame widths of the wide view; None if a still camera sees no place
-    twice.
+    The mean over all windows, in frame widths of the wide view; None if no place is seen twice by a
+    still camera.
     """
     gaps: list[float] = []
     first: dict[int, int] = {}

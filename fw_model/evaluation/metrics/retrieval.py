@@ -11,7 +11,7 @@ def return_hits(shots: Sequence[FilmedShot], story: StoryTruth) -> list[bool]:
     """Return for each return to a place whether the best retrieved keyframe shows that place.
 
     A return is a shot in the place of an earlier shot, directly after a shot elsewhere. A return
-    without any keyframe is not counted: its cache was switched off.
+    without keyframes does not count: its cache was switched off.
     """
     hits = []
     for index in returning_shots(story):

@@ -1,4 +1,4 @@
-"""The films of one story side by side in one film: what a scorecard's numbers look like.
+"""The films of one story side by side in one film.
 
 F frames, H x W pixels.
 """
@@ -22,7 +22,7 @@ _SMALLEST_TILE_PX = 128  # a label must fit above its film
 def film_grid(films: Mapping[str, Sequence[Pixels]], *, columns: int = 4) -> Pixels:
     """Return films, each a list of shots [F, H, W, 3], as named tiles of one film.
 
-    A shot begins in all films at the same time: one that ends early holds its last frame. Small
+    A shot starts in all films at the same time: one that ends early repeats its last frame. Small
     films are enlarged by an integer. Width and height are even, as video codecs require.
     """
     _, height, width, _ = next(iter(films.values()))[0].shape

@@ -1,4 +1,4 @@
-"""The films of a scorecard's page: strips side by side, and what a return to a place found."""
+"""The films of a scorecard's page: strips side by side, and the keyframes of returns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _JPEG_QUALITY = 88
 
 @dataclass(frozen=True)
 class Return:
-    """A shot that comes back to a place: a JPEG of it and its keyframes, and their names."""
+    """A shot that returns to a place: a JPEG of it and its keyframes, and their names."""
 
     shot: int
     jpeg: bytes
@@ -47,7 +47,7 @@ def film_strip(shots: Sequence[Pixels]) -> bytes:
 
 
 def return_strips(shots: Sequence[FilmedShot], story: StoryTruth) -> dict[int, bytes]:
-    """Return, for each shot that comes back to a place, a JPEG: the shot, then its keyframes."""
+    """Return a JPEG for each shot that returns to a place: the shot, then its keyframes."""
     strips = {}
     for index in returning_shots(story):
         cached = [frame.image for frame in shots[index].cached]

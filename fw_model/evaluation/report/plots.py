@@ -1,4 +1,4 @@
-"""Where the bars and lines of a scorecard's plots lie, in pixels of an SVG. Draws nothing."""
+"""Positions of bars and lines in a scorecard's plots, in SVG pixels. The template draws them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class BarPlot:
-    """A metric of all variants; `truth` is where the true films score."""
+    """A metric of all variants; `truth` is the position of the true films."""
 
     bars: Sequence[Bar]
     height: int
@@ -41,7 +41,7 @@ class BarPlot:
 
 @dataclass(frozen=True)
 class Line:
-    """A variant's values as SVG points, and where its name stands."""
+    """A variant's values as SVG points, and the position of its name."""
 
     name: str
     colour: str

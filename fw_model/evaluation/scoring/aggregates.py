@@ -1,8 +1,7 @@
-"""How the number of a set of stories follows from its stories.
+"""How the value of a metric for a set of stories follows from the single stories.
 
-What a story adds is a row of numbers, and rows add up over stories, so the number of a set is a
-function of a sum. Then the bootstrap can compute it for any resampled set. S stories, D numbers in
-a row.
+Each story contributes a row of numbers, and the value of a set is a function of the sum of its
+rows. So the bootstrap can compute it for any resampled set. S stories, D numbers in a row.
 """
 
 from __future__ import annotations
@@ -32,30 +31,20 @@ class Aggregate(Generic[Payload]):
         return np.stack([self.row(payload) for payload in payloads])
 
 
-def _mean_row(value: float) -> Floats:
-    return np.array([1.0, value])
-
-
-def _mean_of_sum(sums: Floats) -> Floats:
-    return np.asarray(sums[..., 1] / sums[..., 0])
-
-
-def _ratio_row(parts: Sequence[float]) -> Floats:
-    return np.asarray(parts, dtype=np.float64)
-
-
 def _ratio_of_sum(sums: Floats) -> Floats:
     below, above = sums[..., 0], sums[..., 1]
     return np.asarray(np.where(below > 0, above / np.where(below > 0, below, 1.0), np.nan))
 
 
-MEAN = Aggregate(_mean_row, _mean_of_sum)
+MEAN = Aggregate[float](
+    lambda value: np.array([1.0, value]), lambda sums: np.asarray(sums[..., 1] / sums[..., 0])
+)
 """The mean over stories, each one number."""
 
-RATIO = Aggregate(_ratio_row, _ratio_of_sum)
-"""The sum of second numbers over the sum of first ones, each story a pair; NaN for a zero sum.
+RATIO = Aggregate[Sequence[float]](lambda pair: np.asarray(pair, dtype=np.float64), _ratio_of_sum)
+"""The sum of the second numbers of pairs over the sum of the first; NaN if that is zero.
 
-In a mean of ratios, one story with almost nothing in its first number would outweigh all others.
+In a mean of ratios, one story with a first number near zero would outweigh all others.
 """
 
 INCEPTION_SCORE = Aggregate[InceptionSums](inception_row, inception_score)

@@ -1,7 +1,7 @@
 """95 % intervals of an aggregate by bootstrap over stories.
 
-Stories are the independent samples, so they are what is resampled. The resampled sets depend only
-on the number of stories, so the same scores give the same interval.
+Stories are the independent samples, so stories are resampled. The resampled sets depend only on the
+number of stories, so the same scores give the same interval.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Interval(TypedDict):
 def bootstrap_interval(
     payloads: Sequence[Payload], num_bootstrap: int, aggregate: Aggregate[Payload]
 ) -> Interval | None:
-    """Return an aggregate, computed again for each resampled set; None for no payloads."""
+    """Return the interval of an aggregate; None for no payloads."""
     if not payloads:
         return None
     rows = aggregate.rows(payloads)
@@ -38,7 +38,7 @@ def bootstrap_interval(
 def difference_interval(
     pairs: Sequence[tuple[Payload, Payload]], num_bootstrap: int, aggregate: Aggregate[Payload]
 ) -> Interval | None:
-    """Return the first minus the second, on the same resampled stories; None for no pairs."""
+    """Return the interval of the first minus the second, on the same resampled stories."""
     if not pairs:
         return None
     first = aggregate.rows([a for a, _ in pairs])
@@ -51,7 +51,7 @@ def difference_interval(
 
 
 def median_interval(values: Sequence[Sequence[float]], num_bootstrap: int) -> Interval | None:
-    """Return the median of all values of all stories; None for no values."""
+    """Return the interval of the median of all values of all stories; None for no values."""
     flat = np.array([value for story in values for value in story])
     if not len(flat):
         return None
@@ -87,7 +87,7 @@ def _interval(
 
 
 def _resamplings(num_stories: int, num_bootstrap: int) -> Iterator[Floats]:
-    """Yield how often each story is resampled, [n, S], some of the resamplings at a time."""
+    """Yield how often each story is resampled, [n, S], n resamplings at a time."""
     rng = np.random.default_rng(num_stories)
     for start in range(0, num_bootstrap, _RESAMPLINGS_AT_ONCE):
         count = min(_RESAMPLINGS_AT_ONCE, num_bootstrap - start)

@@ -1,4 +1,4 @@
-"""What the score of a story holds, as plain JSON: what crosses Ray and lies in a story's file.
+"""The score of a story as plain JSON, which crosses Ray and is kept in the story's file.
 
 A pair is a tuple when it is made and a list when it is read from a file, so it is a sequence here.
 """
@@ -50,7 +50,7 @@ class ShotRow(TypedDict):
 
 
 class StoryDetails(TypedDict, total=False):
-    """What has no row in the scorecard's table. Only toy films have all of it."""
+    """Values without a row in the scorecard's table. Only toy films have all of them."""
 
     joint_accuracy: float
     light_accuracy: float

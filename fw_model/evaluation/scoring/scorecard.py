@@ -1,6 +1,6 @@
 """From the scores of single stories to the scorecard: aggregates with intervals over stories.
 
-Every variant films the same stories, so differences are taken on the same stories.
+Every variant films the same stories, so differences are between the same stories.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ StoryScores = Mapping[int, StoryScore]
 MetricIntervals = dict[str, Interval | None]
 """Intervals by metric; None where not measured."""
 
-_AGGREGATES: Mapping[str, Aggregate[Any]] = {"inception": INCEPTION_SCORE}  # each of its payload
+_AGGREGATES: Mapping[str, Aggregate[Any]] = {"inception": INCEPTION_SCORE}
 
 
 class VariantDetails(TypedDict):
-    """What a reader asks next about a variant: medians, motion, accuracy chunk by chunk."""
+    """Further values of a variant: medians, motion, accuracy chunk by chunk."""
 
     num_stories: int
     hue_error_median_deg: Interval | None
@@ -62,8 +62,8 @@ class About(TypedDict, total=False):
 class Scorecard(About):
     """The scorecard as plain JSON.
 
-    `variants` holds the metrics of each variant, `full_minus` the differences from the full method
-    on the stories of both, `truth` what the metrics give for the true films.
+    `variants` holds the metrics of each variant, `full_minus` the full method minus the variant on
+    the stories of both, `truth` the metrics of the true films.
     """
 
     variants: dict[str, MetricIntervals]

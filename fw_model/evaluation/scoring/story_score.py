@@ -1,4 +1,4 @@
-"""All metrics of one film: what goes into a story's file, before any averaging."""
+"""All metrics of one film, before any averaging."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ METRICS = (
     "copy_paste",
     "retrieval_return_accuracy",
 )
-"""The scorecard's rows. `aesthetic` and `inception` need weights that are not packaged."""
+"""The rows of the scorecard. `aesthetic` and `inception` need weights that are not packaged."""
 
 
 @dataclass(frozen=True)
 class Judges:
-    """The models that judge a film; what has no judge is not measured.
+    """The models that judge a film; a metric without its judge is not measured.
 
     Without a `finder`, the toy judge finds the characters of toy films.
     """
@@ -75,7 +75,7 @@ def score_story(
     """Return the score of a film.
 
     `truth` holds the true frames of each shot, [F, H, W, 3], as long as the filmed ones. It is
-    None for a story of words only, where only the metrics that need no truth are measured.
+    None for a story of words only, for which only the metrics without truth are measured.
     """
     metrics: dict[str, MetricPayload | None] = dict.fromkeys(METRICS)
     metrics["border_jump_ratio"] = continuity.border_jump_ratio(shots)
@@ -90,10 +90,25 @@ def score_story(
         readings = [judges.toy_judge.read(shot.frames) for shot in shots]
         characters = found_by_toy_judge(shots, readings, story)
         hue_errors = hue.hue_errors_deg(readings, story)
-        metrics |= _toy_metrics(shots, readings, story, truth)
-        metrics["hue_error_deg"] = median(hue_errors) if hue_errors else None
-        details = _toy_details(shots, readings, story, truth)
-        details["hue_errors_deg"] = hue_errors
+        metrics |= {
+            "figure_accuracy": accuracy.figure_accuracy(readings, story),
+            "place_accuracy": accuracy.place_accuracy(readings, story),
+            "scale_accuracy": accuracy.scale_accuracy(readings, story),
+            "action_accuracy": accuracy.action_accuracy(readings, story),
+            "hue_error_deg": median(hue_errors) if hue_errors else None,
+            "copy_paste": copying.copy_paste(shots, truth),
+            "retrieval_return_accuracy": retrieval.retrieval_return_accuracy(shots, story),
+        }
+        details = {
+            "joint_accuracy": accuracy.joint_accuracy(readings, story),
+            "light_accuracy": accuracy.light_accuracy(readings, story),
+            "landmark_displacement": landmarks.landmark_displacement(shots, readings, story),
+            "flicker": flicker.flicker(shots, truth),
+            "true_and_filmed_motion": continuity.true_and_filmed_motion(shots, truth),
+            "accuracy_by_chunk": drift.accuracy_by_chunk(shots, readings, story),
+            "actions_by_chunk": drift.actions_by_chunk(shots, readings, story),
+            "hue_errors_deg": hue_errors,
+        }
     if judges.finder is not None:
         characters = found_by(judges.finder, shots, story)
     if judges.embedder is not None:
@@ -108,39 +123,6 @@ def score_story(
     for row, reading in zip(details["shots"], readings, strict=False):
         row["seen"] = _seen(reading)
     return {"metrics": metrics, "details": details}
-
-
-def _toy_metrics(
-    shots: Sequence[FilmedShot],
-    readings: Sequence[ShotReading],
-    story: StoryTruth,
-    truth: Sequence[Pixels],
-) -> dict[str, float | None]:
-    return {
-        "figure_accuracy": accuracy.figure_accuracy(readings, story),
-        "place_accuracy": accuracy.place_accuracy(readings, story),
-        "scale_accuracy": accuracy.scale_accuracy(readings, story),
-        "action_accuracy": accuracy.action_accuracy(readings, story),
-        "copy_paste": copying.copy_paste(shots, truth),
-        "retrieval_return_accuracy": retrieval.retrieval_return_accuracy(shots, story),
-    }
-
-
-def _toy_details(
-    shots: Sequence[FilmedShot],
-    readings: Sequence[ShotReading],
-    story: StoryTruth,
-    truth: Sequence[Pixels],
-) -> StoryDetails:
-    return {
-        "joint_accuracy": accuracy.joint_accuracy(readings, story),
-        "light_accuracy": accuracy.light_accuracy(readings, story),
-        "landmark_displacement": landmarks.landmark_displacement(shots, readings, story),
-        "flicker": flicker.flicker(shots, truth),
-        "true_and_filmed_motion": continuity.true_and_filmed_motion(shots, truth),
-        "accuracy_by_chunk": drift.accuracy_by_chunk(shots, readings, story),
-        "actions_by_chunk": drift.actions_by_chunk(shots, readings, story),
-    }
 
 
 def _shot_row(filmed: FilmedShot, prompt: str, characters: StoryCharacters, index: int) -> ShotRow:

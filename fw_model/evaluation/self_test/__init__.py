@@ -1,1 +1,1 @@
-"""Each metric on true and on corrupted films: does it see the fault?"""
+"""Each metric on true and on corrupted films: does it detect the fault?"""

@@ -1,7 +1,7 @@
-"""Ways to corrupt true films on purpose: a metric that misses its fault must judge no model.
+"""Ways to corrupt true films on purpose: a metric that misses its fault must not judge a model.
 
 Each function takes filmed shots and a level, 0 for no fault, and returns corrupted copies. Knows
-nothing of metrics. F frames, H x W pixels.
+nothing about metrics. F frames, H x W pixels.
 """
 
 from __future__ import annotations
@@ -21,19 +21,15 @@ Shots = Sequence[FilmedShot]
 def replace_shots(shots: Shots, others: Shots, count: int) -> list[FilmedShot]:
     """Replace the frames of the last `count` shots with another story's."""
     kept = len(shots) - count
-    return [
-        shot if index < kept else replace(shot, frames=other.frames)
-        for index, (shot, other) in enumerate(zip(shots, others, strict=True))
-    ]
+    pairs = zip(shots[kept:], others[kept:], strict=True)
+    return [*shots[:kept], *(replace(shot, frames=other.frames) for shot, other in pairs)]
 
 
 def freeze_shots(shots: Shots, count: int) -> list[FilmedShot]:
-    """Let the last `count` shots stand still on their first frame."""
+    """Freeze the last `count` shots on their first frame."""
     kept = len(shots) - count
-    return [
-        shot if i < kept else replace(shot, frames=np.repeat(shot.frames[:1], len(shot.frames), 0))
-        for i, shot in enumerate(shots)
-    ]
+    still = [replace(s, frames=np.repeat(s.frames[:1], len(s.frames), 0)) for s in shots[kept:]]
+    return [*shots[:kept], *still]
 
 
 def rotate_hues(shots: Shots, degrees: float) -> list[FilmedShot]:
@@ -80,17 +76,17 @@ def add_flicker(shots: Shots, levels: int) -> list[FilmedShot]:
 
 
 def blend_keyframes(shots: Shots, share: float) -> list[FilmedShot]:
-    """Blend every shot with the best keyframe of its cache: only the keyframe is left at 1."""
-    return [
-        replace(shot, frames=_blended(shot.frames, shot.cached[0].image, share))
-        if shot.cached
-        else shot
-        for shot in shots
-    ]
+    """Blend every shot with the best keyframe of its cache; at 1 only the keyframe is left."""
+    blended = list(shots)
+    for index, shot in enumerate(shots):
+        if shot.cached:
+            mixed = (1 - share) * shot.frames.astype(np.float32) + share * shot.cached[0].image
+            blended[index] = replace(shot, frames=np.asarray(mixed.round(), np.uint8))
+    return blended
 
 
 def replace_chunks_with_noise(shots: Shots, share: float) -> list[FilmedShot]:
-    """Turn that share of each shot's chunks, the last ones, into noise."""
+    """Replace the last chunks of each shot, `share` of them, with noise."""
     noisy = []
     rng = np.random.default_rng(0)
     for shot in shots:
@@ -118,8 +114,3 @@ def _rotated(frame: Pixels, degrees: float) -> Pixels:
     hsv[..., 0] = (hsv[..., 0] + degrees) % 360
     rgb = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
     return np.asarray((rgb * 255).round(), np.uint8)
-
-
-def _blended(frames: Pixels, image: Pixels, share: float) -> Pixels:
-    blended = (1 - share) * frames.astype(np.float32) + share * image
-    return np.asarray(blended.round(), np.uint8)

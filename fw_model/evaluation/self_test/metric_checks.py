@@ -1,4 +1,4 @@
-"""Which metric must see which fault: run over true films before a metric judges a model.
+"""Which metric must detect which fault: run on true films before a metric judges a model.
 
 A check corrupts true films more and more; its metric must be perfect on the truth and get worse
 with every level.
@@ -30,7 +30,7 @@ from fw_model.evaluation.stories.truth import FilmedShot, Pixels, StoryTruth
 
 @dataclass(frozen=True)
 class TrueFilm:
-    """A story's true frames as if filmed; `other` is another story's film of the same shape."""
+    """The true frames of a story as if filmed; `other` is a film of another story, equally long."""
 
     story: StoryTruth
     shots: Sequence[FilmedShot]
@@ -44,7 +44,7 @@ class TrueFilm:
 
 @dataclass(frozen=True)
 class CorruptedFilm:
-    """A corrupted film and, for the metrics that ask, what the toy judge sees in it."""
+    """A corrupted film and, for metrics that use it, what the toy judge sees in it."""
 
     film: TrueFilm
     shots: Sequence[FilmedShot]
@@ -62,7 +62,7 @@ Measure = Callable[[CorruptedFilm], float | None]
 
 @dataclass(frozen=True)
 class Check:
-    """`levels` rise from 0, the truth; `rises` says whether the metric must rise or fall."""
+    """`levels` rise from 0, the truth; `rises` is whether the metric must rise instead of fall."""
 
     metric: str
     fault: str
@@ -180,7 +180,7 @@ CHECKS = (
 
 
 def run_check(check: Check, films: Sequence[TrueFilm], toy_judge: ToyJudge) -> list[float]:
-    """Return the metric at every level, as the mean over all films that it can judge."""
+    """Return the metric at every level, as a mean over the films that it can judge."""
     scores = []
     for level in check.levels:
         values = [

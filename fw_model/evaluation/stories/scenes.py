@@ -1,8 +1,8 @@
 """Scenes in words for evaluation: who is in them and how they look, shot after shot.
 
-The recipe is the paper's: a prompt says how the characters look, what they do, the type of the
+The recipe is the paper's: a prompt describes how the characters look, what they do, the type of the
 shot and its colour style; a scene is one or two characters in one place over consecutive shots.
-Knows nothing of who writes scenes.
+Knows nothing about who writes scenes.
 """
 
 from __future__ import annotations
@@ -48,11 +48,9 @@ class WrittenShot(StrictModel):
     shot_type: str = Field(
         min_length=3, max_length=60, description="Framing, in the words of the prompt: wide shot."
     )
-    characters: tuple[str, ...] = Field(
-        default=(), description="Names of the characters in the picture."
-    )
+    characters: tuple[str, ...] = Field((), description="Names of the characters in the picture.")
     place_index: int = Field(
-        default=0, ge=0, le=100, description="Shots with the same number share a place."
+        0, ge=0, le=100, description="Shots with the same number share a place."
     )
 
 
@@ -88,13 +86,19 @@ class WrittenScene(StrictModel):
 
     def truth(self, seed: int) -> StoryTruth:
         """Return what the scene asks for as story number `seed`."""
-        return StoryTruth(seed, tuple(_shot_truth(shot) for shot in self.shots))
+        shots = [
+            ShotTruth(
+                s.prompt, place_index=s.place_index, figures=tuple(map(FigureTruth, s.characters))
+            )
+            for s in self.shots
+        ]
+        return StoryTruth(seed, tuple(shots))
 
 
 class SceneSet(StrictModel):
     """A file of scenes."""
 
-    about: str = Field(default="", description="Where the scenes come from, for readers.")
+    about: str = Field("", description="Where the scenes come from, for readers.")
     scenes: tuple[WrittenScene, ...] = Field(min_length=1, description="Story 0, story 1, ...")
 
     @model_validator(mode="after")
@@ -133,16 +137,8 @@ def packaged_scenes() -> SceneSet:
     return load_scenes(PACKAGED_SCENES)
 
 
-def _shot_truth(shot: WrittenShot) -> ShotTruth:
-    return ShotTruth(
-        prompt=shot.prompt,
-        place_index=shot.place_index,
-        figures=tuple(FigureTruth(name) for name in shot.characters),
-    )
-
-
-# The share of an appearance's or style's words that a prompt must repeat. Not all of them: a
-# close-up need not name the boots.
+# The share of the words of an appearance or a style that a prompt must repeat. Not all of them: a
+# close-up does not need to mention the boots.
 _REPEATED = 0.6
 _SHORTEST_WORD = 4  # shorter words describe nothing: in, and, the
 
@@ -150,7 +146,7 @@ _SHORTEST_WORD = 4  # shorter words describe nothing: in, and, the
 def recipe_faults(
     scene: WrittenScene, *, num_shots: int, min_words: int, max_words: int
 ) -> list[str]:
-    """Return how `scene` departs from the recipe, in words; an empty list if it does not.
+    """Return the ways in which `scene` breaks the recipe, in words; an empty list if it does not.
 
     Checks only numbers and repeated words, not whether the story is good.
     """

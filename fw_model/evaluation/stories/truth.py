@@ -1,14 +1,17 @@
-"""What a story asks for, and the film made of it: what every metric reads.
+"""What a story asks for, and the film made from it: the input of every metric.
 
-F frames, H x W pixels. Knows nothing of how films are made.
+F frames, H x W pixels. Knows nothing about how films are made.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fw_model.media.keyframes import select_keyframe_indices
 
 Pixels = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -30,8 +33,8 @@ class FigureTruth:
 class ShotTruth:
     """What a shot must show. Shots with the same `place_index` share a place.
 
-    A story of words only has a prompt, figures and place indices; its other fields are None. A
-    camera is "still" or pans; `zoom` enlarges the place on screen.
+    A shot of a story of words only has a prompt, figures and a place index; its other fields are
+    None. A camera is "still" or pans; `zoom` enlarges the place on screen.
     """
 
     prompt: str
@@ -79,3 +82,12 @@ class FilmedShot:
     def chunk_spans(self) -> list[tuple[int, int]]:
         """Frames [start, end) of each chunk."""
         return list(zip(self.chunk_starts, (*self.chunk_starts[1:], len(self.frames)), strict=True))
+
+
+def sampled_frames(shots: Sequence[FilmedShot], per_shot: int) -> list[Pixels]:
+    """Return `per_shot` evenly spaced frames [H, W, 3] of each shot, or all of a shorter shot."""
+    return [
+        shot.frames[index]
+        for shot in shots
+        for index in select_keyframe_indices(len(shot.frames), per_shot)
+    ]

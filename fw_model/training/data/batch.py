@@ -33,14 +33,13 @@ class Batch:
 
     @property
     def num_samples(self) -> int:
-        """How many samples it holds."""
         return len(self.sample_indices)
 
 
 def assemble(dataset: EncodedDataset, rows: Sequence[PlanRow], history_latents: int) -> Batch:
     """Read the samples of `rows`, which share mode, start and length.
 
-    History is at most `history_latents` latents before the start.
+    History is up to `history_latents` latents before the start.
     """
     (start,) = {row.start for row in rows}
     oldest = max(0, start - history_latents)
@@ -100,7 +99,7 @@ def _keyframe_texts(dataset: EncodedDataset, keyframes: NDArray[np.int64]) -> Fl
 
 
 def _pad(texts: Sequence[Float16s], width: int) -> Float16s:
-    """Stack texts [T_i, D] into [N, max T, D]; at least one token, so shapes are never empty."""
+    """Stack texts [T_i, D] as [N, max T, D] with at least one token, so shapes are never empty."""
     longest = max([1, *(len(text) for text in texts)])
     padded = np.zeros((len(texts), longest, width), dtype=np.float16)
     for row, text in enumerate(texts):

@@ -1,8 +1,8 @@
 """Reading an encoded dataset as memory-mapped arrays.
 
-`filmweaver encode` writes Parquet; a trainer needs random access to single latents. So each table
-is unpacked once into an uncompressed Arrow file beside it, which every process of the machine maps.
-Knows nothing of Ray. C channels, F latents, h x w latent cells, T text tokens, D text width, E
+`filmweaver encode` writes Parquet, but training needs random access to single latents. So each
+table is unpacked once to an uncompressed Arrow file, which every process on the machine maps. Knows
+nothing about Ray. C channels, F latents, h x w latent cells, T text tokens, D text width, E
 embedding width.
 """
 
@@ -29,22 +29,16 @@ Ints = NDArray[np.int64]
 
 
 class EncodedDataset:
-    """Shots, keyframes and texts by row number, in an order that depends on content alone."""
+    """Shots, keyframes and texts by row number, in an order that depends only on content."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.meta = read_meta(self.folder)
-        if not self.meta.files:
-            raise DataError(f"{self.folder} holds no encoded shot; run `filmweaver encode` first.")
-        shots = _MappedTable(
-            self.folder, "shots", self.meta.files, ("video_id", "index", "shot_id")
-        )
-        keyframes = _MappedTable(
-            self.folder, "keyframes", self.meta.files, ("shot_id", "frame", "keyframe_id")
-        )
-        texts = _MappedTable(self.folder, "texts", self.meta.files, ("text_id",))
+        shots = self._open("shots", "video_id", "index", "shot_id")
         if shots.num_rows == 0:
             raise DataError(f"{self.folder} holds no encoded shot; run `filmweaver encode` first.")
+        keyframes = self._open("keyframes", "shot_id", "frame", "keyframe_id")
+        texts = self._open("texts", "text_id")
         self._shot_blobs, self._keyframe_blobs, self._text_blobs = shots, keyframes, texts
 
         self.shot_ids: list[str] = shots.strings("shot_id")
@@ -64,9 +58,11 @@ class EncodedDataset:
         self.texts: list[str] = texts.strings("text")
         self.fingerprint = self._fingerprint()
 
+    def _open(self, table: str, *order: str) -> _MappedTable:
+        return _MappedTable(self.folder, table, self.meta.files, order)
+
     @property
     def num_shots(self) -> int:
-        """Number of shots."""
         return len(self.shot_ids)
 
     def latents(self, shot: int, start: int, stop: int) -> Float16s:
@@ -81,7 +77,7 @@ class EncodedDataset:
         return self._keyframe_blobs.array("latents", keyframe, (channels, 1, rows, columns))
 
     def text_tokens(self, text: int) -> Float16s:
-        """Return the token embeddings of a text, trimmed to its true length: [T, D]."""
+        """Return the token embeddings of a text, without padding: [T, D]."""
         return self._text_blobs.array("embedding", text, (-1, self.meta.text_width))
 
     def _fingerprint(self) -> str:
@@ -92,7 +88,7 @@ class EncodedDataset:
 
 
 class _MappedTable:
-    """One table, sorted by `order`; its binary column stays on disk and is mapped."""
+    """One table, sorted by `order`; it stays on disk and is mapped."""
 
     def __init__(self, folder: Path, name: str, files: Sequence[str], order: Sequence[str]) -> None:
         self._where = folder / name
@@ -138,13 +134,13 @@ class _MappedTable:
             return values.reshape(shape)
         except ValueError as error:
             raise DataError(
-                f"{self._where}: row {row} has {values.size} numbers in {column}, which is not "
+                f"{self._where}: row {row} has {values.size} numbers in {column}, which do not fit "
                 f"{shape}; encode the dataset again."
             ) from error
 
 
 def _map_table(folder: Path, name: str, names: Sequence[str]) -> pa.Table:
-    """Map the unpacked form of a table; unpack its Parquet files first if they changed."""
+    """Map the unpacked form of a table; unpack its Parquet files first if they are new."""
     files = [folder / name / file for file in sorted(names)]
     missing = [file for file in files if not file.is_file()]
     if missing:
@@ -160,10 +156,10 @@ def _map_table(folder: Path, name: str, names: Sequence[str]) -> pa.Table:
             try:
                 _unpack(files, unpacked, SCHEMAS[name])
             except PermissionError:
-                continue  # a dataset on read-only storage: use the machine's own disk
+                continue  # the dataset is on read-only storage: use the machine's own disk
             except (pa.ArrowException, OSError, ValueError) as error:
                 if getattr(error, "errno", None) is not None:
-                    raise  # the disk failed; the file may be good
+                    raise  # the disk failed, not the file
                 raise DataError(
                     f"{folder / name} cannot be read ({error}); encode the dataset again."
                 ) from error

@@ -1,9 +1,9 @@
 """The plan: which samples every optimizer step trains on, as a pure function of seed and data.
 
 A step has groups. All samples of a group share their mode, history length and number of keyframes,
-so they make one batch and every rank does the same work. Every random choice is keyed by (seed,
+so they form one batch and every rank does the same work. Every random choice is keyed by (seed,
 purpose, index of the sample in the whole run), so the plan does not depend on workers, engines or
-restarts: the position in a run is one number, the step. Knows nothing of torch or Ray.
+restarts: the position in a run is one number, the step. Knows nothing about torch or Ray.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import logging
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One sample: latents [start, stop) of a shot, and the keyframes that are shown with it.
+    """One sample: latents [start, stop) of a shot, and the keyframes in its shot cache.
 
     `sample_index` counts over the whole run. `shot` and `keyframes` are rows of the encoded
     dataset; `negatives` says which keyframes were replaced by one of another video.
@@ -59,7 +60,7 @@ class PlanGroup:
         count, rest = divmod(len(self.rows), world_size)
         if rest:
             raise DataError(
-                f"A group of {len(self.rows)} samples cannot be shared by {world_size} workers; "
+                f"A group of {len(self.rows)} samples cannot be split over {world_size} workers; "
                 "set training.group_size to a multiple of training.num_workers."
             )
         return self.rows[rank * count : (rank + 1) * count]
@@ -87,7 +88,7 @@ class TrainingPlan:
 
     @cached_property
     def hash(self) -> str:
-        """A hash of everything that decides which samples come when."""
+        """A hash of everything that determines the samples of each step."""
         settings = {
             "seed": self._config.seed,
             "stages": [stage.model_dump() for stage in self._config.stages],
@@ -101,7 +102,7 @@ class TrainingPlan:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def groups(self, step: int) -> list[PlanGroup]:
-        """Return the groups of `step` (from 0), which count equally in its loss."""
+        """Return the groups of `step` (from 0); they have equal weight in its loss."""
         count = self._config.groups_per_step
         stage = self._config.stage_at(step)
         return [self._group(step * count + group, stage) for group in range(count)]
@@ -127,7 +128,7 @@ class TrainingPlan:
         return stage.chunk_latents or self._cache.chunk_latents
 
     def _row(self, index: int, eligible: Ints, start: int, stop: int, count: int) -> PlanRow:
-        """Return sample `index`, of one of the `eligible` shots and with `count` keyframes."""
+        """Return sample `index`, from one of the `eligible` shots and with `count` keyframes."""
         shot = int(eligible[self._integer("shot", index, below=len(eligible))])
         keyframes = self._keyframes(index, shot, count)
         negatives = [False] * count
@@ -157,7 +158,7 @@ class TrainingPlan:
         return 1 + self._integer("num_keyframes", number, below=most - 1)
 
     def _start(self, number: int, num_keyframes: int, chunk: int) -> int:
-        """Choose where an extension begins: a random place in a random shot long enough."""
+        """Choose where an extension starts: a random place in a random shot that is long enough."""
         shots = self._eligible_shots(num_keyframes, 1 + chunk)
         shot = shots[self._integer("start_shot", number, below=len(shots))]
         last = int(self._dataset.num_latents[shot]) - chunk
@@ -179,10 +180,10 @@ class TrainingPlan:
         return order[:count]
 
     def _negative(self, index: int, slot: int, shot: int) -> int | None:
-        """Choose a keyframe of another video; None if no other video was hit."""
+        """Choose a keyframe of another video; None if all candidates are of the same video."""
         hard = self._uniform("hard_negative", index, slot) < self._sampling.hard_negative_fraction
         candidates = (
-            # Seeds derive from "stranger": another word would change every plan.
+            # Seeds derive from the word "stranger": another would change every plan.
             self._integer("stranger", index, slot, attempt, below=len(self._keyframe_videos))
             for attempt in range(_HARD_NEGATIVE_POOL)
         )
@@ -208,7 +209,7 @@ class TrainingPlan:
         return self._eligible[key]
 
     def _possible_modes(self, stage: StageConfig) -> tuple[list[Mode], list[float]]:
-        """Return the stage's modes that the data has samples of, and their weights; sum 1."""
+        """Return the modes of the stage that the data has samples of, and their weights (sum 1)."""
         weights = zip(MODES, stage.mode_weights.as_tuple(), strict=True)
         wanted = {mode: weight for mode, weight in weights if weight > 0}
         chunk = self._chunk(stage)
@@ -272,10 +273,8 @@ def _needs(mode: Mode) -> tuple[bool, bool]:
 
 
 def _weighted(uniform: float, weights: list[float]) -> int:
-    """Return the index that `uniform` in [0, 1) falls on when weights sum to 1."""
-    edge = 0.0
-    for index, weight in enumerate(weights):
-        edge += weight
+    """Return an index with the probability of its weight; `uniform` is in [0, 1)."""
+    for index, edge in enumerate(accumulate(weights)):
         if uniform < edge:
             return index
     return len(weights) - 1

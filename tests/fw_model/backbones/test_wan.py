@@ -11,7 +11,7 @@ from fw_model.backbones.rope import rotary_table, token_positions
 from fw_model.backbones.wan import WanBackbone
 from fw_model.backbones.wan_depth import SILENT_AT_FIRST
 from fw_model.cache.config import CacheConfig
-from fw_model.cache.context import ContextLatents, Segment, context_segments, target_segment
+from fw_model.cache.context import ContextLatents, TokenSegment, context_segments, target_segment
 from fw_model.errors import CheckpointError, InputError
 
 TOLERANCE = 1e-5
@@ -42,14 +42,14 @@ def draw(*shape: int, seed: int = 1) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def make_target(batch: int = 2, sigma: float = 0.7, size: tuple[int, int] = (8, 8)) -> Segment:
+def make_target(batch: int = 2, sigma: float = 0.7, size: tuple[int, int] = (8, 8)) -> TokenSegment:
     text = draw(batch, 7, 16, seed=5)
     return target_segment(draw(batch, 4, 3, *size), torch.full((batch,), sigma), text)
 
 
 def make_context(
     num_keyframes: int, num_history: int, batch: int = 2, size: tuple[int, int] = (8, 8)
-) -> list[Segment]:
+) -> list[TokenSegment]:
     keyframes = [
         ContextLatents(
             draw(batch, 4, 1, *size, seed=10 + k),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import UniPCMultistepScheduler
 
-from fw_model.cache.augment import AugmentConfig, draw_context_sigma
+from fw_model.cache.augment import AugmentConfig, sample_context_sigma
 from fw_model.diffusion.guidance import guided
 from fw_model.diffusion.objective import (
     add_noise,
@@ -92,11 +92,11 @@ def test_logit_normal_sigma_has_its_median_at_the_shifted_mean() -> None:
 
 def test_cache_noise_stays_in_the_papers_ranges() -> None:
     generators = [keyed_generator(0, "context", g) for g in range(500)]
-    keyframe = draw_context_sigma(AugmentConfig(), "keyframe", generators)
-    temporal = draw_context_sigma(AugmentConfig(), "temporal", generators)
+    keyframe = sample_context_sigma(AugmentConfig(), "keyframe", generators)
+    temporal = sample_context_sigma(AugmentConfig(), "temporal", generators)
     assert keyframe.min() >= 0.1 and keyframe.max() <= 0.4 and keyframe.std() > 0.05
     assert temporal.min() >= 0.0 and temporal.max() <= 0.1
-    off = draw_context_sigma(AugmentConfig(enabled=False), "keyframe", generators)
+    off = sample_context_sigma(AugmentConfig(enabled=False), "keyframe", generators)
     assert off.abs().max() == 0
 
 

@@ -14,7 +14,7 @@ from fw_model.embedders.clip import OpenClipEmbedder
 from fw_model.embedders.open_clip_folder import CONFIG_FILE
 from fw_model.errors import CheckpointError, InputError
 from fw_model.pretraining.clip import EmbedderPretrainConfig, save_clip
-from fw_model.pretraining.tokenizer import save_tokenizer, train_tokenizer
+from fw_model.pretraining.tokenizer import train_tokenizer
 
 SMALL = EmbedderPretrainConfig(
     image_width=32, image_layers=1, text_width=32, text_layers=1, head_width=16, embed_dim=24
@@ -29,7 +29,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = SMALL.model_config_tree()
     tree["text_cfg"]["vocab_size"] = len(tokenizer)
     save_clip(open_clip.CLIP(**tree), tree, folder)
-    save_tokenizer(tokenizer, folder)
+    tokenizer.save_pretrained(str(folder))
     return folder
 
 
@@ -79,5 +79,5 @@ def test_a_folder_without_a_config_is_named(tmp_path: Path) -> None:
 
 def test_a_broken_config_is_named(tmp_path: Path) -> None:
     (tmp_path / CONFIG_FILE).write_text("{}")
-    with pytest.raises(CheckpointError, match="no open_clip config"):
+    with pytest.raises(CheckpointError, match="not an open_clip config"):
         OpenClipEmbedder.load(tmp_path)

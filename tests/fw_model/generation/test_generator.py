@@ -11,10 +11,11 @@ from pydantic import ValidationError
 
 from fw_model.cache.context import target_segment
 from fw_model.diffusion.guidance import SkipLayerGuidance
+from fw_model.diffusion.sampler import Cancelled
 from fw_model.diffusion.schedule import keyed_generator
 from fw_model.errors import ConfigError, InputError
 from fw_model.generation.conditioning import Conditioner
-from fw_model.generation.generator import Cancelled, StoryChunk, StoryGenerator
+from fw_model.generation.generator import StoryChunk, StoryGenerator
 from fw_model.generation.request import ChunkRequest, GenerationConfig, HistoryChunk
 from fw_model.generation.story_file import StoryFile
 from fw_model.loading.load import FilmModel

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from fw_model.errors import CheckpointError
 from fw_model.loading.config import BackboneConfig, ModelConfig, PartConfig
 from fw_model.loading.fingerprints import Part, encoding_parts, model_fingerprint, part_fingerprint
-from fw_model.loading.folders import TINY, load_record
+from fw_model.loading.folders import TINY, load_record, model_folders
 from fw_model.loading.load import load_backbone, load_embedder, load_text_encoder, load_vae
 from fw_model.loading.record import write_record
 from fw_model.text_encoders.clip import ClipTextEncoder
@@ -102,6 +102,15 @@ def test_what_a_base_lacks_is_not_taken_from_the_tiny_model(tmp_path: Path) -> N
     assert isinstance(load_text_encoder(PLAIN), Umt5TextEncoder)
 
 
+def test_a_path_that_is_set_wins_over_the_base_of_a_checkpoint(tmp_path: Path) -> None:
+    trained = tmp_path / "trained"
+    shutil.copytree(TINY / "transformer", trained / "transformer")
+    write_record(trained, load_record(PLAIN).model_copy(update={"base": str(tmp_path)}))
+    unset = ModelConfig(device="cpu", checkpoint=str(trained))
+    assert model_folders(unset) == [trained, tmp_path]
+    assert model_folders(unset.model_copy(update={"path": "tiny"})) == [trained, TINY]
+
+
 @pytest.mark.parametrize("part", ["transformer", "vae", "clip", "text_encoder"])
 def test_code_of_ones_own_changes_the_fingerprint_of_its_part(part: Part) -> None:
     field = {"transformer": "backbone", "vae": "vae", "clip": "embedder"}.get(part, part)
@@ -164,7 +173,7 @@ def truncate(path: Path) -> None:
         (f"transformer/{WEIGHTS}", truncate, load_backbone, "Cannot load the transformer"),
         ("transformer/context_patch.safetensors", truncate, load_backbone, "does not load"),
         (f"vae/{WEIGHTS}", without("decoder.mid"), load_vae, "tensors are missing"),
-        (f"vae/{WEIGHTS}", truncate, load_vae, "is no Wan VAE"),
+        (f"vae/{WEIGHTS}", truncate, load_vae, "is not a Wan VAE"),
         ("clip/open_clip_model.safetensors", truncate, load_embedder, "does not load"),
         ("clip/open_clip_model.safetensors", without("visual"), load_embedder, "does not load"),
     ],

@@ -61,13 +61,13 @@ def test_a_span_is_half_open_and_counts_decoded_frames(ramp_video):
 
 
 def test_a_span_past_the_end_is_refused(ramp_video):
-    with pytest.raises(MediaError, match=r"12 frames; \[8, 20\)"):
+    with pytest.raises(MediaError, match=r"12 frames, but \[8, 20\)"):
         read_frames(ramp_video, start=8, stop=20)
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 3), (5, 5), (7, 2)])
 def test_no_span_is_refused(ramp_video, start, stop):
-    with pytest.raises(MediaError, match="no span"):
+    with pytest.raises(MediaError, match="Invalid frame range"):
         read_frames(ramp_video, start=start, stop=stop)
 
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from fw_model.errors import CheckpointError
 from fw_model.pretraining.clip import EmbedderPretrainConfig, save_clip
-from fw_model.pretraining.tokenizer import save_tokenizer, train_tokenizer
+from fw_model.pretraining.tokenizer import train_tokenizer
 from fw_model.text_encoders.clip import ClipTextEncoder
 from fw_model.text_encoders.umt5 import Umt5TextEncoder, clean_prompt
 
@@ -30,7 +30,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = config.model_config_tree()
     tree["text_cfg"]["vocab_size"] = len(tokenizer)
     save_clip(open_clip.CLIP(**tree), tree, folder)
-    save_tokenizer(tokenizer, folder)
+    tokenizer.save_pretrained(str(folder))
     return folder
 
 

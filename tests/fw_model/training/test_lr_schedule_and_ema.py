@@ -54,5 +54,5 @@ def test_an_average_saved_by_two_ranks_is_read_by_one(tmp_path: Path) -> None:
     alone = Ema(names, decay=0.9, rank=0, world_size=1)
     alone.load(tmp_path)
     assert [alone[name][0].item() for name in names] == [0.0, 1.0, 2.0]
-    with pytest.raises(CheckpointError, match="does not hold the average of 1 weights"):
+    with pytest.raises(CheckpointError, match="has no average of 1 weights"):
         Ema([*names, "d"], decay=0.9, rank=0, world_size=1).load(tmp_path)

@@ -135,7 +135,7 @@ def test_frames_that_do_not_fit_are_refused(shape: tuple[int, ...], message: str
 
 
 def test_a_folder_that_is_no_vae_is_named(tmp_path: Any) -> None:
-    with pytest.raises(CheckpointError, match="no Wan VAE"):
+    with pytest.raises(CheckpointError, match="not a Wan VAE"):
         WanVae.load(tmp_path)
 
 

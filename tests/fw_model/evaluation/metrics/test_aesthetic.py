@@ -96,13 +96,13 @@ def test_a_film_is_judged_by_files_alone(tmp_path, tiny_path):
 def test_a_head_for_another_clip_is_refused_with_both_widths(tmp_path, tiny_path):
     head = saved(v1_state(768), tmp_path / "head.pth")
     config = AestheticConfig(head=str(head), clip=str(tiny_path / "clip"))
-    with pytest.raises(CheckpointError, match=r"width 768.*gives 96"):
+    with pytest.raises(CheckpointError, match=r"width 768.*has 96"):
         AestheticPredictor.load(config)
 
 
 def test_a_clip_that_is_not_there_is_refused(tmp_path):
     head = saved(v1_state(768), tmp_path / "head.pth")
-    with pytest.raises(CheckpointError, match="no CLIP folder"):
+    with pytest.raises(CheckpointError, match="not a CLIP folder"):
         AestheticPredictor.load(AestheticConfig(head=str(head), clip=str(tmp_path / "none")))
 
 

@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 
 from fw_model.evaluation.judges.characters import found_by_toy_judge
-from fw_model.evaluation.metrics.consistency import (
-    character_alignment,
-    character_consistency,
-    crop,
-    embed_story,
-    overall_alignment,
-    overall_consistency,
-)
+from fw_model.evaluation.metrics.consistency import clip_measures, crop, embed_story
 from fw_model.evaluation.stories.truth import FilmedShot
 from tests.fw_model.evaluation.made_up import asked, seen, story
 
@@ -44,36 +37,31 @@ def measures(shots, truth):
     embeddings = embed_story(
         shots, truth, found_by_toy_judge(shots, readings, truth).boxes, ColourEmbedder()
     )
-    return {
-        "character": character_consistency(embeddings),
-        "overall": overall_consistency(embeddings, truth),
-        "character_alignment": character_alignment(embeddings),
-        "overall_alignment": overall_alignment(embeddings),
-    }
+    return clip_measures(embeddings, truth)
 
 
 def test_the_same_shot_twice_is_wholly_consistent():
     found = measures([shot(BLUE, RED)] * 2, story(asked(), asked()))
-    assert found["character"] == pytest.approx(100)
-    assert found["overall"] == pytest.approx(100)
+    assert found["character_consistency"] == pytest.approx(100)
+    assert found["overall_consistency"] == pytest.approx(100)
     assert found["character_alignment"] == pytest.approx(100)
     assert found["overall_alignment"] < 50
 
 
 def test_a_character_of_another_colour_is_inconsistent_wherever_it_stands():
     found = measures([shot(BLUE, RED), shot(BLUE, GREEN)], story(asked(), asked()))
-    assert found["character"] == pytest.approx(0, abs=1e-3)
-    assert 50 < found["overall"] < 100
+    assert found["character_consistency"] == pytest.approx(0, abs=1e-3)
+    assert 50 < found["overall_consistency"] < 100
     assert found["character_alignment"] == pytest.approx(50)
 
 
 def test_shots_of_different_places_are_not_compared():
     truth = story(asked(), asked(place="city", place_index=1))
-    assert measures([shot(BLUE, RED), shot(GREEN, RED)], truth)["overall"] is None
+    assert measures([shot(BLUE, RED), shot(GREEN, RED)], truth)["overall_consistency"] is None
 
 
 def test_a_character_that_never_recurs_has_no_consistency():
-    assert measures([shot(BLUE, RED)], story(asked()))["character"] is None
+    assert measures([shot(BLUE, RED)], story(asked()))["character_consistency"] is None
 
 
 @pytest.mark.parametrize("box", [(0, 0, 1, 1), (0.9, 0.9, 1.0, 1.0), (0.5, 0.5, 0.5, 0.5)])

@@ -32,7 +32,7 @@ def test_any_number_of_workers_shares_out_the_same_samples(data: EncodedDataset)
         for world_size in (1, 2, 4):
             shared = [row for rank in range(world_size) for row in group.share(rank, world_size)]
             assert shared == list(group.rows)
-    with pytest.raises(DataError, match="cannot be shared by 3 workers"):
+    with pytest.raises(DataError, match="cannot be split over 3 workers"):
         plan.groups(7)[0].share(0, 3)
 
 
