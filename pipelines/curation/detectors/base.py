@@ -20,7 +20,7 @@ GRID_WIDTH = 64
 GRID_HEIGHT = 36
 
 DETECTORS: Mapping[str, str] = {
-    "cross_window": "pipelines.curation.detectors.cross_window:CrossWindowDetector",
+    "learned": "pipelines.curation.detectors.learned:LearnedDetector",
     "adaptive": "pipelines.curation.detectors.adaptive:AdaptiveDetector",
     "content_histogram": "pipelines.curation.detectors.content_histogram:ContentHistogramDetector",
     "ensemble": "pipelines.curation.detectors.ensemble:EnsembleDetector",

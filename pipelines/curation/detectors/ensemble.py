@@ -17,7 +17,7 @@ class EnsembleDetector:
         *,
         fps: float,
         members: Sequence[Mapping[str, Any]] = (
-            {"kind": "cross_window"},
+            {"kind": "learned"},
             {"kind": "adaptive"},
             {"kind": "content_histogram"},
         ),

@@ -3,34 +3,15 @@ import pytest
 
 from fw_model.errors import ConfigError
 from pipelines.curation.detectors.base import (
-    GRID_HEIGHT,
-    GRID_WIDTH,
-    SmallFrames,
     Transition,
     check_detector,
     make_detector,
 )
-from pipelines.curation.detectors.gradual import fit_dissolve, fit_wipe
+from pipelines.curation.detectors.blends import fit_dissolve, fit_wipe
+from tests.pipelines.curation.detectors.detect import cuts, transitions
 from tests.pipelines.curation.footage import film, scenery, shot
 
 BIG = (128, 72)
-
-
-def transitions(frames, *, kind="cross_window", fps=24.0, batch=16, **options):
-    """Run a detector over RGB frames [F, H, W, 3]."""
-    import cv2
-
-    detector = make_detector(kind, options, fps=fps)
-    planes = []
-    for frame in frames:
-        small = cv2.resize(frame, (GRID_WIDTH, GRID_HEIGHT), interpolation=cv2.INTER_AREA)
-        planes.append(cv2.cvtColor(small, cv2.COLOR_RGB2YUV).transpose(2, 0, 1))
-    found = []
-    for first in range(0, len(planes), batch):
-        part = np.stack(planes[first : first + batch])
-        times_s = [(first + i) / fps for i in range(len(part))]
-        found += detector.update(SmallFrames(first, times_s, part))
-    return found + detector.finish()
 
 
 class ToldDetector:
@@ -61,16 +42,12 @@ def test_votes_are_counted_alike_however_frames_are_batched():
     assert all(each == found[1] for each in found.values())
 
 
-def cuts(frames, **settings):
-    return [t.start_frame for t in transitions(frames, **settings) if t.kind == "cut"]
-
-
 def blend(first, last, num_frames):
     weights = (np.arange(1, num_frames + 1) / (num_frames + 1))[:, None, None, None]
     return ((1 - weights) * first + weights * last).astype(np.uint8)
 
 
-@pytest.mark.parametrize("kind", ["cross_window", "adaptive", "content_histogram", "ensemble"])
+@pytest.mark.parametrize("kind", ["learned", "adaptive", "content_histogram", "ensemble"])
 def test_how_frames_are_batched_changes_nothing(kind):
     mixed = blend(scenery(1), scenery(2), 17)
     black = np.zeros_like(scenery(3))
@@ -85,7 +62,7 @@ def test_how_frames_are_batched_changes_nothing(kind):
     assert transitions(frames, kind=kind, batch=7) == whole
 
 
-@pytest.mark.parametrize("kind", ["cross_window", "adaptive", "content_histogram", "ensemble"])
+@pytest.mark.parametrize("kind", ["learned", "adaptive", "content_histogram", "ensemble"])
 def test_hard_cuts_are_found_to_the_frame(kind):
     assert cuts(film([1, 2, 3], 20), kind=kind) == [20, 40]
 
@@ -254,7 +231,7 @@ def test_a_network_of_another_shape_is_told_before_any_video(tmp_path, made, opt
         check_detector("onnx", {"path": str(path), **options})
 
 
-@pytest.mark.parametrize("kind", ["cross_window", "adaptive", "content_histogram", "ensemble"])
+@pytest.mark.parametrize("kind", ["learned", "adaptive", "content_histogram", "ensemble"])
 def test_a_detector_that_works_passes_the_check(kind):
     check_detector(kind, {})
 
@@ -266,7 +243,7 @@ def test_a_detector_that_works_passes_the_check(kind):
         ("my_pkg.detect:MyDetector", {}, "my_pkg"),
         ("adaptive", {"treshold": 3}, "treshold"),
         ("adaptive", {"threshold": "abc"}, "abc"),
-        ("cross_window", {"threshold": "abc"}, "abc"),
+        ("learned", {"threshold": "abc"}, "abc"),
         ("ensemble", {"members": 3}, "members"),
         ("ensemble", {"members": [{"kin": "x"}, {"kin": "y"}]}, "kin"),
         ("onnx", {}, "path"),
