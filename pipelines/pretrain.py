@@ -5,6 +5,7 @@ Each call continues an interrupted one and returns what it measured on held-out 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from fw_model.pretraining.toy_judge import pretrain_toy_judge
 from fw_model.pretraining.vae import pretrain_vae
 from pipelines.pretraining.captioned_shots import open_shots
 from pipelines.pretraining.config import PretrainConfig
+from pipelines.pretraining.cut_detector import pretrain_detector
 from pipelines.pretraining.prompts import QUESTIONS, prompt_sampler
 from pipelines.pretraining.toy_labels import open_labelled_shots
 from pipelines.toyfilms.config import ToyFilmsConfig
@@ -57,6 +59,12 @@ def run_pretrain_toy_judge(config: PretrainConfig, films: Path, output: Path) ->
     _limit_threads(config)
     training, held_out = open_labelled_shots(config, films, output)
     return pretrain_toy_judge(config.toy_judge, training, held_out, output)
+
+
+def run_pretrain_detector(config: PretrainConfig, footage: Path, output: Path) -> dict[str, float]:
+    """Train the learned shot detector on films made of `footage`, with one process per thread."""
+    num_workers = config.num_threads or os.cpu_count() or 1
+    return pretrain_detector(config.detector, footage, output, num_workers=num_workers)
 
 
 def _limit_threads(config: PretrainConfig) -> None:

@@ -72,3 +72,19 @@ def toy_judge(
     for name, value in accuracy.items():
         out.print(f"{name:<24}{value:g}")
     out.print(f"Toy judge: {output / 'toy_judge'}")
+
+
+@command(pretrain_app)
+def detector(
+    common: CommonOptions,
+    footage: Annotated[Path, folder("Folder of videos and pictures to make films of.")],
+    output: Annotated[Path, folder("Where the network and its metrics go.")],
+) -> None:
+    """Train the learned shot detector on transitions made of any footage."""
+    settings = common.load()
+    from pipelines.pretrain import run_pretrain_detector
+
+    accuracy = run_pretrain_detector(settings.pretrain, footage, output)
+    for name, value in accuracy.items():
+        out.print(f"{name:<24}{value:g}")
+    out.print(f"Detector: {output / 'learned_cuts.safetensors'}")

@@ -9,6 +9,7 @@ from fw_model.pretraining.clip import EmbedderPretrainConfig
 from fw_model.pretraining.text_encoder import TextPretrainConfig
 from fw_model.pretraining.toy_judge import ToyJudgePretrainConfig
 from fw_model.pretraining.vae import VaePretrainConfig
+from pipelines.pretraining.cut_detector import DetectorPretrainConfig
 
 
 class PretrainConfig(StrictModel):
@@ -34,4 +35,7 @@ class PretrainConfig(StrictModel):
     text_encoder: TextPretrainConfig = Field(TextPretrainConfig(), description="The small UMT5.")
     toy_judge: ToyJudgePretrainConfig = Field(
         ToyJudgePretrainConfig(), description="The judge of toy films."
+    )
+    detector: DetectorPretrainConfig = Field(
+        DetectorPretrainConfig(), description="The network of the learned shot detector."
     )

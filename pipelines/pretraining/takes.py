@@ -13,7 +13,7 @@ from fw_model.errors import DataError
 from pipelines.toyfilms.truth import TrueShot
 from pipelines.toyfilms.write import read_truth
 
-_VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
+VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Take:
 
 def split_videos(folder: Path, num_held_out: int) -> tuple[list[Path], list[Path]]:
     """Return the videos to train on and the last ones by name; DataError if there are too few."""
-    videos = sorted(p for p in Path(folder).glob("*") if p.suffix.lower() in _VIDEO_SUFFIXES)
+    videos = sorted(p for p in Path(folder).glob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
     if len(videos) <= num_held_out:
         raise DataError(
             f"{folder} holds {len(videos)} videos; training needs more than the {num_held_out} "
