@@ -27,7 +27,7 @@ from pipelines.curation.config import DecodeConfig
 from pipelines.curation.detectors.base import SmallFrames, Transition, make_detector
 
 TOLERANCE = 1
-OURS = ("cross_window", "adaptive", "content_histogram", "ensemble")
+OURS = ("learned", "adaptive", "content_histogram", "ensemble")
 BASELINES: Mapping[str, Mapping[str, Any]] = {
     "pyscenedetect adaptive 3, min_scene_len 4": {"adaptive_threshold": 3.0, "min_scene_len": 4},
     "pyscenedetect adaptive defaults": {},

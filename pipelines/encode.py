@@ -34,7 +34,7 @@ def run_encode(
 ) -> EncodeSummary:
     """Encode the captioned scenes of `curated` into `output`, each a folder or a URI; the same call
     again resumes."""
-    videos = read_curated(curated)
+    videos = read_curated(curated, crop_bars=config.crop_bars)
     store = EncodedStore(output)
     store.open(encoded_meta(config, model))
     done = store.encoded()

@@ -53,6 +53,15 @@ class TransitionRow(TypedDict):
     score: Float32
 
 
+class CropRow(TypedDict):
+    """Pixels of black bars at the edges of a video's frames as stored, before rotation."""
+
+    top: Int32
+    bottom: Int32
+    left: Int32
+    right: Int32
+
+
 class MeasuredShotRow(TypedDict):
     """A shot as measured by analysis.
 
@@ -77,6 +86,7 @@ class MeasuredShotRow(TypedDict):
     colours: Vector | None  # unit row: how much of each colour it shows
     keyframes: list[KeyframeRow]
     embedding: Vector | None  # unit mean of the keyframes' CLIP embeddings
+    crop: CropRow | None  # the bars that its keyframes are without; null for none
 
 
 class SourceColumns(TypedDict):

@@ -20,8 +20,8 @@ class DetectorConfig(StrictModel):
     """How shots are found."""
 
     kind: str = Field(
-        "cross_window",
-        description="cross_window, adaptive, content_histogram, ensemble, onnx, or module:Name.",
+        "learned",
+        description="learned, adaptive, content_histogram, ensemble, onnx, or module:Name.",
     )
     options: dict[str, Any] = Field(
         default_factory=dict, description="Settings of the chosen detector, by name."
@@ -38,6 +38,11 @@ class KeyframeConfig(StrictModel):
     max_side_px: int = Field(512, ge=32, le=4096, description="Longest side of a keyframe.")
     every_s: float = Field(
         0.5, gt=0, le=10, description="Seconds between the candidates for a keyframe."
+    )
+    crop_bars: bool = Field(
+        True,
+        description="Crop black bars off keyframes and what is measured of them, and store the "
+        "crop with each shot, for encoding and shot files.",
     )
     jpeg_quality: int = Field(88, ge=1, le=95, description="JPEG quality of stored keyframes.")
 

@@ -9,21 +9,25 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fw_model.errors import DataError
-from fw_model.schemas.curated_rows import CaptionedShotRow, CaptionRow, VideoRow
-from pipelines.curation.ledger.tables import read_published
+from fw_model.schemas.curated_rows import CaptionedShotRow, CaptionRow, ShotRow, VideoRow
+from pipelines.curation.analysis.bars import NO_BARS, Bars
+from pipelines.curation.ledger.tables import has_column, read_published
 from pipelines.encoding.shot_frames import ShotSpan, VideoSpans
 from pipelines.storage.store import Store
 
 
-def read_curated(curated: str | Path) -> list[VideoSpans]:
-    """Return the captioned shots of a curated folder by video, in a fixed order."""
+def read_curated(curated: str | Path, *, crop_bars: bool = True) -> list[VideoSpans]:
+    """Return the captioned shots of a curated folder by video, in a fixed order; `crop_bars`:
+    without the black bars that curation found."""
     store = Store(str(curated))
     scenes = read_published(store, CaptionRow, ["scene_id", "status", "shots"])
     rates = read_published(store, VideoRow, ["video_id", "fps"])
-    videos = spans_of_scenes(scenes, {row["video_id"]: row["fps"] or 0.0 for row in rates})
+    fps = {row["video_id"]: row["fps"] or 0.0 for row in rates}
+    videos = spans_of_scenes(scenes, fps, _bars(store) if crop_bars else {})
     if not videos:
         raise DataError(
             f"{curated} has no captioned scene ({len(scenes)} scenes in all); look at its "
@@ -32,8 +36,18 @@ def read_curated(curated: str | Path) -> list[VideoSpans]:
     return videos
 
 
+def _bars(store: Store) -> dict[str, Bars]:
+    """Return the bars of the shots that have some; version 0.1 of curation stored none."""
+    if not has_column(store, "shots", "crop"):
+        return {}
+    rows = read_published(store, ShotRow, ["shot_id", "crop"])
+    return {row["shot_id"]: Bars(**row["crop"]) for row in rows if row["crop"] is not None}
+
+
 def spans_of_scenes(
-    scenes: Iterable[Mapping[str, Any]], fps: Mapping[str, float]
+    scenes: Iterable[Mapping[str, Any]],
+    fps: Mapping[str, float],
+    bars: Mapping[str, Bars] = MappingProxyType({}),
 ) -> list[VideoSpans]:
     """Group the captioned scenes' shots by video, in the order of their frames."""
     shots: dict[str, list[ShotSpan]] = {}
@@ -53,6 +67,7 @@ def spans_of_scenes(
                     end=shot["end_frame"],
                     text=shot["text"],
                     keyframes=tuple(shot["keyframe_frames"] or ()),
+                    bars=bars.get(shot["shot_id"], NO_BARS),
                 )
             )
     return [_video_spans(id_, uris[id_], fps.get(id_, 0.0), shots[id_]) for id_ in sorted(shots)]
@@ -61,5 +76,8 @@ def spans_of_scenes(
 def _video_spans(video_id: str, uri: str, fps: float, shots: list[ShotSpan]) -> VideoSpans:
     ordered = sorted(shots, key=lambda shot: (shot.start, shot.shot_id))
     numbered = tuple(replace(shot, index=index) for index, shot in enumerate(ordered))
-    digest = hashlib.sha256(repr((uri, fps, numbered)).encode()).hexdigest()[:16]
+    bars = [shot.bars for shot in numbered]
+    # Without bars, the hash is that of version 0.1, which knew of none.
+    known = (uri, fps, numbered, bars) if any(bars) else (uri, fps, numbered)
+    digest = hashlib.sha256(repr(known).encode()).hexdigest()[:16]
     return VideoSpans(video_id, uri, fps, numbered, digest)

@@ -11,6 +11,9 @@ class EncodeConfig(StrictModel):
     """Encoding of curated scenes for training; the model decides the frames' size and rate."""
 
     max_shot_s: float = Field(30.0, gt=0, description="Longer shots are cut to this, seconds.")
+    crop_bars: bool = Field(
+        True, description="Leave out the black bars that curation found in shots."
+    )
     videos_per_part: int = Field(16, ge=1, description="Videos that are committed together.")
     vae_batch: int = Field(8, ge=1, description="Shots of equal length encoded at once.")
     num_actors: int = Field(

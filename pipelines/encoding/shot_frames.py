@@ -5,17 +5,20 @@ Fetches and decodes; knows nothing of models, Ray or files of the dataset. F fra
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fw_model.errors import MediaError
 from fw_model.media.keyframes import select_keyframe_indices
 from fw_model.media.video import VideoInfo, iter_frames, packet_times, probe
+from pipelines.curation.analysis.bars import NO_BARS, Bars
 from pipelines.curation.analysis.video_stream import is_variable
 from pipelines.storage.store import local_copy
 
@@ -33,6 +36,8 @@ class ShotSpan:
     end: int
     text: str
     keyframes: tuple[int, ...]
+    bars: Bars = field(default=NO_BARS, repr=False)
+    """The black bars to leave out."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,9 @@ class DecodedShot:
 def decode_shots(video: VideoSpans, form: FrameFormat) -> Iterator[DecodedShot]:
     """Fetch and decode a video once and yield its shots as they end.
 
-    The picture is scaled to cover the format and cropped at its centre; frames are taken at the
-    format's rate, by their own times where these are uneven. StorageError if it cannot be fetched,
-    MediaError if it cannot be decoded to the end.
+    The picture without black bars is scaled to cover the format and cropped at its centre; frames
+    are taken at the format's rate, by their own times where these are uneven. StorageError if it
+    cannot be fetched, MediaError if it cannot be decoded to the end.
     """
     with local_copy(video.uri) as path:
         yield from _decode_file(path, video, form)
@@ -84,22 +89,23 @@ def _decode_file(path: str, video: VideoSpans, form: FrameFormat) -> Iterator[De
             f"{video.uri} has no video stream, so it changed since it was curated; curate it again."
         )
     fps = video.fps or float(info.fps) or form.fps
-    size = _covering_size(info, form)
+    crops = [upright_crop(span.bars, info) for span in video.shots]
+    size = _covering_size(info, form, crops)
     times = np.asarray(packet_times(path))
     if not is_variable(array("d", times)):
         times = times[:0]
     waiting = [
-        (DecodedShot(span), _wanted_frames(span, fps, form, times), _keyframes_of(span))
-        for span in video.shots
+        (DecodedShot(span), _wanted_frames(span, fps, form, times), _keyframes_of(span), crop)
+        for span, crop in zip(video.shots, crops, strict=True)
     ]
     for number, frame in enumerate(iter_frames(path, size=size, skip_damaged=True)):
         cropped: Pixels | None = None
-        for shot, wanted, keyframes in waiting:
+        for shot, wanted, keyframes, crop in waiting:
             if shot.span.start > number:
                 break
             repeats = wanted.get(number, 0)
             if repeats or number in keyframes:
-                cropped = _centre(frame, form) if cropped is None else cropped
+                cropped = _fit(frame, crop, form) if cropped is None else cropped
                 shot.frames.extend([cropped] * repeats)
                 if number in keyframes:
                     shot.keyframes.append((number, cropped))
@@ -115,13 +121,46 @@ def _decode_file(path: str, video: VideoSpans, form: FrameFormat) -> Iterator[De
         )
 
 
-def _covering_size(info: VideoInfo, form: FrameFormat) -> tuple[int, int]:
-    """Return the size at which a picture, with square pixels, just covers the format."""
+@dataclass(frozen=True)
+class UprightCrop:
+    """The shares of an upright frame's sides that are left out."""
+
+    top: float = 0.0
+    bottom: float = 0.0
+    left: float = 0.0
+    right: float = 0.0
+
+
+WHOLE = UprightCrop()
+
+
+def upright_crop(bars: Bars, info: VideoInfo) -> UprightCrop:
+    """Turn the bars of the frame as stored with the frame; `info.rotation` is clockwise."""
+    is_turned = info.rotation % 180 != 0
+    width, height = (info.height, info.width) if is_turned else (info.width, info.height)
+    sides = [  # clockwise, from the top
+        bars.top / height, bars.right / width, bars.bottom / height, bars.left / width
+    ]  # fmt: skip
+    turns = round(info.rotation / 90) % 4
+    top, right, bottom, left = sides[-turns:] + sides[:-turns] if turns else sides
+    return UprightCrop(top=top, bottom=bottom, left=left, right=right)
+
+
+def _covering_size(
+    info: VideoInfo, form: FrameFormat, crops: Sequence[UprightCrop] = ()
+) -> tuple[int, int]:
+    """Return the size at which every picture, with square pixels, covers the format."""
     ratio = float(info.sample_aspect_ratio)
     is_turned = info.rotation % 180 != 0
     width = info.width * (1.0 if is_turned else ratio)
     height = info.height * (ratio if is_turned else 1.0)
-    scale = max(form.width / width, form.height / height)
+    scale = max(
+        max(
+            form.width / (width * (1.0 - crop.left - crop.right)),
+            form.height / (height * (1.0 - crop.top - crop.bottom)),
+        )
+        for crop in crops or (WHOLE,)
+    )
     return max(form.width, round(width * scale)), max(form.height, round(height * scale))
 
 
@@ -155,6 +194,24 @@ def _keyframes_of(span: ShotSpan) -> frozenset[int]:
     inside = {f for f in span.keyframes if span.start <= f < span.end}
     middle = span.start + select_keyframe_indices(span.end - span.start, 1)[0]
     return frozenset(inside or {middle})
+
+
+def _fit(frame: Pixels, crop: UprightCrop, form: FrameFormat) -> Pixels:
+    """Return the picture inside `crop`, scaled down until it just covers the format, its centre."""
+    height, width = frame.shape[:2]
+    top, left = math.ceil(crop.top * height - 1e-6), math.ceil(crop.left * width - 1e-6)
+    bottom = math.floor((1.0 - crop.bottom) * height + 1e-6)
+    right = math.floor((1.0 - crop.right) * width + 1e-6)
+    picture = frame[top:bottom, left:right]
+    scale = max(form.width / picture.shape[1], form.height / picture.shape[0])
+    size = tuple(
+        max(least, round(side * scale))
+        for least, side in ((form.width, picture.shape[1]), (form.height, picture.shape[0]))
+    )
+    if size != (picture.shape[1], picture.shape[0]):  # another shot's crop is tighter
+        how = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_LINEAR
+        picture = np.asarray(cv2.resize(picture, size, interpolation=how), np.uint8)
+    return _centre(picture, form)
 
 
 def _centre(frame: Pixels, form: FrameFormat) -> Pixels:

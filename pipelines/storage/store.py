@@ -168,6 +168,11 @@ class Store:
         """
         return self._try("read", key, lambda: self._parquet(key, columns, filters))
 
+    def read_schema(self, key: str) -> pa.Schema:
+        """Return the columns of a Parquet file; only its footer is read."""
+        read = partial(pq.read_schema, self.path(key), filesystem=self._filesystem)
+        return self._try("read", key, read)
+
     def num_rows(self, key: str) -> int:
         """Return how many rows a Parquet file has; only its footer is read."""
         read = partial(pq.read_metadata, self.path(key), filesystem=self._filesystem)

@@ -42,7 +42,7 @@ from pipelines.curation.analysis.video_stream import (
 from pipelines.curation.ids import video_id
 
 # Raise this when the same settings start to give different rows: finished videos are then redone.
-ANALYZE_VERSION = 9
+ANALYZE_VERSION = 10
 FRAMES_PER_HEARTBEAT = 48
 READ_BYTES = 64 * 1024 * 1024
 LONG = "long"

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from pipelines.curation.detectors.base import GRID_HEIGHT, GRID_WIDTH
@@ -107,6 +107,22 @@ def _sample_indices(width: int, height: int, line: int, k: int) -> Indices:
     return np.asarray(rows[:, None] * line + columns, np.intp)
 
 
+def is_full_range(frame: VideoFrame) -> bool:
+    """Return whether a frame's luma uses all levels, 0 to 255, instead of 16 to 235."""
+    return frame.format.name.startswith("yuvj") or frame.color_range == ColorRange.JPEG
+
+
+def luma_plane(frame: VideoFrame) -> NDArray[np.uint8]:
+    """Return a frame's luma [height, width], the upper 8 bits of each value."""
+    name = frame.format.name
+    planar = frame if name in _PLANAR else frame.reformat(format="gray8", threads=1)
+    plane = planar.planes[0]
+    shift = _PLANAR_16_BIT.get(name, 0)
+    values = np.frombuffer(memoryview(plane), "<u2" if shift else "u1")
+    lines = values.reshape(plane.height, -1)[:, : plane.width]
+    return np.asarray(lines >> shift, np.uint8) if shift else lines
+
+
 class Thumbnailer:
     """Scales frames to a bounded size and renders those that become keyframes as RGB pictures."""
 
@@ -127,8 +143,12 @@ class Thumbnailer:
             interpolation=Interpolation.BILINEAR,
         )
 
-    def upright(self, small: VideoFrame, *, rotation: int) -> NDArray[np.uint8]:
-        """Return a scaled frame as uint8 [h, w, 3], turned upright."""
-        picture = self._renderer.reformat(small, format="rgb24").to_ndarray()
-        # FFmpeg counts rotation counter-clockwise, and so does rot90.
-        return np.ascontiguousarray(np.rot90(picture, round(rotation / 90) % 4))
+    def rendered(self, small: VideoFrame) -> NDArray[np.uint8]:
+        """Return a scaled frame as uint8 [h, w, 3], as stored."""
+        return np.asarray(self._renderer.reformat(small, format="rgb24").to_ndarray(), np.uint8)
+
+
+def upright(picture: NDArray[np.uint8], rotation: int) -> NDArray[np.uint8]:
+    """Return a picture [h, w, 3] turned upright; `rotation` is the frame's, in degrees."""
+    # FFmpeg counts rotation counter-clockwise, and so does rot90.
+    return np.ascontiguousarray(np.rot90(picture, round(rotation / 90) % 4))

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.curation.analysis.bars import NO_BARS, Bars
+
 Picture = NDArray[np.uint8]
 
 
@@ -28,13 +30,14 @@ Framed = TypeVar("Framed", bound=_HasFrame)
 
 @dataclass(frozen=True)
 class Candidate:
-    """A frame that may become a keyframe. `picture()` renders it as uint8 [h, w, 3]; most
-    candidates never need that.
+    """A frame that may become a keyframe. `picture(bars)` renders it without bars as uint8
+    [h, w, 3]; most candidates never need that. `bars` are its own, None if it is all black.
     """
 
     frame: int
     time_s: float
-    picture: Callable[[], Picture]
+    picture: Callable[[Bars], Picture]
+    bars: Bars | None = NO_BARS
 
 
 class KeyframeSelector:
@@ -65,13 +68,15 @@ class KeyframeSelector:
     def _thinned(self, candidates: list[Candidate]) -> list[Candidate]:
         return [c for c in candidates if c.frame // self._every_frames % self._stride == 0]
 
-    def select(self, *, start_frame: int, end_frame: int, next_frame: int) -> list[Candidate]:
-        """Return the keyframes of the shot `[start_frame, end_frame)`, in order, and drop every
-        candidate before `next_frame`."""
+    def select(
+        self, *, start_frame: int, end_frame: int, next_frame: int
+    ) -> tuple[list[Candidate], list[Candidate]]:
+        """Return the keyframes of the shot `[start_frame, end_frame)`, in order, and all of its
+        candidates; drop every candidate before `next_frame`."""
         inside = [c for c in self._candidates if start_frame <= c.frame < end_frame]
         self._candidates = [c for c in self._candidates if c.frame >= next_frame]
         self._stride = 1
-        return spread_evenly(inside, self._per_shot, start=start_frame, end=end_frame)
+        return spread_evenly(inside, self._per_shot, start=start_frame, end=end_frame), inside
 
 
 def spread_evenly(pictures: Sequence[Framed], count: int, *, start: int, end: int) -> list[Framed]:

@@ -19,7 +19,21 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from fw_model.schemas.curated_rows import MeasuredShotRow
-from pipelines.curation.analysis.frame_sampling import BATCH_FRAMES, GridSampler, Thumbnailer
+from pipelines.curation.analysis.bars import (
+    NO_BARS,
+    Bars,
+    crop,
+    find_bars,
+    find_dark_bars,
+    shared_bars,
+)
+from pipelines.curation.analysis.frame_sampling import (
+    BATCH_FRAMES,
+    GridSampler,
+    Thumbnailer,
+    is_full_range,
+    upright,
+)
 from pipelines.curation.analysis.keyframes import (
     Candidate,
     KeyframeSelector,
@@ -71,6 +85,8 @@ class StoredKeyframe:
     colours: NDArray[np.float32]
     text_area: float | None
     """None if another keyframe of the shot is the one searched for text."""
+    bars: Bars = NO_BARS
+    """What was cropped off the frame."""
 
 
 @dataclass
@@ -147,6 +163,8 @@ class ShotTracker:
             max_delay=self._detector.max_delay + BATCH_FRAMES,
         )
         self._previous: NDArray[np.uint8] | None = None
+        self._size = (1, 1)
+        self._is_full_range = False
         cells = GRID_WIDTH * GRID_HEIGHT
         self._mean = np.full(cells, 1.0 / cells, np.float32)
 
@@ -162,12 +180,16 @@ class ShotTracker:
         if not self.measured.num_frames:
             self.measured.rotation = frame.rotation
             self.measured.pixel_format = frame.format.name
+            self._is_full_range = is_full_range(frame)
         self.measured.times.append(time_s)
         self._sampler.add(frame)
         if self._selector.wants(index):
             small = self._thumbnailer.scaled(frame, sample_aspect_ratio=self._sample_aspect_ratio)
-            render = partial(self._thumbnailer.upright, small, rotation=frame.rotation)
-            self._selector.offer(Candidate(index, time_s, render))
+            size = (frame.width, frame.height)
+            render = partial(self._picture, small, size=size, rotation=frame.rotation)
+            bars = find_bars(frame) if self._settings.keyframes.crop_bars else NO_BARS
+            self._selector.offer(Candidate(index, time_s, render, bars))
+            self._size = size
         if self._sampler.num_frames == BATCH_FRAMES:
             self._process_batch()
 
@@ -196,9 +218,17 @@ class ShotTracker:
         steps = cv2.absdiff(frames, np.concatenate([before, frames[:-1]]))
         levels = frames.astype(np.float32)
         means = levels @ self._mean
-        self.measured.motion.extend((steps.astype(np.float32) @ self._mean).tolist())
-        levels -= means[:, None]
-        deviations = np.sqrt(np.einsum("bn,bn->b", levels, levels) / levels.shape[1])
+        motions = steps.astype(np.float32) @ self._mean
+        centred = levels - means[:, None]
+        deviations = np.sqrt(np.einsum("bn,bn->b", centred, centred) / levels.shape[1])
+        if self._settings.keyframes.crop_bars:
+            for i, inside in find_dark_bars(luma):  # few videos have bars
+                picture = levels[i].reshape(luma.shape[1:])[inside]
+                means[i], deviations[i] = picture.mean(), picture.std()
+                motions[i] = steps[i].reshape(luma.shape[1:])[inside].mean()
+        if not self._is_full_range:  # black is 16 and white is 235
+            means = np.clip((means - 16.0) * (255.0 / 219.0), 0.0, 255.0)
+        self.measured.motion.extend(motions.tolist())
         self.measured.luma.extend(means.tolist())
         self.measured.contrast.extend(deviations.tolist())
 
@@ -208,19 +238,29 @@ class ShotTracker:
             if shot := self._splitter.take(transition, self.next_frame):
                 self._store_keyframes(shot)
 
+    def _picture(
+        self, small: VideoFrame, bars: Bars, *, size: tuple[int, int], rotation: int
+    ) -> NDArray[np.uint8]:
+        """Return a scaled frame without bars, upright; `size` is that of the frame as stored."""
+        picture = self._thumbnailer.rendered(small)
+        cropped = crop(picture, bars, width=size[0], height=size[1])
+        return upright(cropped, rotation)
+
     def _store_keyframes(self, shot: DetectedShot) -> None:
-        chosen = self._selector.select(
+        chosen, candidates = self._selector.select(
             start_frame=shot.content_start, end_frame=shot.content_end, next_frame=shot.next_start
         )
+        width, height = self._size
+        bars = shared_bars((c.bars for c in candidates), width=width, height=height)
         for place, candidate in enumerate(chosen):
             if candidate.frame in self._own:
                 # Only a shot's middle keyframe is searched for text. In a part of a video any
                 # keyframe may become the middle one.
                 is_searched = place == len(chosen) // 2 or self._own != WHOLE_VIDEO
-                self._store(candidate, search_text=is_searched)
+                self._store(candidate, bars, search_text=is_searched)
 
-    def _store(self, candidate: Candidate, *, search_text: bool) -> None:
-        picture = candidate.picture()
+    def _store(self, candidate: Candidate, bars: Bars, *, search_text: bool) -> None:
+        picture = candidate.picture(bars)
         jpeg = encode_jpeg(picture, self._settings.keyframes.jpeg_quality)
         sha256 = hashlib.sha256(jpeg).hexdigest()
         self._on_keyframe(sha256, jpeg)
@@ -231,6 +271,7 @@ class ShotTracker:
                 candidate.frame, candidate.time_s, sha256, width, height,
                 fingerprint(mini), colour_histogram(mini),
                 text_area(picture) if search_text else None,
+                bars,
             )
         )  # fmt: skip
 
@@ -301,7 +342,14 @@ def _shot_row(
             for k in keyframes
         ],
         "embedding": None,
+        "crop": _least([k.bars for k in keyframes]).row(),
     }
+
+
+def _least(found: list[Bars]) -> Bars:
+    """Return the bars that all keyframes are without: ranges of a long video may differ."""
+    sides = ("top", "bottom", "left", "right")
+    return Bars(*(min((getattr(bars, side) for bars in found), default=0) for side in sides))
 
 
 def _unit_mean(rows: list[NDArray[np.float32]]) -> list[float] | None:

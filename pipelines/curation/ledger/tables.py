@@ -162,6 +162,11 @@ def published_files(store: Store, table: str) -> list[str]:
     return keys
 
 
+def has_column(store: Store, table: str, column: str) -> bool:
+    """Return whether a finished table has a column that an older version did not write."""
+    return column in store.read_schema(published_files(store, table)[0]).names
+
+
 def published_ids(store: Store, table: str) -> Iterator[str]:
     """Yield the ids of a finished table, in order."""
     column = CURATED_TABLES[table][1]

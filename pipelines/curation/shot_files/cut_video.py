@@ -24,6 +24,7 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
+from pipelines.curation.analysis.bars import NO_BARS, Bars, crop
 from pipelines.curation.analysis.video_stream import Rejected, StreamSeen, first_video, iter_frames
 
 COPYABLE = ("h264", "hevc", "av1", "vp9", "mpeg4")
@@ -33,11 +34,13 @@ ENCODER_OPTIONS = {"crf": "18", "preset": "veryfast"}
 
 @dataclass(frozen=True)
 class CutSpan:
-    """The frames [start_frame, end_frame) of a shot to cut out."""
+    """The frames [start_frame, end_frame) of a shot to cut out, without its bars if it is encoded;
+    packets are copied as they are."""
 
     shot_id: str
     start_frame: int
     end_frame: int
+    bars: Bars = NO_BARS
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,7 @@ def _encode_span(
 ) -> str | None:
     """Encode the frames of `span`; return what was wrong, None if all arrived."""
     wanted = span.end_frame - span.start_frame
-    with contextlib.closing(_ShotFileWriter(file, stream)) as writer:
+    with contextlib.closing(_ShotFileWriter(file, stream, span.bars)) as writer:
         for number, frame in frames:
             if number >= span.start_frame:
                 writer.write(frame)
@@ -229,8 +232,9 @@ def _encode_span(
 class _ShotFileWriter:
     """Writes decoded frames as H.264, keeping the distances between their times."""
 
-    def __init__(self, file: Path, source: VideoStream) -> None:
+    def __init__(self, file: Path, source: VideoStream, bars: Bars) -> None:
         self._source = source
+        self._bars = bars
         self._target = av.open(str(file), "w", options={"movflags": "+faststart"})
         self._stream: VideoStream | None = None
         self._first_pts = 0
@@ -239,7 +243,7 @@ class _ShotFileWriter:
 
     def write(self, frame: VideoFrame) -> None:
         """Append a frame; the first one sets the size."""
-        picture = _upright_even(frame)
+        picture = _upright_even(frame, self._bars)
         stream = self._stream or self._open(picture, frame)
         if (picture.width, picture.height) != (stream.width, stream.height):
             picture = picture.reformat(width=stream.width, height=stream.height)
@@ -274,12 +278,14 @@ class _ShotFileWriter:
         self._target.close()
 
 
-def _upright_even(frame: VideoFrame) -> VideoFrame:
-    """Return a frame as yuv420p, upright, with even sides."""
+def _upright_even(frame: VideoFrame, bars: Bars) -> VideoFrame:
+    """Return a frame as yuv420p without bars, upright, with even sides."""
     quarter_turns = round(frame.rotation / 90) % 4
-    if not quarter_turns and not frame.width % 2 and not frame.height % 2:
+    if not bars and not quarter_turns and not frame.width % 2 and not frame.height % 2:
         return _yuv420p(frame)
-    pixels = np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns)  # [H, W, 3]
+    whole = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)  # [H, W, 3]
+    pixels = crop(whole, bars, width=frame.width, height=frame.height)
+    pixels = np.rot90(pixels, quarter_turns)
     padding = ((0, pixels.shape[0] % 2), (0, pixels.shape[1] % 2), (0, 0))
     even = np.ascontiguousarray(np.pad(pixels, padding, mode="edge"))
     return _yuv420p(VideoFrame.from_ndarray(even, format="rgb24"))

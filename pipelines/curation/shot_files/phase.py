@@ -17,7 +17,14 @@ import pyarrow.compute as pc
 
 from fw_model.errors import StorageError
 from fw_model.schemas.curated import SHOT_CLIPS
-from fw_model.schemas.curated_rows import ShotFileColumns, ShotFileRow, ShotRow, VideoRow
+from fw_model.schemas.curated_rows import (
+    CropRow,
+    ShotFileColumns,
+    ShotFileRow,
+    ShotRow,
+    VideoRow,
+)
+from pipelines.curation.analysis.bars import NO_BARS, Bars
 from pipelines.curation.config import CurationConfig, DecodeConfig
 from pipelines.curation.ids import shot_file_uri
 from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
@@ -30,7 +37,7 @@ from pipelines.storage.store import Store, local_copy
 from pipelines.storage.tempdirs import temporary_folder
 
 # Raise this when the same settings start to give different files: shots are then cut again.
-CUT_VERSION = 2
+CUT_VERSION = 3
 MAX_ATTEMPTS = 3  # at a shot that the child did not reach or did not survive
 CLIP_COLUMNS = tuple(ShotFileColumns.__annotations__)
 
@@ -44,6 +51,7 @@ class PendingCut(TypedDict):
     shot_ids: list[str]
     starts: list[int]
     ends: list[int]
+    bars: list[list[int]]  # top, bottom, left and right, in pixels
     attempts: list[int]
 
 
@@ -90,7 +98,7 @@ class CutPhase:
         return pending
 
     def _kept(self, part: Part) -> Iterator[ShotRow]:
-        columns = ["shot_id", "video_id", "content_start_frame", "content_end_frame"]
+        columns = ["shot_id", "video_id", "content_start_frame", "content_end_frame", "crop"]
         kept = pc.field("drop_reason").is_null()
         return iter_rows(self.store.read_table(part.key, columns, filters=kept), ShotRow)
 
@@ -122,8 +130,14 @@ def _pending_cut(
         "shot_ids": ids,
         "starts": [shot["content_start_frame"] for shot in shots],
         "ends": [shot["content_end_frame"] for shot in shots],
+        "bars": [_bars(shot["crop"]) for shot in shots],
         "attempts": [1 + (known[i].values["attempts"] if i in known else 0) for i in ids],
     }
+
+
+def _bars(crop: CropRow | None) -> list[int]:
+    bars = NO_BARS if crop is None else Bars(**crop)
+    return [bars.top, bars.bottom, bars.left, bars.right]
 
 
 @dataclass(frozen=True)
@@ -143,8 +157,10 @@ class CutShots:
     def cut(self, video: PendingCut) -> list[ShotFileRow]:
         """Cut the shots of a video; return their rows once their files are stored."""
         spans = [
-            CutSpan(*values)
-            for values in zip(video["shot_ids"], video["starts"], video["ends"], strict=True)
+            CutSpan(shot_id, start, end, Bars(*bars))
+            for shot_id, start, end, bars in zip(
+                video["shot_ids"], video["starts"], video["ends"], video["bars"], strict=True
+            )
         ]
         with temporary_folder() as folder:
             try:

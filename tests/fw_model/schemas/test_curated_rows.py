@@ -11,6 +11,21 @@ from fw_model.schemas import curated, curated_rows
 WRITTEN = Path(__file__).parents[2] / "formats" / "v0_1" / "curated"
 
 
+NEW = {"crop"}  # columns that version 0.1 did not have; its files are read without them
+
+
+def without_new(schema):
+    """Return a schema without the columns of later versions, also inside lists of structs."""
+
+    def old(field):
+        if not pa.types.is_list(field.type) or not pa.types.is_struct(field.type.value_type):
+            return field
+        inner = [child for child in field.type.value_type if child.name not in NEW]
+        return pa.field(field.name, pa.list_(pa.struct(inner)))
+
+    return pa.schema([old(field) for field in schema if field.name not in NEW])
+
+
 @pytest.mark.parametrize(
     ("folder", "schema"),
     [
@@ -27,7 +42,7 @@ def test_a_schema_is_that_of_the_files_of_version_0_1(folder, schema):
     files = list((WRITTEN / folder).rglob("*.parquet"))
     assert files
     for file in files:
-        assert pq.read_schema(file).remove_metadata() == schema
+        assert pq.read_schema(file).remove_metadata() == without_new(schema)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from pyarrow import fs
 from fw_model.errors import DataError, MediaError
 from fw_model.loading.config import ModelConfig, PartConfig
 from fw_model.loading.folders import TINY
-from fw_model.media.video import VideoInfo, iter_frames, packet_times
+from fw_model.media.video import VideoInfo, iter_frames, packet_times, write_video
+from pipelines.curation.analysis.bars import Bars
 from pipelines.curation.analysis.video_stream import StreamSeen, first_video
 from pipelines.curation.analysis.video_stream import iter_frames as curated_frames
 from pipelines.encode import run_encode
@@ -29,7 +30,13 @@ from pipelines.encoding.dataset_store import EncodedStore
 from pipelines.encoding.encode_video import VideoEncoder, text_rows
 from pipelines.encoding.models import Models, encoded_meta
 from pipelines.encoding.operators import pending_row, video_of
-from pipelines.encoding.shot_frames import FrameFormat, VideoSpans, _covering_size, decode_shots
+from pipelines.encoding.shot_frames import (
+    FrameFormat,
+    VideoSpans,
+    _covering_size,
+    decode_shots,
+    upright_crop,
+)
 from pipelines.storage import store as storage
 from pipelines.storage.filesystems import filesystem
 from tests.pipelines.curation.shot_files.test_cut import encode as encode_timed
@@ -51,6 +58,38 @@ def encode_video(
 ) -> tuple[Any, ...]:
     encoder = VideoEncoder(models, form, vae_batch=vae_batch)
     return encoder.encode_video(video, decode_shots(video, form))
+
+
+BARS = Bars(top=20, bottom=12, left=0, right=8)
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+def test_a_crop_turns_with_the_frame(rotation: int) -> None:
+    stored = np.zeros((100, 200), np.uint8)
+    stored[20:88, 0:192] = 1  # what BARS leave
+    upright = np.rot90(stored, -rotation // 90)  # clockwise
+    info = VideoInfo(True, width=upright.shape[1], height=upright.shape[0], rotation=rotation)
+    crop = upright_crop(BARS, info)
+    height, width = upright.shape
+    rows = slice(round(crop.top * height), round((1 - crop.bottom) * height))
+    columns = slice(round(crop.left * width), round((1 - crop.right) * width))
+    assert upright[rows, columns].all()
+    assert upright.sum() == upright[rows, columns].size
+
+
+def test_black_bars_are_left_out_of_encoded_frames(tmp_path: Path) -> None:
+    frames = np.full((24, 48, 64, 3), 200, np.uint8)
+    sides = ((0, 0), (24, 24), (0, 0), (0, 0))
+    path = write_video(tmp_path / "barred.mp4", np.pad(frames, sides), fps=24)
+    whole = spans(path, (0, 12), (12, 24))
+    bars = Bars(top=24, bottom=24)
+    first, second = whole.shots
+    mixed = replace(whole, shots=(replace(first, bars=bars), second))
+    cropped, uncropped = decode_shots(mixed, FORM)
+    assert np.min(cropped.frames) > 150
+    (expected,) = decode_shots(replace(whole, shots=(second,)), FORM)
+    difference = np.asarray(uncropped.frames).astype(int) - np.asarray(expected.frames)
+    assert np.abs(difference).mean() < 3
 
 
 def test_frames_are_cropped_at_the_centre_and_taken_at_the_models_rate(film: Path) -> None:
@@ -195,7 +234,7 @@ def test_a_run_in_which_everything_failed_is_an_error_that_says_why(
 ) -> None:
     videos = failed(film, "a", "b")
     encode_into(EncodedStore(tmp_path), *videos)
-    monkeypatch.setattr("pipelines.encode.read_curated", lambda _: videos)
+    monkeypatch.setattr("pipelines.encode.read_curated", lambda *_, **__: videos)
     monkeypatch.setattr(EncodedStore, "encoded", lambda _: {"a": "c1", "b": "c1"})  # without Ray
     with pytest.raises(DataError, match=r"0 are empty, 2 failed \(first: .*gone\.mp4"):
         run_encode(EncodeConfig(), ModelConfig(device="cpu"), tmp_path, tmp_path)

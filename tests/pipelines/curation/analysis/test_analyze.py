@@ -72,7 +72,7 @@ class GreedyDetector(HangingDetector):
         np.ones(1 << 40, np.uint8)
 
 
-def settings(*, detector="cross_window", **decode):
+def settings(*, detector="learned", **decode):
     return AnalyzeSettings(
         DecodeConfig(**decode), DetectorConfig(kind=detector), KeyframeConfig(), "d"
     )
@@ -261,9 +261,9 @@ def test_a_long_shot_keeps_few_candidates_and_spreads_its_keyframes():
     picture = shot(1, 1)[0]
     for frame in range(5000):
         if selector.wants(frame):
-            selector.offer(Candidate(frame, frame / FPS, lambda: picture))
+            selector.offer(Candidate(frame, frame / FPS, lambda bars: picture))
     assert len(selector._candidates) < 50
-    chosen = selector.select(start_frame=0, end_frame=5000, next_frame=5000)
+    chosen, _ = selector.select(start_frame=0, end_frame=5000, next_frame=5000)
     assert [round(c.frame / 5000, 1) for c in chosen] == [0.2, 0.5, 0.8]
 
 
@@ -322,5 +322,5 @@ def test_keyframes_of_any_pixel_format_look_as_if_rendered_at_once(pixels):
     thumbnailer = Thumbnailer(80)
     small = thumbnailer.scaled(frame, sample_aspect_ratio=1.0)
     whole = frame.reformat(width=80, height=45, format="rgb24", interpolation="BILINEAR")
-    difference = np.abs(thumbnailer.upright(small, rotation=0) - whole.to_ndarray().astype(int))
+    difference = np.abs(thumbnailer.rendered(small) - whole.to_ndarray().astype(int))
     assert difference.mean() < 2.0

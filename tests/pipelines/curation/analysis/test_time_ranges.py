@@ -20,7 +20,7 @@ RANGE_S = 40.0
 SHOT_FRAMES = [70, 410, 55, 300, 9, 333, 260, 40, 520, 181]
 
 
-def settings(*, detector="cross_window", **decode):
+def settings(*, detector="learned", **decode):
     return AnalyzeSettings(
         DecodeConfig(range_s=RANGE_S, **decode),
         DetectorConfig(kind=detector),
