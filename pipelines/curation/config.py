@@ -1,8 +1,8 @@
 """Settings of curation, one section per stage.
 
-A change of `detector` or `keyframes`, or of the size and damage limits in `decode`, decodes all
-videos again. A change of `scenes` or `filters` only chooses and groups shots again; a change of
-`captioner` or `validation` captions scenes again. The other settings do not affect the rows.
+Changing `detector`, `keyframes`, or the size and damage limits in `decode` decodes all videos
+again. Changing `scenes` or `filters` only selects and groups shots again; changing `captioner` or
+`validation` captions scenes again. The other settings do not affect the rows.
 """
 
 from __future__ import annotations
@@ -62,13 +62,16 @@ class DecodeConfig(StrictModel):
         8192 * 8192, ge=64, description="Largest frame (width x height) that is decoded."
     )
     max_error_ratio: float = Field(
-        0.05, ge=0, le=1, description="Share of damaged packets that a kept video may have."
+        0.05, ge=0, le=1, description="Largest share of damaged packets in a kept video."
     )
     max_missing_ratio: float = Field(
-        0.1, ge=0, le=1, description="Share of its stated length that a kept video may be missing."
+        0.1,
+        ge=0,
+        le=1,
+        description="Largest share of its stated length that a kept video may be missing.",
     )
     videos_per_child: int = Field(
-        200, ge=1, description="Videos after which a decoding child process is replaced."
+        200, ge=1, description="A decoding child process is replaced after this many videos."
     )
 
 
@@ -76,15 +79,15 @@ class SceneConfig(StrictModel):
     """Which shots belong together."""
 
     similarity_threshold: float = Field(
-        0.75, ge=-1, le=1, description="Similarity that lets a shot join the open scene."
+        0.75, ge=-1, le=1, description="Lowest similarity at which a shot joins the open scene."
     )
     colour_weight: float = Field(
         0.0, ge=0, le=1,
-        description="Weight of the colour overlap in that similarity, next to CLIP's: helps if "
-        "CLIP does not know this kind of footage.",
+        description="Weight of the colour overlap in that similarity; the rest is CLIP's. Helps "
+        "if CLIP does not know this kind of footage.",
     )  # fmt: skip
     window: int = Field(
-        6, ge=1, le=100, description="Last shots of the open scene to compare with."
+        6, ge=1, le=100, description="How many of the open scene's last shots to compare with."
     )
     max_shots: int = Field(32, ge=1, le=1000, description="Most shots in a scene.")
     max_duration_s: float = Field(180.0, gt=0, description="Longest scene, seconds.")
@@ -104,10 +107,13 @@ class FilterConfig(StrictModel):
         4.0, ge=0, le=128, description="Lowest contrast of a kept shot."
     )
     min_motion: float | None = Field(
-        0.02, ge=0, le=255, description="Lowest mean change of luma per frame of a kept shot."
+        0.02, ge=0, le=255, description="Lowest mean luma change per frame of a kept shot."
     )
     max_text_area: float | None = Field(
-        0.35, ge=0, le=1, description="Largest share of the frame under text of a kept shot."
+        0.35,
+        ge=0,
+        le=1,
+        description="Largest share of the frame that text may cover in a kept shot.",
     )
     aesthetic_head: str | None = Field(
         None,
@@ -118,10 +124,13 @@ class FilterConfig(StrictModel):
         None, description="Lowest aesthetic score of a kept shot, on a scale of about 1 to 10."
     )
     duplicate_distance_bits: int | None = Field(
-        6, ge=0, le=15, description="Largest fingerprint distance, of 256 bits, of a duplicate."
+        6,
+        ge=0,
+        le=15,
+        description="Most bits, of 256, in which the fingerprints of duplicates differ.",
     )
     duplicate_similarity: float = Field(
-        0.97, ge=0, le=1, description="Smallest cosine of embeddings of a duplicate."
+        0.97, ge=0, le=1, description="Lowest cosine between the embeddings of duplicates."
     )
 
     @model_validator(mode="after")
@@ -146,7 +155,7 @@ class EngineConfig(StrictModel):
 
 
 class CaptionerConfig(EndpointConfig):
-    """Which captioner describes the scenes. Addresses, limits and prices concern only openai."""
+    """Which captioner describes the scenes. Addresses, limits and prices apply only to openai."""
 
     kind: str = Field(
         "offline",
@@ -193,15 +202,15 @@ class ValidationConfig(StrictModel):
         0.02,
         ge=0,
         le=2,
-        description="A text by a model may match the keyframes of another shot of the scene better "
-        "than its own shot's by at most this much (CLIP cosine). Null: not checked.",
+        description="A text by a model fails if it matches the keyframes of another shot of the "
+        "scene better than its own shot's by more than this (CLIP cosine). Null: not checked.",
     )
     same_pictures_cosine: float = Field(
         0.9,
         ge=-1,
         le=1,
-        description="Shots whose keyframes are at least this similar (CLIP cosine) show the same: "
-        "their texts are not compared, and their characters should have the same ids.",
+        description="Shots whose keyframes are at least this similar (CLIP cosine) show the same "
+        "thing: their texts are not compared, and their characters should have the same ids.",
     )
     verdict: bool = Field(
         False,
@@ -212,7 +221,7 @@ class ValidationConfig(StrictModel):
         None, description="File with the instructions for verdicts; null: the packaged one."
     )
     refinements: int = Field(
-        1, ge=0, le=3, description="How often a scene whose caption fails is asked about again."
+        1, ge=0, le=3, description="How many more times to ask about a scene whose caption fails."
     )
 
 
@@ -256,7 +265,7 @@ class CurationConfig(StrictModel):
     )  # fmt: skip
     recursive: bool = Field(True, description="Whether to search subfolders of the source.")
     limit: int | None = Field(
-        None, ge=1, description="Use only this many videos, first by address; null: all."
+        None, ge=1, description="Use only this many videos, the first by address; null: all."
     )
     retry_quarantined: list[VideoReason | Literal["all"]] = Field(
         default_factory=list,

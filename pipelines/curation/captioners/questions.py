@@ -30,7 +30,7 @@ PROMPTS = Path(__file__).parent.parent / "prompts"
 ANSWERS = "ledger/answers"
 
 # Names and docstrings of the answers are part of their schemas, and so of `prompt_version` and of
-# the keys of cached answers: changing one asks, and pays for, every question again.
+# the keys of cached answers: after a change, every question is asked, and paid for, again.
 
 
 class _Answer(BaseModel):
@@ -73,7 +73,7 @@ class VerdictAnswer(_Answer):
 
 @dataclass(frozen=True)
 class Question:
-    """One request; `schema` is that of the answer, `key` is where the store caches the answer."""
+    """One request; `schema` describes the answer, and the store caches the answer under `key`."""
 
     key: str
     messages: list[Message]

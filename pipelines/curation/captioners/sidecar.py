@@ -36,7 +36,7 @@ class SidecarCaptioner:
     is_guess = False
 
     def __init__(self, context: CaptionContext) -> None:
-        """Needs nothing from the run."""
+        """Take the context that every captioner gets, and ignore it."""
 
     async def caption(self, scene: SceneView, complaints: Sequence[str] = ()) -> SceneCaption:
         state = sidecar_state(scene.uri)

@@ -31,7 +31,7 @@ from pipelines.storage.tempdirs import temporary_folder
 
 # Raise this when the same settings start to give different files: shots are then cut again.
 CUT_VERSION = 2
-MAX_ATTEMPTS = 3  # at a shot that the child did not reach or did not survive
+MAX_ATTEMPTS = 3  # for a shot that the child did not reach or that killed it
 CLIP_COLUMNS = tuple(ShotFileColumns.__annotations__)
 
 
