@@ -110,7 +110,7 @@ def _sky(scenery: _Scenery) -> None:
         colours = hsv(hue, 0.55, 0.62), hsv(28 + (hue - 295) / 2, 0.62, 1.0)
     else:
         colours = hsv(hue, 0.75, 0.17), hsv(hue - 15, 0.6, 0.42)
-    scenery.gradient(-0.7, place.horizon + 0.05, *colours)  # below every ground's edge
+    scenery.gradient(-0.7, place.horizon + 0.05, *colours)  # down to below the edge of every ground
     _sky_lights(scenery)
 
 

@@ -92,7 +92,7 @@ class Role:
     action: str
     x: float  # where it stands, in frame widths
     facing: int  # -1 left, +1 right
-    phase: float  # of its movement, in periods, [0, 1)
+    phase: float  # where its movement starts, in periods, [0, 1)
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,8 @@ def _sample_scene_cast(
 ) -> tuple[int, ...]:
     if num_figures == 1:
         return (0,)
-    cast = ((0,), (1,), (0, 1), (0, 1))[int(rng.integers(4))]  # sampled in any case: seeds keep
+    # Sampled in any case, so that the setting does not change the rest of the film.
+    cast = ((0,), (1,), (0, 1), (0, 1))[int(rng.integers(4))]
     return (0, 1) if always_together else cast
 
 

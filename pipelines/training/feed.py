@@ -1,4 +1,4 @@
-"""Batches by Ray Data: read and packed by an actor, in the order of the plan.
+"""Batches from Ray Data: an actor reads and packs them, in the order of the plan.
 
 A row is what one rank trains on in one step. Rows stay in order and are dealt out in turn, so rank
 r gets every world_size-th row, which is what the plan gives it. The worker checks that, because
