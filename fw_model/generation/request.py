@@ -35,7 +35,9 @@ class GenerationConfig(StrictModel):
         description="Classifier-free guidance; 1 or less switches it off; null: recorded.",
     )
     guidance: Literal["batch", "two_pass"] = Field(
-        "batch", description="Both branches in one batch, or one after the other (less memory)."
+        "batch",
+        description="batch: prompt and negative prompt in one batch; two_pass: one after the "
+        "other, which takes less memory.",
     )
     guidance_above: float | None = Field(
         None,
@@ -45,7 +47,7 @@ class GenerationConfig(StrictModel):
         "and a step costs half. Null: recorded.",
     )
     skip_layer_guidance: SkipLayerGuidance | None = Field(
-        None, description="Guidance away from the prediction of fewer layers; null: recorded."
+        None, description="Guidance away from a prediction without some layers; null: recorded."
     )
     scheduler: SchedulerKind = Field(
         "auto", description="auto: the model's saved scheduler; euler; unipc."
@@ -56,21 +58,21 @@ class GenerationConfig(StrictModel):
     negative_prompt: str = Field("", max_length=4000, description="What guidance avoids.")
     keyframe_step: float | None = Field(
         None, ge=0, le=1000,
-        description="Noise on keyframes, diffusion steps of 1000: how loosely they bind. Null: the "
-        "least of training.",
+        description="Noise on keyframes, diffusion steps of 1000: with more, chunks follow them "
+        "less closely. Null: the lowest in training.",
     )  # fmt: skip
     temporal_step: float | None = Field(
         None,
         ge=0,
         le=1000,
-        description="Noise on history, diffusion steps of 1000; null: the lowest of training.",
+        description="Noise on history, diffusion steps of 1000; null: the lowest in training.",
     )
     keyframes_per_chunk: int = Field(
         1, ge=0, le=16, description="Keyframes that each chunk offers to the shot cache."
     )
     duplicate_cosine: float = Field(
         DUPLICATE_COSINE, gt=0, le=1,
-        description="A keyframe this similar to one of its own shot is not kept.",
+        description="A keyframe at least this similar to another of its shot is not kept.",
     )  # fmt: skip
     retrieval: RetrievalConfig = Field(
         RetrievalConfig(), description="How keyframes are chosen from the shot cache."

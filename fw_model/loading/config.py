@@ -16,7 +16,7 @@ class PartConfig(StrictModel):
     """One exchangeable part of a model."""
 
     kind: str = Field(description="A built-in kind, or module:Name for your own code.")
-    path: str | None = Field(None, description="Its folder; null: the model folder's.")
+    path: str | None = Field(None, description="Its folder; null: the one in the model folder.")
 
 
 class BackboneConfig(StrictModel):

@@ -40,7 +40,9 @@ class LoopConfig(StrictModel):
     """The settings of the loop; a training of one kind may have other defaults."""
 
     warmup_steps: WarmupSteps = 30
-    final_fraction: float = Field(0.02, ge=0, le=1, description="Last learning rate / peak.")
+    final_fraction: float = Field(
+        0.02, ge=0, le=1, description="Last learning rate as a share of the peak."
+    )
     ema_decay: EmaDecay = 0.99
     seed: int = Field(0, ge=0, description="Seed of weights and samples.")
     log_every: LogEvery = 20

@@ -126,7 +126,7 @@ class SamplingConfig(StrictModel):
 
 
 class LoraSettings(StrictModel):
-    """Low-rank adapters instead of a full fine-tune; the new parameters are always trained."""
+    """Low-rank adapters instead of a full fine-tune; added patch embeddings are trained in full."""
 
     rank: int = Field(64, ge=1, description="Rank of the adapters.")
     alpha: int = Field(64, ge=1, description="Scale of the adapters.")
@@ -189,8 +189,8 @@ class TrainingConfig(StrictModel):
     num_layers: int | None = Field(
         None,
         ge=1,
-        description="Make the transformer this deep first: new layers are spread evenly among its "
-        "own and contribute nothing until they are trained.",
+        description="First deepen the transformer to this many layers: new ones are spread evenly "
+        "among its own and contribute nothing until they are trained.",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="bfloat16 uses autocast; weights stay float32."

@@ -19,7 +19,7 @@ from fw_model.training.distributed import mean_over_ranks, rank_and_world_size
 from fw_model.training.optimizer import build_optimizers, set_learning_rate
 from fw_model.training.step import StepOutput, TrainingModel
 
-_MAX_COMPILED = 64  # one per number of keyframes and tiers, with and without history
+_MAX_COMPILED = 64  # programs: one per number of keyframes and tiers, with and without history
 STATE_FILE = "plain_engine.pt"
 
 
