@@ -37,7 +37,7 @@ SaveEvery = Annotated[int, Field(ge=1, description="Steps between saves of the s
 
 
 class LoopConfig(StrictModel):
-    """The settings of the loop; a training of one kind may have other defaults."""
+    """The settings of the loop; each kind of training may have its own defaults."""
 
     warmup_steps: WarmupSteps = 30
     final_fraction: float = Field(
@@ -170,7 +170,7 @@ class _StateFile:
 
     def _is_same_run(self, identity: str) -> bool:
         settings, _, data = identity.partition("\n")
-        try:  # parsed, so that the order of settings and new ones at their default do not count
+        try:  # parsed, so that the order of settings does not count, nor new ones at their default
             same = type(self._config).model_validate_json(settings) == self._config
         except ValidationError:
             return False

@@ -4,7 +4,7 @@ A text tower trained against still pictures does not encode who does what, becau
 show it. So this encoder is trained through a reader: one cross-attention, like that of the video
 transformer, answers questions about each prompt from its tokens ("what does the bear do?").
 
-B prompts in a batch, T tokens, D width, Q questions, A answers to the question that has most.
+B prompts in a batch, T tokens, D width, Q questions, A answers per question at most.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ PASSING_CAPTION_REASONS = frozenset(
 def _fields(row: type, *, first: Sequence[str] = (), last: Sequence[str] = ()) -> list[pa.Field]:
     """Return the columns of a row type, some of them `first` and some `last`.
 
-    Columns keep the order they had in version 0.1: files of one ledger are concatenated.
+    Columns keep their order of version 0.1, because files of one ledger are concatenated.
     """
     types = {
         name: _arrow_type(hint) for name, hint in get_type_hints(row, include_extras=True).items()

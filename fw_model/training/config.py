@@ -74,7 +74,7 @@ class OptimizerConfig(StrictModel):
     kind: Literal["adamw", "muon"] = Field(
         "adamw",
         description="muon updates the matrices of the blocks with orthogonalised momentum and the "
-        "rest with AdamW: fewer steps from scratch (plain engine).",
+        "rest with AdamW; it needs fewer steps from scratch (plain engine).",
     )
     muon_rate: float = Field(
         10.0, gt=0, description="Learning rate of Muon as a multiple of AdamW's."
@@ -170,7 +170,9 @@ class TrainingConfig(StrictModel):
     objective: ObjectiveConfig = Field(ObjectiveConfig(), description="The loss.")
     augment: AugmentConfig = Field(AugmentConfig(), description="Noise on the caches.")
     group_size: int = Field(
-        8, ge=1, description="Samples of one mode and context shape, over all workers."
+        8,
+        ge=1,
+        description="Samples in a group, over all workers; they share mode and context shape.",
     )
     groups_per_step: int = Field(
         1, ge=1, description="Groups in one optimizer step; each has its own mode."
@@ -208,7 +210,7 @@ class TrainingConfig(StrictModel):
         False, description="Resume even if data or sampling settings changed."
     )
     engine: Literal["plain", "deepspeed"] = Field(
-        "plain", description="plain torch, or DeepSpeed ZeRO under Ray Train."
+        "plain", description="plain: torch alone; deepspeed: ZeRO under Ray Train."
     )
     zero_stage: Literal[0, 1, 2, 3] = Field(2, description="What DeepSpeed shards over workers.")
     num_workers: int = Field(

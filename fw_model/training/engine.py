@@ -87,7 +87,7 @@ class PlainEngine:
         return float(norm)
 
     def _average_gradients(self) -> None:
-        """Average all gradients in one exchange: many small ones are slow."""
+        """Average all gradients in one exchange, because many small exchanges are slow."""
         gradients = [p.grad for p in self._parameters.values()]
         assert all(g is not None for g in gradients), "every parameter has a gradient at every step"
         flat = mean_over_ranks(torch.cat([g.flatten() for g in gradients if g is not None]))

@@ -176,7 +176,7 @@ def _owners(
 
 
 def _filter_file(source: str, target: Path, wanted: tuple[str, set[str]] | None) -> None:
-    """Copy a Parquet file's rows whose column holds a wanted value (None: all rows)."""
+    """Copy the rows of a Parquet file in which a column has a wanted value (None: all rows)."""
     with (
         pq.ParquetFile(source) as file,
         pq.ParquetWriter(target, file.schema_arrow, compression="zstd") as writer,

@@ -37,8 +37,7 @@ class ShotSpan:
 
 @dataclass(frozen=True)
 class VideoSpans:
-    """The captioned shots of one video, in order: a unit of work. `fps` 0 is the file's own
-    rate."""
+    """The captioned shots of one video, in order. `fps` 0 stands for the file's own rate."""
 
     video_id: str
     uri: str

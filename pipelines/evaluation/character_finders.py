@@ -127,7 +127,7 @@ def _items(content: str) -> list[Any] | None:
 
 
 def _sightings(items: Sequence[Any], names: Sequence[str]) -> Sightings:
-    """Assign the objects to the names by number; each is checked alone."""
+    """Assign the objects to the names by number; each is checked separately."""
     boxes: dict[str, Box] = {}
     not_found: dict[str, str] = {}
     for number, name in enumerate(names, start=1):

@@ -54,7 +54,7 @@ class Camera:
         return 0.5 + (x - 0.5 - self.x * depth) * self.zoom
 
     def screen_y(self, y: float) -> float:
-        """The same in frame heights from the top."""
+        """How far down the screen it is, in frame heights from the top."""
         return _PIVOT_Y + (y - _PIVOT_Y) * self.zoom
 
 

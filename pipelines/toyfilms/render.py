@@ -33,7 +33,7 @@ _LIGHT = {"day": (1.0,) * 3, "dusk": (0.96,) * 3, "night": (0.88,) * 3}  # grey 
 class _Framing:
     """How a camera scale shows a figure; heights are fractions of the frame's.
 
-    `zoom` enlarges the place, less than the figure: it is further from the camera.
+    `zoom` enlarges the place, but less than the figure, because the place is further away.
     """
 
     figure_height: float

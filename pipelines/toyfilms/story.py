@@ -277,7 +277,7 @@ def _sample_shot(
 def _sample_framing(
     rng: np.random.Generator, cast: tuple[int, ...], before: ShotSpec | None
 ) -> tuple[str, tuple[int, ...]]:
-    """Choose scale and who is seen; never as in the shot before, which would be a jump cut."""
+    """Choose scale and who is seen, never as in the shot before: that would be a jump cut."""
     weights = (0.6, 0.25, 0.15) if before is None else (0.35, 0.4, 0.25)
     taken = before and (before.scale, tuple(role.figure for role in before.roles))
     while True:
@@ -301,8 +301,7 @@ def _sample_transition(
 
 
 def _fit_transitions(shots: list[ShotSpec]) -> tuple[ShotSpec, ...]:
-    """Shorten transitions so that those at the two ends of a shot never overlap; none at the
-    first."""
+    """Shorten transitions until the two of a shot do not overlap; the first shot gets none."""
     fitted = []
     for index, shot in enumerate(shots):
         room = min(shot.num_frames, shots[index - 1].num_frames) // 3 if index else 0

@@ -97,7 +97,7 @@ def assemble_video(
 def shot_prints(
     video: AnalyzedVideoRow, scores: Mapping[str, float], filters: FilterConfig
 ) -> Iterator[ShotPrint]:
-    """Yield what duplicates are found by, for each shot that passes the filters."""
+    """Yield what `find_duplicates` compares, for each shot that passes the filters."""
     for shot in video["shots"]:
         if drop_reason(shot, video, filters, scores.get(shot["shot_id"])) is None:
             row = shot["embedding"]

@@ -154,7 +154,7 @@ class CaptionContext:
     """What a run gives a captioner besides its configuration.
 
     `prompts`: None reads the files now. `share`: this captioner's part of the run's rate limit.
-    `budget`: the run's; if None, this captioner alone has the configured one. `responses`: what an
+    `budget`: the run's; None: the configured one, for this captioner alone. `responses`: what an
     engine on the cluster has answered in this run, by question.
     """
 

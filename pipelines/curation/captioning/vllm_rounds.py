@@ -2,7 +2,7 @@
 
 A ray.data.llm processor turns a dataset of questions into a dataset of responses. The next question
 about a scene depends on the answers before (a refinement, a verdict), so there are rounds: the
-first asks about every scene, each later one only what is still open. Answers are cached in the
+first asks about every scene, each later one asks what is still open. Answers are cached in the
 store by their question, as those of an endpoint are. If the engine cannot answer a question, only
 that row has an error.
 """

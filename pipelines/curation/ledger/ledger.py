@@ -109,8 +109,7 @@ class Ledger(Generic[RowT]):
         return written.size_bytes
 
     def committed(self, row_id: str, attempts: int) -> Entry | None:
-        """Return the entry, with its status, of a row that has a file of its own; None without
-        one."""
+        """Return the entry, with its status, of a row in a file of its own, if there is one."""
         key = self._key([{self.id_column: row_id, "attempts": attempts}])
         if not self.store.exists(key):
             return None

@@ -39,7 +39,7 @@ CODE: Mapping[MadeBy, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Provenance:
-    """Who made a row: the settings, the code and the run."""
+    """What made a row: the settings, the code and the run."""
 
     config_hash: str
     code_version: str

@@ -85,7 +85,7 @@ def _file_name(span: CutSpan) -> str:
 def _copies(
     path: str | Path, spans: Sequence[CutSpan], num_frames: int, folder: Path
 ) -> Iterator[tuple[CutSpan, str | None]]:
-    """Copy what can be copied; yield each span with why it was not copied, or with None."""
+    """Copy what can be copied; yield each span with the reason it was not copied, or None."""
     try:
         packets = _index(path, num_frames)
     except (NotCopyable, Rejected, av.error.FFmpegError) as fault:

@@ -59,7 +59,7 @@ def cut_ledger(store: Store, config: CurationConfig, decoded: str) -> Ledger[Sho
 
 @dataclass(frozen=True)
 class CutPhase:
-    """Which kept shots of staged tables have no file yet, and the tables with their files."""
+    """Finds the kept shots of staged tables that have no file yet, and adds files to the tables."""
 
     store: Store
     ledger: Ledger[ShotFileRow]
