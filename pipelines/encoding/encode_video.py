@@ -1,6 +1,6 @@
 """What a video's captioned shots become: latents, keyframe latents and embeddings.
 
-Runs models over decoded shots; knows nothing of Ray, resuming or files of the dataset.
+Runs models over decoded shots; knows nothing about Ray, resuming or files of the dataset.
 F frames, H x W pixels, C channels, f latents, h x w latent cells.
 """
 

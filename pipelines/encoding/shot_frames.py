@@ -1,6 +1,7 @@
 """The frames of a video's captioned shots at the model's size and rate, decoded once.
 
-Fetches and decodes; knows nothing of models, Ray or files of the dataset. F frames, H x W pixels.
+Fetches and decodes; knows nothing about models, Ray or files of the dataset.
+F frames, H x W pixels.
 """
 
 from __future__ import annotations

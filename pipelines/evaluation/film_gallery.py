@@ -1,6 +1,6 @@
 """Collects the stored films of the first stories for the report.
 
-Knows nothing of how films are made or how the page looks.
+Knows nothing about how films are made or how the page looks.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Films one story with one variant, scores it and stores the result: the work of an actor.
 
-Knows nothing of Ray: tests and notebooks call it directly.
+Knows nothing about Ray: tests and notebooks call it directly.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which films an evaluation makes: every story with every variant, and what each result depends on.
 
-Knows nothing of how films are made or scored.
+Knows nothing about how films are made or scored.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Loads the judges of an evaluation and says which ones they are.
 
-Knows nothing of how films are made.
+Knows nothing about how films are made.
 """
 
 from __future__ import annotations

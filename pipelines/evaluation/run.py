@@ -1,4 +1,7 @@
-"""One evaluation: its settings, its model and where its results go. Knows nothing of its steps."""
+"""One evaluation: its settings, its model and where its results go.
+
+Knows nothing about its steps.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gives jobs to the actors that film them, one at a time each. Knows nothing of what they do."""
+"""Gives jobs to the actors that film them, one at a time each. Knows nothing about what they do."""
 
 from __future__ import annotations
 

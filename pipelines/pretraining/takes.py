@@ -1,6 +1,6 @@
 """The takes of toy films: their shots without transitions, and what is true of each.
 
-Knows nothing of what is learned from them.
+Knows nothing about what is learned from them.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The dataset is what `toyfilms`, `curate` and `encode` would produce together, but made from
 uncompressed pixels and from the true shots, scenes and prompts. Runs on this machine with one
-process per core; knows nothing of Ray.
+process per core; knows nothing about Ray.
 """
 
 from __future__ import annotations

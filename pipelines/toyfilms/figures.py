@@ -1,7 +1,7 @@
 """The characters, as lists of coloured polygons in the figure's own space.
 
 Origin between the feet, y upwards, one unit from the soles to the crown of the head.
-Knows nothing of places or the camera.
+Knows nothing about places or the camera.
 """
 
 from __future__ import annotations

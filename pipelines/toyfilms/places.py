@@ -1,7 +1,7 @@
 """The places: sky, ground and landmarks, painted with depth on a canvas.
 
 A place keeps its hues, its horizon and its landmarks' positions in every shot; the camera zooms
-in or moves along it. Knows nothing of figures.
+in or moves along it. Knows nothing about figures.
 """
 
 from __future__ import annotations

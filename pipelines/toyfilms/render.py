@@ -1,7 +1,7 @@
 """Pictures of a film: shots as the camera sees them, joined by cuts, dissolves and fades.
 
 F frames of a shot, H x W pixels. The same code renders any size; at 64x64 every picture is
-supersampled four times. Knows nothing of files.
+supersampled four times. Knows nothing about files.
 """
 
 from __future__ import annotations

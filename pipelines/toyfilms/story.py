@@ -1,7 +1,7 @@
 """Who is where and does what: a film as plain data, sampled from a seed.
 
 Hues, patterns, the side of a prop and the positions of landmarks are sampled once per film and
-stay the same in all its shots; prompts never mention them. Knows nothing of pixels.
+stay the same in all its shots; prompts never mention them. Knows nothing about pixels.
 """
 
 from __future__ import annotations
