@@ -36,9 +36,7 @@ class KeyframeConfig(StrictModel):
 
     per_shot: int = Field(3, ge=1, le=16, description="Keyframes per shot, evenly spread.")
     max_side_px: int = Field(512, ge=32, le=4096, description="Longest side of a keyframe.")
-    every_s: float = Field(
-        0.5, gt=0, le=10, description="Seconds between the candidates for a keyframe."
-    )
+    every_s: float = Field(0.5, gt=0, le=10, description="Seconds between keyframe candidates.")
     jpeg_quality: int = Field(88, ge=1, le=95, description="JPEG quality of stored keyframes.")
 
 
@@ -96,7 +94,9 @@ class FilterConfig(StrictModel):
 
     min_shot_s: float | None = Field(0.5, ge=0, description="Shortest kept shot, seconds.")
     max_shot_s: float | None = Field(120.0, gt=0, description="Longest kept shot, seconds.")
-    min_side_px: int | None = Field(32, ge=1, description="Smallest kept frame side, pixels.")
+    min_side_px: int | None = Field(
+        32, ge=1, description="Shortest frame side of a kept shot, pixels."
+    )
     min_luma: float | None = Field(
         12.0, ge=0, le=255, description="Lowest mean luma of a kept shot."
     )
@@ -107,7 +107,10 @@ class FilterConfig(StrictModel):
         0.02, ge=0, le=255, description="Lowest mean change of luma per frame of a kept shot."
     )
     max_text_area: float | None = Field(
-        0.35, ge=0, le=1, description="Largest share of the frame under text of a kept shot."
+        0.35,
+        ge=0,
+        le=1,
+        description="Largest share of the frame that text may cover in a kept shot.",
     )
     aesthetic_head: str | None = Field(
         None,
@@ -118,10 +121,13 @@ class FilterConfig(StrictModel):
         None, description="Lowest aesthetic score of a kept shot, on a scale of about 1 to 10."
     )
     duplicate_distance_bits: int | None = Field(
-        6, ge=0, le=15, description="Largest fingerprint distance, of 256 bits, of a duplicate."
+        6,
+        ge=0,
+        le=15,
+        description="Largest distance between fingerprints of duplicates, in bits of 256.",
     )
     duplicate_similarity: float = Field(
-        0.97, ge=0, le=1, description="Smallest cosine of embeddings of a duplicate."
+        0.97, ge=0, le=1, description="Smallest cosine between embeddings of duplicates."
     )
 
     @model_validator(mode="after")
@@ -141,7 +147,7 @@ class EngineConfig(StrictModel):
     accelerator_type: str | None = Field(
         None, description="GPU that the engines run on, such as H100; null: any."
     )
-    replicas: int = Field(1, ge=1, le=1024, description="Most engines at the same time.")
+    replicas: int = Field(1, ge=1, le=1024, description="Most engines that run at once.")
     batch_size: int = Field(32, ge=1, le=4096, description="Questions per batch.")
 
 
@@ -180,8 +186,8 @@ class CaptionerConfig(EndpointConfig):
 class ValidationConfig(StrictModel):
     """What a caption must satisfy."""
 
-    min_characters: int = Field(8, ge=1, description="Shortest text of a shot.")
-    max_characters: int = Field(2000, ge=16, description="Longest text of a shot.")
+    min_characters: int = Field(8, ge=1, description="Shortest text of a shot, characters.")
+    max_characters: int = Field(2000, ge=16, description="Longest text of a shot, characters.")
     max_entities: int = Field(16, ge=0, description="Most entities in a scene.")
     max_people: int | None = Field(
         3,
@@ -256,7 +262,7 @@ class CurationConfig(StrictModel):
     )  # fmt: skip
     recursive: bool = Field(True, description="Whether to search subfolders of the source.")
     limit: int | None = Field(
-        None, ge=1, description="Use only this many videos, first by address; null: all."
+        None, ge=1, description="Use only this many videos, in order of address; null: all."
     )
     retry_quarantined: list[VideoReason | Literal["all"]] = Field(
         default_factory=list,
