@@ -20,7 +20,7 @@ def evaluate(
         Path | None, typer.Option("--checkpoint", help="Model folder written by `train`.")
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option("--seeds", help="Stories to film: FIRST:LAST, without LAST.")
+        str | None, typer.Option("--seeds", help="Stories to film, FIRST:LAST; LAST is left out.")
     ] = None,
     suite: Annotated[
         str | None,
