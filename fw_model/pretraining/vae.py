@@ -70,9 +70,7 @@ class VaePretrainConfig(LoopConfig):
         0.5, ge=0, le=1, description="1 gives all channels the same spread, 0 keeps their ratios."
     )
     num_fit_clips: int = Field(400, ge=8, description="Clips that the encoder is fitted to.")
-    patch_size: int = Field(
-        2, ge=1, description="Side of the squares folded into channels, px."
-    )
+    patch_size: int = Field(2, ge=1, description="Side of the squares folded into channels, px.")
     stages: tuple[VaeStage, ...] = Field(
         (
             VaeStage(steps=300, crop_px=32, num_frames=1, batch_size=16),
