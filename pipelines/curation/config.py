@@ -74,7 +74,7 @@ class SceneConfig(StrictModel):
     """Which shots belong together."""
 
     similarity_threshold: float = Field(
-        0.75, ge=-1, le=1, description="Similarity that lets a shot join the open scene."
+        0.75, ge=-1, le=1, description="Least similarity at which a shot joins the open scene."
     )
     colour_weight: float = Field(
         0.0, ge=0, le=1,
@@ -206,7 +206,7 @@ class ValidationConfig(StrictModel):
         0.9,
         ge=-1,
         le=1,
-        description="Shots whose keyframes are at least this similar (CLIP cosine) show the same: "
+        description="Shots whose keyframes are at least this similar (CLIP cosine) count as alike: "
         "their texts are not compared, and their characters should have the same ids.",
     )
     verdict: bool = Field(
@@ -218,7 +218,7 @@ class ValidationConfig(StrictModel):
         None, description="File with the instructions for verdicts; null: the packaged one."
     )
     refinements: int = Field(
-        1, ge=0, le=3, description="How often a scene whose caption fails is asked about again."
+        1, ge=0, le=3, description="How often a caption that fails is requested again."
     )
 
 

@@ -131,7 +131,7 @@ class RegenerateRequest(Request):
 
 
 class ReferenceForm(BaseModel):
-    """The fields beside a reference image."""
+    """The form fields that accompany a reference image."""
 
     name: Name
     weight: Weight = 1.0

@@ -50,9 +50,9 @@ def regenerate_shot(
     request: Idempotent,
     body: schemas.RegenerateRequest | None = None,
 ) -> schemas.JobResponse:
-    """Make a new version of a shot. Later shots that used the old one become stale but stay.
+    """Make a new version of a shot; the film shows the old one until the new one is complete.
 
-    The film shows the old version until the new one is complete.
+    Later shots that used the old version become stale, but they do not change.
     """
     settings = body or schemas.RegenerateRequest()
 
@@ -71,7 +71,7 @@ def regenerate_shot(
 
 @router.get("/shots/{shot_id}/memory")
 def get_memory(shot_id: str, context: Context) -> schemas.MemoryResponse:
-    """Read the mode in which a shot was made, and the keyframes it was made from with scores."""
+    """Read the mode of a shot and the keyframes it was made from, with their scores."""
     with context.database.reading() as session:
         return presenters.memory_response(session, shots.get(session, shot_id))
 
