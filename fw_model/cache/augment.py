@@ -22,7 +22,7 @@ StepRange = tuple[float, float]
 class AugmentConfig(StrictModel):
     """Noise levels of the caches in training; recorded in the checkpoint."""
 
-    enabled: bool = Field(True, description="False trains on clean caches (ablation w/o A).")
+    enabled: bool = Field(True, description="If false, caches carry no noise (ablation w/o A).")
     keyframe_steps: StepRange = Field(
         (100.0, 400.0), description="Diffusion steps of 1000 for keyframes; the paper: 100-400."
     )

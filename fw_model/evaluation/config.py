@@ -35,8 +35,8 @@ class EvaluationConfig(StrictModel):
     )
     seeds: str | None = Field(
         None,
-        description="Stories to film, FIRST:LAST without LAST. Null: all stories of a written "
-        "suite; for other suites 1000000:1000010 (held out from training).",
+        description="Stories to film, FIRST:LAST (LAST excluded). Null: all stories of a written "
+        "suite; 1000000:1000010 (held out from training) of other suites.",
     )
     shots_per_story: int = Field(
         5, ge=1, le=64, description="Shots in a story; written stories are cut to this number."

@@ -26,13 +26,14 @@ class GenerationConfig(StrictModel):
     """How chunks are generated. Null means the value that the model records."""
 
     num_inference_steps: int | None = Field(
-        None, ge=1, le=1000, description="Denoising steps; null: recorded."
+        None, ge=1, le=1000, description="Denoising steps; null: as recorded with the model."
     )
     guidance_scale: float | None = Field(
         None,
         ge=0,
         le=30,
-        description="Classifier-free guidance; 1 or less switches it off; null: recorded.",
+        description="Scale of classifier-free guidance; 1 or less switches it off; null: as "
+        "recorded with the model.",
     )
     guidance: Literal["batch", "two_pass"] = Field(
         "batch",
@@ -43,29 +44,32 @@ class GenerationConfig(StrictModel):
         None,
         ge=0,
         le=1,
-        description="Noise level below which guidance is left out: the content is settled by then, "
-        "and a step costs half. Null: recorded.",
+        description="Noise level below which guidance is skipped: the content is settled by then, "
+        "and a step costs half as much. Null: as recorded with the model.",
     )
     skip_layer_guidance: SkipLayerGuidance | None = Field(
-        None, description="Guidance away from a prediction without some layers; null: recorded."
+        None,
+        description="Guidance away from what fewer layers predict; null: as recorded with the "
+        "model.",
     )
     scheduler: SchedulerKind = Field(
         "auto", description="auto: the model's saved scheduler; euler; unipc."
     )
     shift: float | None = Field(
-        None, gt=0, le=20, description="Timestep shift of the scheduler; null: saved."
+        None, gt=0, le=20, description="Timestep shift; null: that of the model's saved scheduler."
     )
     negative_prompt: str = Field("", max_length=4000, description="What guidance avoids.")
     keyframe_step: float | None = Field(
         None, ge=0, le=1000,
-        description="Noise on keyframes, diffusion steps of 1000: with more, chunks follow them "
-        "less closely. Null: the lowest in training.",
+        description="Noise on keyframes, as a diffusion step of 1000; with more, they constrain "
+        "the shot less. Null: the least that training used.",
     )  # fmt: skip
     temporal_step: float | None = Field(
         None,
         ge=0,
         le=1000,
-        description="Noise on history, diffusion steps of 1000; null: the lowest in training.",
+        description="Noise on history, as a diffusion step of 1000. Null: the least that training "
+        "used.",
     )
     keyframes_per_chunk: int = Field(
         1, ge=0, le=16, description="Keyframes that each chunk offers to the shot cache."

@@ -46,7 +46,7 @@ class VaeStage(StrictModel):
 
     steps: int = Field(..., ge=0, description="Optimizer steps.")
     crop_px: int = Field(
-        32, ge=8, description="Side of the square crop, a multiple of the VAE's factor."
+        32, ge=8, description="Side of the square crop, px; a multiple of the VAE's factor."
     )
     num_frames: int = Field(9, ge=1, description="Frames in a clip, 4n + 1.")
     batch_size: int = Field(16, ge=1, description="Clips in a step.")
@@ -70,9 +70,7 @@ class VaePretrainConfig(LoopConfig):
         0.5, ge=0, le=1, description="1 gives all channels the same spread, 0 keeps their ratios."
     )
     num_fit_clips: int = Field(400, ge=8, description="Clips that the encoder is fitted to.")
-    patch_size: int = Field(
-        2, ge=1, description="Side of the squares of pixels that are folded into channels."
-    )
+    patch_size: int = Field(2, ge=1, description="Side of the squares folded into channels, px.")
     stages: tuple[VaeStage, ...] = Field(
         (
             VaeStage(steps=300, crop_px=32, num_frames=1, batch_size=16),
@@ -87,7 +85,7 @@ class VaePretrainConfig(LoopConfig):
     adam_learning_rate: float = Field(2e-3, gt=0, description="Peak rate of Adam, for the rest.")
     warmup_steps: WarmupSteps = 20
     edge_weight: float = Field(
-        0.5, ge=0, description="Weight of the L1 error in differences between neighbouring pixels."
+        0.5, ge=0, description="Weight of the L1 error of differences between neighbouring pixels."
     )
     motion_weight: float = Field(
         0.0,

@@ -118,7 +118,7 @@ class SamplingConfig(StrictModel):
         0.25, ge=0, le=1, description="Probability that a slot holds another video's keyframe."
     )
     hard_negative_fraction: float = Field(
-        0.5, ge=0, le=1, description="Share of negatives that are the most prompt-like of 32."
+        0.5, ge=0, le=1, description="Share of negatives that match the prompt best among 32."
     )
     text_dropout: float = Field(
         0.1, ge=0, lt=1, description="How often the target's prompt is empty, for guidance."

@@ -36,9 +36,7 @@ class KeyframeConfig(StrictModel):
 
     per_shot: int = Field(3, ge=1, le=16, description="Keyframes per shot, evenly spread.")
     max_side_px: int = Field(512, ge=32, le=4096, description="Longest side of a keyframe.")
-    every_s: float = Field(
-        0.5, gt=0, le=10, description="Seconds between the candidates for a keyframe."
-    )
+    every_s: float = Field(0.5, gt=0, le=10, description="Seconds between keyframe candidates.")
     jpeg_quality: int = Field(88, ge=1, le=95, description="JPEG quality of stored keyframes.")
 
 
@@ -79,7 +77,7 @@ class SceneConfig(StrictModel):
     """Which shots belong together."""
 
     similarity_threshold: float = Field(
-        0.75, ge=-1, le=1, description="Lowest similarity at which a shot joins the open scene."
+        0.75, ge=-1, le=1, description="Least similarity at which a shot joins the open scene."
     )
     colour_weight: float = Field(
         0.0, ge=0, le=1,
@@ -99,7 +97,9 @@ class FilterConfig(StrictModel):
 
     min_shot_s: float | None = Field(0.5, ge=0, description="Shortest kept shot, seconds.")
     max_shot_s: float | None = Field(120.0, gt=0, description="Longest kept shot, seconds.")
-    min_side_px: int | None = Field(32, ge=1, description="Smallest kept frame side, pixels.")
+    min_side_px: int | None = Field(
+        32, ge=1, description="Shortest frame side of a kept shot, pixels."
+    )
     min_luma: float | None = Field(
         12.0, ge=0, le=255, description="Lowest mean luma of a kept shot."
     )
@@ -127,10 +127,10 @@ class FilterConfig(StrictModel):
         6,
         ge=0,
         le=15,
-        description="Most bits, of 256, in which the fingerprints of duplicates differ.",
+        description="Largest distance between fingerprints of duplicates, in bits of 256.",
     )
     duplicate_similarity: float = Field(
-        0.97, ge=0, le=1, description="Lowest cosine between the embeddings of duplicates."
+        0.97, ge=0, le=1, description="Smallest cosine between embeddings of duplicates."
     )
 
     @model_validator(mode="after")
@@ -150,7 +150,7 @@ class EngineConfig(StrictModel):
     accelerator_type: str | None = Field(
         None, description="GPU that the engines run on, such as H100; null: any."
     )
-    replicas: int = Field(1, ge=1, le=1024, description="Most engines at the same time.")
+    replicas: int = Field(1, ge=1, le=1024, description="Most engines that run at once.")
     batch_size: int = Field(32, ge=1, le=4096, description="Questions per batch.")
 
 
@@ -189,8 +189,8 @@ class CaptionerConfig(EndpointConfig):
 class ValidationConfig(StrictModel):
     """What a caption must satisfy."""
 
-    min_characters: int = Field(8, ge=1, description="Shortest text of a shot.")
-    max_characters: int = Field(2000, ge=16, description="Longest text of a shot.")
+    min_characters: int = Field(8, ge=1, description="Shortest text of a shot, characters.")
+    max_characters: int = Field(2000, ge=16, description="Longest text of a shot, characters.")
     max_entities: int = Field(16, ge=0, description="Most entities in a scene.")
     max_people: int | None = Field(
         3,
@@ -209,8 +209,8 @@ class ValidationConfig(StrictModel):
         0.9,
         ge=-1,
         le=1,
-        description="Shots whose keyframes are at least this similar (CLIP cosine) show the same "
-        "thing: their texts are not compared, and their characters should have the same ids.",
+        description="Shots whose keyframes are at least this similar (CLIP cosine) count as alike: "
+        "their texts are not compared, and their characters should have the same ids.",
     )
     verdict: bool = Field(
         False,
@@ -221,7 +221,7 @@ class ValidationConfig(StrictModel):
         None, description="File with the instructions for verdicts; null: the packaged one."
     )
     refinements: int = Field(
-        1, ge=0, le=3, description="How many more times to ask about a scene whose caption fails."
+        1, ge=0, le=3, description="How often a caption that fails is requested again."
     )
 
 
@@ -265,7 +265,7 @@ class CurationConfig(StrictModel):
     )  # fmt: skip
     recursive: bool = Field(True, description="Whether to search subfolders of the source.")
     limit: int | None = Field(
-        None, ge=1, description="Use only this many videos, the first by address; null: all."
+        None, ge=1, description="Use only this many videos, in order of address; null: all."
     )
     retry_quarantined: list[VideoReason | Literal["all"]] = Field(
         default_factory=list,
