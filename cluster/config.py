@@ -34,7 +34,9 @@ class FilmWeaverConfig(StrictModel):
     model: ModelConfig = Field(ModelConfig(), description="Weights, device and precision.")
     generation: GenerationConfig = Field(GenerationConfig(), description="Sampling and caches.")
     toyfilms: ToyFilmsConfig = Field(ToyFilmsConfig(), description="The procedural toy films.")
-    curation: CurationConfig = Field(CurationConfig(), description="Videos to captioned scenes.")
+    curation: CurationConfig = Field(
+        CurationConfig(), description="Turning videos into captioned scenes."
+    )
     encode: EncodeConfig = Field(
         EncodeConfig(), description="Turning captioned scenes into latents."
     )
@@ -42,8 +44,8 @@ class FilmWeaverConfig(StrictModel):
     pretrain: PretrainConfig = Field(PretrainConfig(), description="Training of the small models.")
     serving: ServingConfig = Field(ServingConfig(), description="The HTTP server.")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="The scorecard.")
-    writer: WriterConfig = Field(WriterConfig(), description="Scenes by a language model.")
-    ray: RayConfig = Field(RayConfig(), description="The Ray to run on.")
+    writer: WriterConfig = Field(WriterConfig(), description="Scenes written by a language model.")
+    ray: RayConfig = Field(RayConfig(), description="Where Ray runs.")
 
 
 def profile_names() -> list[str]:

@@ -23,7 +23,8 @@ class RayConfig(StrictModel):
     """Which Ray to use, and how large a Ray on this machine alone is."""
 
     address: str = Field(
-        "local", description="`local` starts a Ray on this machine; `auto` or HOST:PORT joins one."
+        "local",
+        description="`local` starts Ray on this machine; `auto` or HOST:PORT joins a running one.",
     )
     num_cpus: int | None = Field(
         None,
@@ -103,7 +104,7 @@ def ray_session(config: RayConfig) -> Iterator[None]:
             else "start one with `ray start --head`, or omit --address to run on this machine"
         )
         raise CapacityError(
-            f"Cannot use the Ray at {config.address!r} ({first_line}); {advice}."
+            f"Cannot use Ray at {config.address!r} ({first_line}); {advice}."
         ) from error
     log.info("ray %s: %s", config.address, _size(ray.cluster_resources()))
     try:

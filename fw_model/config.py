@@ -22,7 +22,7 @@ _YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeErr
 
 
 class StrictModel(BaseModel):
-    """A configuration section: immutable, and unknown keys are errors."""
+    """A configuration section: immutable; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 

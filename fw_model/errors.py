@@ -50,7 +50,7 @@ class CapacityError(FilmWeaverError):
 
 
 def shown(value: object) -> str:
-    """Return a value as messages quote it: a long one by its beginning and its length."""
+    """Return a value as it is quoted in messages: a long one is cut, with its length."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:40]}... ({len(str(value))} characters)"
 

@@ -8,9 +8,10 @@
     cut       each kept shot          a video file, if asked for       CutShots
     finalize  the tables of this run  published tables, a report       -
 
-A phase ends before the next begins. Operators commit their rows to a ledger and return receipts; a
-fan-out never crosses a commit: analyze commits a video with all of its shots, caption commits a
-scene. The ledgers show what is done, so a killed run that is started again finishes the rest.
+A phase ends before the next begins. Operators commit their rows to a ledger and return receipts.
+Rows that belong together are committed together: analyze commits a video with all of its shots,
+caption commits a whole scene. The ledgers show what is done, so a killed run that is started again
+finishes the rest.
 
 This file knows the order of the phases, the fan-out and the resources. The packages in
 `pipelines/curation` know what is pending, and what a row holds.
@@ -156,7 +157,7 @@ class Curation:
             graph = self._decode_and_embed(videos, num_actors, num_children=1)
             long_ids = self._drain("analyze", graph, len(videos))
             long = [video for video in videos if video["source_id"] in long_ids]
-            if long:  # several children for each video, so fewer videos at once
+            if long:  # each video takes several children, so fewer videos at once
                 num_children = children_per_long_video(self.share)
                 num_actors = max(1, num_actors // num_children)
                 graph = self._decode_and_embed(long, num_actors, num_children=num_children)
@@ -210,7 +211,7 @@ class Curation:
     # caption: scene -> a text for each of its shots
 
     def caption(self, parts: list[Part]) -> int:
-        """Caption the staged scenes without a lasting answer; return how many there were."""
+        """Caption the staged scenes that have no final answer yet; return how many there were."""
         provenance = self._provenance(self.captioned, "captioning")
         phase = CaptionPhase(self.config, self.store, self.captioned, provenance)
         scenes = phase.pending(parts)
@@ -260,7 +261,7 @@ class Curation:
                 **actor_pool(1, cpus=1.0),
             )
             questions = rows.materialize()
-            if not questions.count():  # do not start the engine for nothing
+            if not questions.count():  # nothing to ask: do not start the engine
                 return []
             rows = engine(questions)  # 1:1, the GPUs of curation.captioner.engine
             keep = partial(vllm_rounds.keep_row, store=self.store)
@@ -325,7 +326,7 @@ class Curation:
         return Provenance(ledger.settings_hash, code_version(made_by), self.run_id)
 
     def _drain(self, phase: str, graph: ray.data.Dataset, total: int) -> set[str]:
-        """Run a graph to its end and report its progress; return the ids that came back LONG."""
+        """Run a graph to its end and report its progress; return the ids with status LONG."""
         done, long = 0, set()
         self.on_progress(phase, 0, total)
         batches: Iterable[pa.Table] = graph.iter_batches(batch_size=None, batch_format="pyarrow")

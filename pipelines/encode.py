@@ -5,9 +5,8 @@
     encode   each missing video    a part of the dataset per batch     EncodeVideos
     publish  all parts             the dataset, its counts             -
 
-An actor commits a batch of videos as one part. Run again, it encodes what is missing or failed and
-drops what the curated tables no longer hold. The modules in `pipelines/encoding` know what a row
-holds.
+An actor commits a batch of videos as one part. A rerun encodes what is missing or failed and drops
+what the curated tables no longer hold. The modules in `pipelines/encoding` know what a row holds.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def run_encode(
     config: EncodeConfig, model: ModelConfig, curated: str | Path, output: str | Path
 ) -> EncodeSummary:
     """Encode the captioned scenes of `curated` into `output`, each a folder or a URI; the same call
-    again resumes."""
+    resumes an interrupted run."""
     videos = read_curated(curated, crop_bars=config.crop_bars)
     store = EncodedStore(output)
     store.open(encoded_meta(config, model))

@@ -2,7 +2,7 @@
 
 The job from top to bottom; pipelines/evaluation holds its steps. A row of work is one story under
 one variant. Its result is a file, written last and in one step, so a stopped run continues where it
-was; a result made under other settings is made again.
+stopped; a result made with other settings is made again.
 """
 
 from __future__ import annotations

@@ -102,10 +102,10 @@ def _batches(job: TrainJob) -> ray.data.Dataset:
     ray.data.DataContext.get_current().enable_progress_bars = False
     first = resume_step(job)
     count = max(1, (job.config.num_steps - first) * job.config.num_workers)
-    rows = ray.data.read_datasource(  # ray.data.range, whose tasks would reserve a whole core each
+    rows = ray.data.read_datasource(  # ray.data.range would reserve a whole core per task
         RangeDatasource(n=count, block_format="arrow", column_name="id"),
         ray_remote_args={"num_cpus": _READER_CPUS},
-        concurrency=1,  # more tasks at once would be more processes to start
+        concurrency=1,  # more tasks at once would start more processes
         override_num_blocks=count,
     )
     return rows.map_batches(  # 1:1, CPU; an actor, because each task would map the dataset again

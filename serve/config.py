@@ -11,22 +11,22 @@ class LeaseConfig(StrictModel):
     """How a worker holds the chunk it is computing."""
 
     duration_s: float = Field(
-        15.0, gt=0, le=3600, description="Seconds a claim holds a chunk without a heartbeat."
+        15.0, gt=0, le=3600, description="Seconds that a claim lasts without a heartbeat."
     )
     heartbeat_s: float = Field(
         5.0, gt=0, le=1200, description="Seconds between heartbeats; at most half of duration_s."
     )
     poll_s: float = Field(
-        0.25, gt=0, le=60, description="Seconds between an idle worker's looks for work."
+        0.25, gt=0, le=60, description="Seconds between an idle worker's checks for work."
     )
     affinity_s: float = Field(
         2.0,
         ge=0,
         le=60,
-        description="Seconds a ready chunk is reserved for the worker with its story in memory.",
+        description="Seconds that a ready chunk waits for the worker with its story in memory.",
     )
     max_attempts: int = Field(
-        3, ge=1, le=100, description="Errors of one chunk after which its job fails."
+        3, ge=1, le=100, description="Number of errors of one chunk at which its job fails."
     )
     max_lost_leases: int = Field(
         50, ge=1, le=10000, description="Workers that may die on one chunk before its job fails."
@@ -51,10 +51,13 @@ class ScalingConfig(StrictModel):
         60.0, gt=0, le=86400, description="Seconds in which the generators should finish the queue."
     )
     default_chunk_s: float = Field(
-        5.0, gt=0, le=3600, description="Assumed seconds per chunk until one was measured."
+        5.0, gt=0, le=3600, description="Assumed seconds per chunk until one is measured."
     )
     downscale_delay_s: float = Field(
-        60.0, ge=0, le=86400, description="Seconds of less work before generators are removed."
+        60.0,
+        ge=0,
+        le=86400,
+        description="Seconds that work must stay low before generators are removed.",
     )
     graceful_shutdown_s: float = Field(
         120.0, gt=0, le=3600, description="Seconds for a removed generator to finish its chunk."
@@ -86,7 +89,10 @@ class LimitsConfig(StrictModel):
         1920, ge=16, le=16384, description="Largest width or height of a story in pixels."
     )
     max_queued_jobs: int = Field(
-        1000, ge=1, le=1_000_000, description="Unfinished jobs at which new ones get status 429."
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="Number of unfinished jobs at which new ones get status 429.",
     )
     max_ongoing_requests: int = Field(
         500, ge=1, le=100_000, description="Most requests and event streams per ingress."
@@ -121,7 +127,7 @@ class ServingConfig(StrictModel):
     )
     rebind: bool = Field(
         False,
-        description="Replace the model and blobs recorded in the database by those of this start.",
+        description="Make this server's model and blobs replace those recorded in the database.",
     )
     film_cache_bytes: int = Field(
         4 * 1024**3, ge=0, description="Size in bytes of the cache of assembled films."

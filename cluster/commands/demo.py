@@ -18,7 +18,10 @@ def demo(
         typer.Option("--films", help="Your own videos instead of toy films.", parser=local_path),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--out", help="Where everything goes.", parser=local_path)
+        Path,
+        typer.Option(
+            "--out", help="Folder for everything that the demo writes.", parser=local_path
+        ),
     ] = Path("out/demo"),
 ) -> None:
     """Do the whole job once: curate, encode, train, serve, and request a film over HTTP."""

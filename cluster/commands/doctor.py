@@ -12,4 +12,4 @@ def doctor(common: CommonOptions) -> None:
     from cluster.doctor import print_report
 
     if not print_report(settings):
-        raise ConfigError("A requirement of FilmWeaver is missing; see the lines marked above.")
+        raise ConfigError("A requirement of FilmWeaver is missing; see the lines marked MISSING.")

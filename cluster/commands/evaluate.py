@@ -15,12 +15,12 @@ BASELINES = ("independent", "keyframe_then_animate")
 
 def evaluate(
     common: CommonOptions,
-    output: Annotated[Path, folder("Where the scorecard, films and report go.")],
+    output: Annotated[Path, folder("Where the scorecard and the films go.")],
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="Model folder written by `train`.")
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option("--seeds", help="Stories to film: FIRST:LAST, without LAST.")
+        str | None, typer.Option("--seeds", help="Stories to film, FIRST:LAST (LAST excluded).")
     ] = None,
     suite: Annotated[
         str | None,

@@ -14,7 +14,9 @@ from cluster.console import meter, out
 def generate(
     common: CommonOptions,
     story: Annotated[Path, typer.Argument(help="Story file (YAML).")],
-    film: Annotated[Path, typer.Option("--out", help="The film to write.", parser=local_path)],
+    film: Annotated[
+        Path, typer.Option("--out", help="The film to write (MP4).", parser=local_path)
+    ],
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="Model folder written by `train`.")
     ] = None,

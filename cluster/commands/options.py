@@ -28,7 +28,7 @@ Address = Annotated[
     typer.Option(
         "--address",
         help="`http://HEAD:8265` submits this command as a Ray job; `auto` or `HOST:PORT` joins a "
-        "running Ray. Default: start a Ray on this machine.",
+        "running Ray. Default: start Ray on this machine.",
     ),
 ]
 

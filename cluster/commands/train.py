@@ -15,7 +15,9 @@ from cluster.console import out, watch_metrics
 def train(
     common: CommonOptions,
     dataset: Annotated[str, typer.Argument(help="OUTPUT of `filmweaver encode`.", parser=Location)],
-    output: Annotated[Path, folder("Training state, metrics and the trained model.")],
+    output: Annotated[
+        Path, folder("Where the training state, the metrics and the trained model go.")
+    ],
 ) -> None:
     """Fine-tune the model on an encoded dataset; the same OUTPUT resumes the run."""
     settings = common.load()

@@ -196,7 +196,7 @@ def _server(run: DemoRun, settings: FilmWeaverConfig, checkpoint: Path) -> Itera
                 try:
                     client.wait_until_ready(SERVER_READY_S, lambda: process.poll() is None)
                 except CapacityError as error:
-                    raise CapacityError(f"{error} It is {log_path}.") from error
+                    raise CapacityError(f"{error} The log is {log_path}.") from error
             yield url
         finally:
             _stop(process)

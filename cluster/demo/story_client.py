@@ -105,7 +105,7 @@ class StoryClient:
             job = self._send("GET", f"/v1/jobs/{job['job_id']}")
             on_progress(before + job["num_done"], words)
         if job["state"] != "done":
-            raise ServerError(f"The job of {words} ended {job['state']}: {job['error']}")
+            raise ServerError(f"The job for {words} ended as {job['state']}: {job['error']}")
         return int(job["num_chunks"])
 
     def _send(self, method: str, url: str, **request: Any) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Backbone(Protocol):
     """A video diffusion transformer that predicts velocity and reads context segments.
 
     Keyframes see keyframes; history sees keyframes and history; the target sees all. Context never
-    sees noise, so its keys and values hold for every denoising step (prefix visibility).
+    sees noise, so its keys and values stay valid for every denoising step (prefix visibility).
     """
 
     latent_channels: int

@@ -30,7 +30,7 @@ def inflated_patches(patch_embedding: nn.Conv3d, kernels: Iterable[Kernel]) -> n
 
 
 def load_context_patch(context_patch: nn.ModuleDict, path: Path) -> None:
-    """Read saved embeddings; CheckpointError if damaged or of other cache levels."""
+    """Read saved embeddings; CheckpointError if damaged or trained for other cache levels."""
     try:
         saved = load_file(str(path))
         missing, unexpected = context_patch.load_state_dict(saved, strict=False)

@@ -33,7 +33,7 @@ def rotary_table(
 ) -> tuple[Tensor, Tensor]:
     """Return cosine and sine for `positions` [L, 3], each [1, L, 1, head_width] float32.
 
-    Width is split over (time, row, column) as Wan splits it; float64 inside.
+    Width is split over (time, row, column) as Wan splits it; computed in float64.
     """
     spatial = 2 * (head_width // 6)
     widths = (head_width - 2 * spatial, spatial, spatial)

@@ -1,6 +1,6 @@
 """Wan text-to-video: the stock diffusers transformer reading FilmWeaver's caches.
 
-For models with one transformer (Wan 2.1, Wan 2.2 TI2V-5B); the two of Wan 2.2 A14B are refused.
+For models with one transformer (Wan 2.1, Wan 2.2 TI2V-5B); Wan 2.2 A14B, which has two, is refused.
 
 B batch, C channels, F x h x w latent cells, L tokens, S segments, D model width. The stock module
 keeps its parameters and their names; the only new ones embed the coarse patches of the tiers.

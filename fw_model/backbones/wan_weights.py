@@ -34,7 +34,7 @@ def new_transformer(architecture: dict[str, Any], seed: int) -> WanTransformer3D
 
 
 def saved_transformer(folder: Path, dtype: torch.dtype) -> WanTransformer3DModel:
-    """Load `folder`/transformer; CheckpointError if it is missing, damaged, or one of two."""
+    """Load `folder`/transformer; CheckpointError if it is missing, damaged or one of a pair."""
     where = folder / "transformer"
     if not (where / "config.json").is_file():
         raise CheckpointError(
@@ -68,5 +68,5 @@ def _initialise(transformer: WanTransformer3DModel) -> None:
                 nn.init.zeros_(module.bias)
     nn.init.xavier_uniform_(transformer.patch_embedding.weight.flatten(1))
     nn.init.zeros_(transformer.proj_out.weight)
-    for block in transformer.blocks:  # open gates, which a small model would learn slowly
+    for block in transformer.blocks:  # a small model would be slow to learn to open the gates
         block.scale_shift_table.data[:, [2, 5]] = GATE_AT_START

@@ -1,8 +1,8 @@
 """Asymmetric noise on the caches (FilmWeaver, "Data augmentation").
 
-Keyframes are noised hard (steps 100-400 of 1000), so the model takes identity from them and not
-pixels; history is noised lightly (0-100), so motion stays anchored. The segment's sigma gives the
-model the level.
+Keyframes get strong noise (steps 100-400 of 1000), so the model takes identity from them and not
+pixels; history gets weak noise (0-100), so motion stays anchored. The model gets the noise level as
+the segment's sigma.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ StepRange = tuple[float, float]
 class AugmentConfig(StrictModel):
     """Noise levels of the caches in training; recorded in the checkpoint."""
 
-    enabled: bool = Field(True, description="False trains on clean caches (ablation w/o A).")
+    enabled: bool = Field(True, description="If false, caches carry no noise (ablation w/o A).")
     keyframe_steps: StepRange = Field(
         (100.0, 400.0), description="Diffusion steps of 1000 for keyframes; the paper: 100-400."
     )
@@ -30,7 +30,7 @@ class AugmentConfig(StrictModel):
         (0.0, 100.0), description="Diffusion steps of 1000 for history; the paper: 0-100."
     )
     mapping: NoiseMapping = Field(
-        "literal", description="How a diffusion step maps to sigma: literal is step / 1000."
+        "literal", description="How a diffusion step maps to sigma; literal: step / 1000."
     )
 
     @model_validator(mode="after")

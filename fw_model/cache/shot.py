@@ -58,8 +58,8 @@ class RetrievalConfig(StrictModel):
         0.0,
         ge=0,
         le=1,
-        description="How much similarity to chosen keyframes lowers a score (maximal marginal "
-        "relevance).",
+        description="How much similarity to keyframes already chosen lowers a score (maximal "
+        "marginal relevance).",
     )
     max_per_entity: int | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""The temporal cache: this shot's recent latents, compressed harder the older they are.
+"""The temporal cache: this shot's recent latents, compressed more the older they are.
 
 B batch, C channels, F latents of history (oldest first), h x w latent cells.
 """

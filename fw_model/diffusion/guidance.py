@@ -1,4 +1,4 @@
-"""Guidance of the velocity away from a weaker prediction: without the text, or without layers."""
+"""Guides the velocity away from a prediction made without the text, or without some layers."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class EvaluationConfig(StrictModel):
     )
     seeds: str | None = Field(
         None,
-        description="Stories to film, FIRST:LAST without LAST. Null: all stories of a written "
+        description="Stories to film, FIRST:LAST (LAST excluded). Null: all stories of a written "
         "suite; 1000000:1000010 (held out from training) of other suites.",
     )
     shots_per_story: int = Field(

@@ -1,7 +1,7 @@
 """Files and folders that appear whole or not at all.
 
-Each is written under a temporary name in the same folder, flushed to the disk and renamed, so
-neither a reader nor a power cut ever meets half of one.
+Each is written under a temporary name in the same folder, flushed to the disk and renamed, so a
+reader never sees half of one, not even after a power cut.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A short hash of the content of folders of weights, cheap however large the weights are.
+"""A short hash of the content of folders of weights, cheap even for large weights.
 
 Knows nothing about models. A folder's own name and place do not count.
 """
@@ -21,9 +21,9 @@ def fingerprint_folders(
 ) -> str:
     """Return a hash of `facts` and of the files in `folders`, in this order.
 
-    Tensors and settings whose names start with one of `without` do not count. If all count, a file
-    of more than 64 MiB is sampled from end to end: further training changes weights nearly
-    everywhere.
+    Tensors and settings whose names start with one of `without` do not count. If nothing is left
+    out, a file of more than 64 MiB is sampled from end to end: further training changes weights
+    nearly everywhere.
     """
     digest = hashlib.sha256(facts.encode())
     for number, folder in enumerate(folders):

@@ -15,7 +15,7 @@ from fw_model.errors import CheckpointError
 def check_complete(folder: Path, missing: Collection[str]) -> None:
     """Raise CheckpointError if tensors are `missing` from the weights in `folder`.
 
-    Libraries that load weights fill gaps with random numbers.
+    Libraries that load weights fill missing tensors with random numbers.
     """
     if missing:
         raise CheckpointError(

@@ -168,7 +168,7 @@ class Conditioner:
         return ContextLatents(noisy.to(device), level.to(device), text)
 
     def _context_sigma(self, role: Literal["keyframe", "temporal"]) -> float:
-        """Return the noise level of cached latents: as set, or else the lowest of training."""
+        """Return the noise level of cached latents: as set, or else the lowest in training."""
         augment = self._model.record.augment
         config = self._config
         step = config.keyframe_step if role == "keyframe" else config.temporal_step

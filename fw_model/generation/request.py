@@ -26,51 +26,57 @@ class GenerationConfig(StrictModel):
     """How chunks are generated. Null means the value that the model records."""
 
     num_inference_steps: int | None = Field(
-        None, ge=1, le=1000, description="Denoising steps; null: recorded."
+        None, ge=1, le=1000, description="Denoising steps; null: as recorded with the model."
     )
     guidance_scale: float | None = Field(
         None,
         ge=0,
         le=30,
-        description="Classifier-free guidance; 1 or less switches it off; null: recorded.",
+        description="Scale of classifier-free guidance; 1 or less switches it off; null: as "
+        "recorded with the model.",
     )
     guidance: Literal["batch", "two_pass"] = Field(
-        "batch", description="Both branches in one batch, or one after the other (less memory)."
+        "batch",
+        description="batch: prompt and negative prompt in one batch; two_pass: one after the "
+        "other, which takes less memory.",
     )
     guidance_above: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Noise level below which guidance is left out: the content is settled by then, "
-        "and a step costs half. Null: recorded.",
+        description="Noise level below which guidance is skipped: the content is settled by then, "
+        "and a step costs half as much. Null: as recorded with the model.",
     )
     skip_layer_guidance: SkipLayerGuidance | None = Field(
-        None, description="Guidance away from the prediction of fewer layers; null: recorded."
+        None,
+        description="Guidance away from what fewer layers predict; null: as recorded with the "
+        "model.",
     )
     scheduler: SchedulerKind = Field(
         "auto", description="auto: the model's saved scheduler; euler; unipc."
     )
     shift: float | None = Field(
-        None, gt=0, le=20, description="Timestep shift of the scheduler; null: saved."
+        None, gt=0, le=20, description="Timestep shift; null: that of the model's saved scheduler."
     )
     negative_prompt: str = Field("", max_length=4000, description="What guidance avoids.")
     keyframe_step: float | None = Field(
         None, ge=0, le=1000,
-        description="Noise on keyframes, diffusion steps of 1000: how loosely they bind. Null: the "
-        "least of training.",
+        description="Noise on keyframes, as a diffusion step of 1000; with more, they constrain "
+        "the shot less. Null: the least that training used.",
     )  # fmt: skip
     temporal_step: float | None = Field(
         None,
         ge=0,
         le=1000,
-        description="Noise on history, diffusion steps of 1000; null: the lowest of training.",
+        description="Noise on history, as a diffusion step of 1000. Null: the least that training "
+        "used.",
     )
     keyframes_per_chunk: int = Field(
         1, ge=0, le=16, description="Keyframes that each chunk offers to the shot cache."
     )
     duplicate_cosine: float = Field(
         DUPLICATE_COSINE, gt=0, le=1,
-        description="A keyframe this similar to one of its own shot is not kept.",
+        description="A keyframe at least this similar to another of its shot is not kept.",
     )  # fmt: skip
     retrieval: RetrievalConfig = Field(
         RetrievalConfig(), description="How keyframes are chosen from the shot cache."

@@ -16,7 +16,7 @@ class PartConfig(StrictModel):
     """One exchangeable part of a model."""
 
     kind: str = Field(description="A built-in kind, or module:Name for your own code.")
-    path: str | None = Field(None, description="Its folder; null: the model folder's.")
+    path: str | None = Field(None, description="Its folder; null: the one in the model folder.")
 
 
 class BackboneConfig(StrictModel):
@@ -54,11 +54,15 @@ class ModelConfig(StrictModel):
         "float32", description="Type of the transformer and the text encoder."
     )
     cache: CacheConfig | None = Field(
-        None, description="Replaces the cache shape that the model records."
+        None, description="Overrides the cache shape recorded with the model."
     )
-    width: int | None = Field(None, ge=8, description="Frame width, px; null: recorded.")
-    height: int | None = Field(None, ge=8, description="Frame height, px; null: recorded.")
-    fps: float | None = Field(None, gt=0, description="Frames/s; null: recorded.")
+    width: int | None = Field(
+        None, ge=8, description="Frame width, px; null: as recorded with the model."
+    )
+    height: int | None = Field(
+        None, ge=8, description="Frame height, px; null: as recorded with the model."
+    )
+    fps: float | None = Field(None, gt=0, description="Frames/s; null: as recorded with the model.")
     backbone: BackboneConfig = Field(BackboneConfig(), description="The transformer.")
     vae: PartConfig = Field(PartConfig(kind="wan"), description="The video VAE.")
     embedder: PartConfig = Field(

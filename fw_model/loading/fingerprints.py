@@ -65,7 +65,7 @@ def _part_source(config: ModelConfig, part: Part) -> tuple[str, list[Path]]:
 
 
 def _irrelevant(config: ModelConfig, part: Part) -> tuple[str, ...]:
-    """Return prefixes of names that a part does not depend on; unknown for code of others."""
+    """Return prefixes of names that a part does not depend on; none are known for outside code."""
     return DECODER if part == "vae_encoder" and config.vae.kind in VAES else ()
 
 

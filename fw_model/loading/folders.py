@@ -67,7 +67,7 @@ def resolve_folder(path: str | None) -> Path:
 
 
 def model_folders(config: ModelConfig) -> list[Path]:
-    """Return the folders where parts are searched: the checkpoint, then `path` or its base."""
+    """Return the folders to look for parts in: the checkpoint, then `path` or its base."""
     folders: list[Path] = []
     if config.checkpoint is not None:
         checkpoint = Path(config.checkpoint).expanduser()

@@ -19,7 +19,7 @@ RECORD_FILE = "filmweaver.json"
 class ModelRecord(StrictModel):
     """What a checkpoint was trained with; generation reads it back."""
 
-    base: str = Field("tiny", description="Model folder with the parts missing here.")
+    base: str = Field("tiny", description="Model folder that has the parts missing here.")
     cache: CacheConfig = Field(default_factory=CacheConfig, description="Shape of both caches.")
     augment: AugmentConfig = Field(
         default_factory=AugmentConfig, description="Noise on the caches during training."

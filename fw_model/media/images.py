@@ -27,7 +27,7 @@ def read_image(source: str | Path | bytes) -> NDArray[np.uint8]:
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror or error}.") from error
     try:
-        # Pillow's own limit is another size and only warns: ours is checked below.
+        # Pillow's own limit differs and only warns; ours is checked below.
         with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
             image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError as error:

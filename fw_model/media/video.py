@@ -29,7 +29,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from fw_model.errors import MediaError, StorageError
-from fw_model.media.images import read_image as read_image  # found with the video functions
+from fw_model.media.images import read_image as read_image  # exported with the video functions
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def iter_frames(
     """Yield upright frames [H, W, 3], scaled to `size` (width, height) if given.
 
     Raises MediaError at the first damaged frame. With `skip_damaged`, damaged frames are left out
-    instead, as curation counts frames.
+    instead, which is how curation counts frames.
     """
     with _opened(source) as container:
         stream = _video_stream(container)

@@ -37,10 +37,12 @@ SaveEvery = Annotated[int, Field(ge=1, description="Steps between saves of the s
 
 
 class LoopConfig(StrictModel):
-    """The settings of the loop; a training of one kind may have other defaults."""
+    """The settings of the loop; each kind of training may have its own defaults."""
 
     warmup_steps: WarmupSteps = 30
-    final_fraction: float = Field(0.02, ge=0, le=1, description="Last learning rate / peak.")
+    final_fraction: float = Field(
+        0.02, ge=0, le=1, description="Last learning rate as a share of the peak."
+    )
     ema_decay: EmaDecay = 0.99
     seed: int = Field(0, ge=0, description="Seed of weights and samples.")
     log_every: LogEvery = 20
@@ -168,7 +170,7 @@ class _StateFile:
 
     def _is_same_run(self, identity: str) -> bool:
         settings, _, data = identity.partition("\n")
-        try:  # parsed, so that the order of settings and new ones at their default do not count
+        try:  # parsed, so that the order of settings does not count, nor new ones at their default
             same = type(self._config).model_validate_json(settings) == self._config
         except ValidationError:
             return False

@@ -127,7 +127,7 @@ def _decode(
 
 
 def augmented(pixels: np.ndarray, hue_augmentation: float, rng: np.random.Generator) -> np.ndarray:
-    """Mirror pixels [..., H, W, 3] at random; permute their colour channels with that chance."""
+    """Mirror pixels [..., H, W, 3] at random; permute colours with chance `hue_augmentation`."""
     if rng.random() < 0.5:
         pixels = pixels[..., ::-1, :]
     if rng.random() < hue_augmentation:

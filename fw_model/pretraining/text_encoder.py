@@ -4,7 +4,7 @@ A text tower trained against still pictures does not encode who does what, becau
 show it. So this encoder is trained through a reader: one cross-attention, like that of the video
 transformer, answers questions about each prompt from its tokens ("what does the bear do?").
 
-B prompts in a batch, T tokens, D width, Q questions, A most answers of one question.
+B prompts in a batch, T tokens, D width, Q questions, A answers per question at most.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fw_model.pretraining.tokenizer import PAD, START, train_tokenizer
 
 _NUM_FIRST_BATCHES = 20  # train the tokenizer and identify the prompts of a run
 _NUM_MEASURED_BATCHES = 8
-_BIAS_PER_TOKEN = (-2.0, -0.5, -0.15)  # of heads that look near, farther, over all
+_BIAS_PER_TOKEN = (-2.0, -0.5, -0.15)  # of heads that look nearby, farther away, everywhere
 _BIAS_OF_OTHER_SIDE = -4.0
 
 
@@ -152,7 +152,7 @@ def _answer(
     prompts: Sequence[KnownPrompt],
     config: TextPretrainConfig,
 ) -> tuple[Tensor, Tensor]:
-    """Return logits [B, Q, A] of the answers, -inf past a question's last, and the truth [B, Q]."""
+    """Return logits [B, Q, A] of the answers, -inf past its last answer, and the truth [B, Q]."""
     inputs = tokenizer(
         [prompt.text for prompt in prompts],
         padding=True,
@@ -171,7 +171,7 @@ def _answer(
 
 @torch.no_grad()
 def _look_near(encoder: UMT5EncoderModel) -> None:
-    """Initialise each head to attend to one side, and near.
+    """Initialise each head to attend to nearby tokens on one side.
 
     The subject of a verb stands just before it. With biases near zero it took hundreds of steps to
     learn that; with these it takes a few dozen.

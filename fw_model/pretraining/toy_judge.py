@@ -168,7 +168,7 @@ def toy_judge_losses(output: ToyJudgeOutput, batch: ToyJudgeBatch) -> dict[str, 
 
 
 def _jittered(boxes: Tensor, rng: np.random.Generator) -> Tensor:
-    """Return boxes [B, F, K, 4] shifted a little per clip: the network's own are not exact."""
+    """Return boxes [B, F, K, 4] shifted a little per clip, as the network's own are not exact."""
     shape = (boxes.shape[0], 1, boxes.shape[2], 4)
     return boxes + 0.03 * torch.from_numpy(rng.normal(size=shape)).float()
 

@@ -45,7 +45,9 @@ class VaeStage(StrictModel):
     """One stretch of training on clips of one shape."""
 
     steps: int = Field(..., ge=0, description="Optimizer steps.")
-    crop_px: int = Field(32, ge=8, description="Side of the square crop; 0 mod the VAE's factor.")
+    crop_px: int = Field(
+        32, ge=8, description="Side of the square crop, px; a multiple of the VAE's factor."
+    )
     num_frames: int = Field(9, ge=1, description="Frames in a clip, 4n + 1.")
     batch_size: int = Field(16, ge=1, description="Clips in a step.")
 
@@ -68,7 +70,7 @@ class VaePretrainConfig(LoopConfig):
         0.5, ge=0, le=1, description="1 gives all channels the same spread, 0 keeps their ratios."
     )
     num_fit_clips: int = Field(400, ge=8, description="Clips that the encoder is fitted to.")
-    patch_size: int = Field(2, ge=1, description="Pixels folded into channels, to each side.")
+    patch_size: int = Field(2, ge=1, description="Side of the squares folded into channels, px.")
     stages: tuple[VaeStage, ...] = Field(
         (
             VaeStage(steps=300, crop_px=32, num_frames=1, batch_size=16),
@@ -82,7 +84,9 @@ class VaePretrainConfig(LoopConfig):
     learning_rate: float = Field(0.02, gt=0, description="Peak rate of Muon, for kernels.")
     adam_learning_rate: float = Field(2e-3, gt=0, description="Peak rate of Adam, for the rest.")
     warmup_steps: WarmupSteps = 20
-    edge_weight: float = Field(0.5, ge=0, description="Weight of the L1 error of differences.")
+    edge_weight: float = Field(
+        0.5, ge=0, description="Weight of the L1 error of differences between neighbouring pixels."
+    )
     motion_weight: float = Field(
         0.0,
         ge=0,

@@ -20,9 +20,9 @@ SCHEMA_VERSION = "1"
 class VideoReason(enum.StrEnum):
     """Why a video is quarantined: a closed list, so every reason can be counted and retried."""
 
-    UNREADABLE = "unreadable"  # no demuxer knows the bytes
+    UNREADABLE = "unreadable"  # no demuxer recognises the file
     NO_VIDEO_STREAM = "no_video_stream"
-    NO_FRAMES = "no_frames"  # a video stream that holds no picture at all
+    NO_FRAMES = "no_frames"  # a video stream without a single picture
     TRUNCATED = "truncated"  # the header promises more frames than the file holds
     DECODE_ERRORS = "decode_errors"  # too many damaged packets
     UNSUPPORTED_CODEC = "unsupported_codec"
@@ -80,7 +80,7 @@ PASSING_CAPTION_REASONS = frozenset(
 def _fields(row: type, *, first: Sequence[str] = (), last: Sequence[str] = ()) -> list[pa.Field]:
     """Return the columns of a row type, some of them `first` and some `last`.
 
-    Columns keep the order they had in version 0.1: files of one ledger are concatenated.
+    Columns keep their order of version 0.1, because files of one ledger are concatenated.
     """
     types = {
         name: _arrow_type(hint) for name, hint in get_type_hints(row, include_extras=True).items()

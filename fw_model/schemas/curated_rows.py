@@ -145,14 +145,14 @@ class ShotFileColumns(TypedDict):
 
     clip_uri: str | None  # relative to the output folder
     clip_mode: str | None  # copy | transcode | failed
-    clip_detail: str | None  # why there is no clip, or not the copy that was asked for
+    clip_detail: str | None  # why there is no file, or why it is not a copy
 
 
 class ShotFileRow(ShotFileColumns, ProvenanceRow):
     """A row of the cut ledger: a shot that was cut or could not be.
 
-    `status` is cut or failed. The next run tries again if it is away (there is no file) or
-    unfinished (up to three times).
+    `status` is cut, failed, away (the video cannot be read) or unfinished. The next run tries again
+    if it is away, and up to three times if it is unfinished.
     """
 
     shot_id: str

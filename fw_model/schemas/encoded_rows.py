@@ -1,6 +1,6 @@
 """The rows of the encoded tables as Python types: one per Arrow schema of `encoded`.
 
-`tests/fw_model/schemas` holds the keys equal to the schema's columns.
+A test in `tests/fw_model/schemas` checks that the keys equal the schema's columns.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class TextEncoder(Protocol):
     num_tokens: int
 
     def encode(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Return [N, T, D], float32; zero after the end of a prompt, as Wan was trained."""
+        """Return [N, T, D], float32; zero after the end of a prompt, as in Wan's training."""
 
     def lengths(self, prompts: Sequence[str]) -> list[int]:
         """Return how many tokens of each prompt are not padding; only those are stored."""

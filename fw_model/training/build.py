@@ -81,7 +81,7 @@ def check_encoded_with(model: ModelConfig, meta: EncodedMeta) -> None:
     if not meta.parts:
         _log.warning(
             "the dataset comes from an older version and does not record its VAE and text encoder, "
-            "so it is not checked that the model has the same ones"
+            "so they cannot be compared with the model's"
         )
         return
     own = encoding_parts(model)

@@ -41,7 +41,7 @@ class TrainingState:
     def read(cls, folder: Path) -> TrainingState:
         try:
             saved = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-            identity = saved["recipe" if "recipe" in saved else "identity"]  # recipe: in 0.1
+            identity = saved["recipe" if "recipe" in saved else "identity"]  # version 0.1: recipe
             return cls(saved["step"], saved["plan_hash"], saved["engine"], identity)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise CheckpointError(

@@ -74,7 +74,7 @@ class OptimizerConfig(StrictModel):
     kind: Literal["adamw", "muon"] = Field(
         "adamw",
         description="muon updates the matrices of the blocks with orthogonalised momentum and the "
-        "rest with AdamW: fewer steps from scratch (plain engine).",
+        "rest with AdamW; it needs fewer steps from scratch (plain engine).",
     )
     muon_rate: float = Field(
         10.0, gt=0, description="Learning rate of Muon as a multiple of AdamW's."
@@ -118,7 +118,7 @@ class SamplingConfig(StrictModel):
         0.25, ge=0, le=1, description="Probability that a slot holds another video's keyframe."
     )
     hard_negative_fraction: float = Field(
-        0.5, ge=0, le=1, description="Share of negatives that are the most prompt-like of 32."
+        0.5, ge=0, le=1, description="Share of negatives that match the prompt best among 32."
     )
     text_dropout: float = Field(
         0.1, ge=0, lt=1, description="How often the target's prompt is empty, for guidance."
@@ -126,7 +126,7 @@ class SamplingConfig(StrictModel):
 
 
 class LoraSettings(StrictModel):
-    """Low-rank adapters instead of a full fine-tune; the new parameters are always trained."""
+    """Low-rank adapters instead of a full fine-tune; added patch embeddings are trained in full."""
 
     rank: int = Field(64, ge=1, description="Rank of the adapters.")
     alpha: int = Field(64, ge=1, description="Scale of the adapters.")
@@ -170,7 +170,9 @@ class TrainingConfig(StrictModel):
     objective: ObjectiveConfig = Field(ObjectiveConfig(), description="The loss.")
     augment: AugmentConfig = Field(AugmentConfig(), description="Noise on the caches.")
     group_size: int = Field(
-        8, ge=1, description="Samples of one mode and context shape, over all workers."
+        8,
+        ge=1,
+        description="Samples in a group, over all workers; they share mode and context shape.",
     )
     groups_per_step: int = Field(
         1, ge=1, description="Groups in one optimizer step; each has its own mode."
@@ -189,8 +191,8 @@ class TrainingConfig(StrictModel):
     num_layers: int | None = Field(
         None,
         ge=1,
-        description="Make the transformer this deep first: new layers are spread evenly among its "
-        "own and contribute nothing until they are trained.",
+        description="First deepen the transformer to this many layers: new ones are spread evenly "
+        "among its own and contribute nothing until they are trained.",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="bfloat16 uses autocast; weights stay float32."
@@ -208,7 +210,7 @@ class TrainingConfig(StrictModel):
         False, description="Resume even if data or sampling settings changed."
     )
     engine: Literal["plain", "deepspeed"] = Field(
-        "plain", description="plain torch, or DeepSpeed ZeRO under Ray Train."
+        "plain", description="plain: torch alone; deepspeed: ZeRO under Ray Train."
     )
     zero_stage: Literal[0, 1, 2, 3] = Field(2, description="What DeepSpeed shards over workers.")
     num_workers: int = Field(

@@ -49,7 +49,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, weights: Iterable[tuple[str, Tensor]], *, step: int, steps: int = 1) -> None:
-        """Include the weights after `step`, `steps` steps after the last update.
+        """Add the weights after `step`, which is `steps` steps after the last update.
 
         The decay ramps up as (1 + step) / (10 + step), so the first weights soon stop counting.
         """
@@ -65,7 +65,7 @@ class Ema:
 
     @contextmanager
     def applied_to(self, module: nn.Module) -> Iterator[None]:
-        """Put the averaged weights into `module` for the block, then its own back (one rank)."""
+        """Give `module` the averaged weights for the block, then its own again (one rank)."""
         parameters = dict(module.named_parameters())
         own = {name: parameters[name].detach().clone() for name in self._names}
         _copy(self._average, parameters)

@@ -19,7 +19,7 @@ from fw_model.training.distributed import mean_over_ranks, rank_and_world_size
 from fw_model.training.optimizer import build_optimizers, set_learning_rate
 from fw_model.training.step import StepOutput, TrainingModel
 
-_MAX_COMPILED = 64  # one per number of keyframes and tiers, with and without history
+_MAX_COMPILED = 64  # programs: one per number of keyframes and tiers, with and without history
 STATE_FILE = "plain_engine.pt"
 
 
@@ -87,7 +87,7 @@ class PlainEngine:
         return float(norm)
 
     def _average_gradients(self) -> None:
-        """Average all gradients in one exchange: many small ones are slow."""
+        """Average all gradients in one exchange, because many small exchanges are slow."""
         gradients = [p.grad for p in self._parameters.values()]
         assert all(g is not None for g in gradients), "every parameter has a gradient at every step"
         flat = mean_over_ranks(torch.cat([g.flatten() for g in gradients if g is not None]))

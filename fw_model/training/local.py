@@ -21,7 +21,7 @@ from fw_model.training.run_identity import identify_run
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The output folder of a run. A run started by version 0.1 keeps that version's names."""
+    """The output folder of a run. A run started by version 0.1 keeps that version's file names."""
 
     path: Path
 

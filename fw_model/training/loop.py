@@ -145,7 +145,7 @@ def _run_step(
 
 
 def _on_any_rank(engine: TrainEngine, *claims: bool) -> list[bool]:
-    """Return which claims hold on any rank: ranks must agree because they save together."""
+    """Return which claims are true on any rank: ranks must agree because they save together."""
     shares = mean_over_ranks(torch.tensor(claims, dtype=torch.float32, device=engine.device))
     return [share > 0 for share in shares.tolist()]
 

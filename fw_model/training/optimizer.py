@@ -42,7 +42,7 @@ def set_learning_rate(
 def _block_matrices(model: TrainingModel) -> list[Tensor]:
     """Return the trained linear weights inside the blocks, for Muon.
 
-    Embeddings, the output projection, norms and biases do not map hidden to hidden states.
+    Embeddings, the output projection, norms and biases do not map hidden states to hidden states.
     """
     return [
         layer.weight

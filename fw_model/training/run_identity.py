@@ -15,7 +15,7 @@ from fw_model.training.config import TrainingConfig
 
 RunIdentity = dict[str, str]
 
-# The export starts from these; with other ones it would not be the trained model.
+# The export starts from these; others would not give the trained model.
 UNCHANGEABLE = ("model weights", "training.lora", "training.num_layers")
 
 

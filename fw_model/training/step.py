@@ -126,8 +126,8 @@ class TrainingModel(nn.Module):
     def _touch_unused(self, context: list[TokenSegment]) -> Tensor:
         """Return zero, computed with the tier embeddings that this batch does not use.
 
-        So every parameter has a gradient at every step: optimizers of all engines do the same, and
-        every rank calls the same modules.
+        Then every parameter has a gradient at every step, so all engines' optimizers do the same,
+        and every rank calls the same modules.
         """
         used = {kernel_name(s.kernel) for s in context if s.kernel is not None}
         zero = torch.zeros((), device=next(self.backbone.parameters()).device)

@@ -1,7 +1,7 @@
 """The interface of a video VAE.
 
 B samples, F frames, f latent frames, C latent channels, H x W pixels, h x w latent cells.
-A vae is causal: latent k of a shot depends on frames up to `temporal_factor * k` only, and
+A VAE is causal: latent k of a shot depends on frames up to `temporal_factor * k` only, and
 the first latent represents a single frame, so a picture is a shot of one latent.
 """
 

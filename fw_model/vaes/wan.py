@@ -100,7 +100,7 @@ class WanVae:
         """See `Vae`. Only the last `receptive_latents` of `history` are decoded."""
         stream = WanDecodeStream(self)
         if history is not None and history.shape[2] > 0:
-            # One more: the first latent of a stream is decoded as the first of a shot.
+            # One more, because a stream decodes its first latent as if a shot began there.
             stream.decode(history[:, :, -(self.receptive_latents + 1) :])
         return stream
 

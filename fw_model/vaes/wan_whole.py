@@ -72,8 +72,8 @@ def _up(block: Any, features: torch.Tensor) -> torch.Tensor:
 
 
 def _resample(block: Any, features: torch.Tensor) -> torch.Tensor:
-    # The first frame of a video is resampled only in space, and on the way up the time convolution
-    # of the others does not see it: the stock cache starts like that.
+    # The first frame of a video is resampled only in space. When upsampling, the time convolution
+    # of the other frames does not see it, because the stock cache begins without it.
     if block.mode == "upsample3d" and features.shape[2] > 1:
         doubled = block.time_conv(features[:, :, 1:])
         doubled = rearrange(doubled, "b (two c) f h w -> b c (f two) h w", two=2)

@@ -1,5 +1,5 @@
 """Runs tasks in a child process with a memory limit and deadlines, so that a crash, a hang or a
-memory bomb costs one task and is reported as what it was.
+memory bomb costs one task and is reported for what it was.
 
 The child is this module run with `python -m`. Tasks, messages and results travel as pickles over
 one socket pair (`multiprocessing.connection`), which nothing else in the child can write to.
@@ -50,7 +50,7 @@ class ChildDied(ChildError):
         name = signal.Signals(-returncode).name if returncode < 0 else f"exit code {returncode}"
         super().__init__(f"the child process ended with {name}")
         self.was_killed = returncode == -signal.SIGKILL
-        """By somebody else: the system when memory runs out, or a person."""
+        """Whether something else killed it: the system when memory ran out, or a person."""
 
 
 class ChildProcess:
@@ -85,8 +85,8 @@ class ChildProcess:
         """Return what `task(send)` returns in the child; `on_message` gets what it sends.
 
         The task must be picklable, such as a `partial` of a module's function, and should return
-        its errors: one that it raises ends the child. Raises ChildTimeout or ChildDied, or
-        CapacityError if no child can be started.
+        its errors: raising one ends the child. Raises ChildTimeout or ChildDied, or CapacityError
+        if no child can be started.
         """
         process, connection = self._ready_child()
         deadline = time.monotonic() + self._deadline_s

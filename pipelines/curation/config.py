@@ -1,8 +1,8 @@
 """Settings of curation, one section per stage.
 
-A change of `detector` or `keyframes`, or of the size and damage limits in `decode`, decodes all
-videos again. A change of `scenes` or `filters` only chooses and groups shots again; a change of
-`captioner` or `validation` captions scenes again. The other settings do not affect the rows.
+Changing `detector`, `keyframes`, or the size and damage limits in `decode` decodes all videos
+again. Changing `scenes` or `filters` only selects and groups shots again; changing `captioner` or
+`validation` captions scenes again. The other settings do not affect the rows.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ class KeyframeConfig(StrictModel):
 
     per_shot: int = Field(3, ge=1, le=16, description="Keyframes per shot, evenly spread.")
     max_side_px: int = Field(512, ge=32, le=4096, description="Longest side of a keyframe.")
-    every_s: float = Field(
-        0.5, gt=0, le=10, description="Seconds between the candidates for a keyframe."
-    )
+    every_s: float = Field(0.5, gt=0, le=10, description="Seconds between keyframe candidates.")
     crop_bars: bool = Field(
         True,
         description="Crop black bars off keyframes and what is measured of them, and store the "
@@ -67,13 +65,16 @@ class DecodeConfig(StrictModel):
         8192 * 8192, ge=64, description="Largest frame (width x height) that is decoded."
     )
     max_error_ratio: float = Field(
-        0.05, ge=0, le=1, description="Share of damaged packets that a kept video may have."
+        0.05, ge=0, le=1, description="Largest share of damaged packets in a kept video."
     )
     max_missing_ratio: float = Field(
-        0.1, ge=0, le=1, description="Share of its stated length that a kept video may be missing."
+        0.1,
+        ge=0,
+        le=1,
+        description="Largest share of its stated length that a kept video may be missing.",
     )
     videos_per_child: int = Field(
-        200, ge=1, description="Videos after which a decoding child process is replaced."
+        200, ge=1, description="A decoding child process is replaced after this many videos."
     )
 
 
@@ -81,15 +82,15 @@ class SceneConfig(StrictModel):
     """Which shots belong together."""
 
     similarity_threshold: float = Field(
-        0.75, ge=-1, le=1, description="Similarity that lets a shot join the open scene."
+        0.75, ge=-1, le=1, description="Least similarity at which a shot joins the open scene."
     )
     colour_weight: float = Field(
         0.0, ge=0, le=1,
-        description="Weight of the colour overlap in that similarity, next to CLIP's: helps if "
-        "CLIP does not know this kind of footage.",
+        description="Weight of the colour overlap in that similarity; the rest is CLIP's. Helps "
+        "if CLIP does not know this kind of footage.",
     )  # fmt: skip
     window: int = Field(
-        6, ge=1, le=100, description="Last shots of the open scene to compare with."
+        6, ge=1, le=100, description="How many of the open scene's last shots to compare with."
     )
     max_shots: int = Field(32, ge=1, le=1000, description="Most shots in a scene.")
     max_duration_s: float = Field(180.0, gt=0, description="Longest scene, seconds.")
@@ -101,7 +102,9 @@ class FilterConfig(StrictModel):
 
     min_shot_s: float | None = Field(0.5, ge=0, description="Shortest kept shot, seconds.")
     max_shot_s: float | None = Field(120.0, gt=0, description="Longest kept shot, seconds.")
-    min_side_px: int | None = Field(32, ge=1, description="Smallest kept frame side, pixels.")
+    min_side_px: int | None = Field(
+        32, ge=1, description="Shortest frame side of a kept shot, pixels."
+    )
     min_luma: float | None = Field(
         12.0, ge=0, le=255, description="Lowest mean luma of a kept shot."
     )
@@ -109,10 +112,13 @@ class FilterConfig(StrictModel):
         4.0, ge=0, le=128, description="Lowest contrast of a kept shot."
     )
     min_motion: float | None = Field(
-        0.02, ge=0, le=255, description="Lowest mean change of luma per frame of a kept shot."
+        0.02, ge=0, le=255, description="Lowest mean luma change per frame of a kept shot."
     )
     max_text_area: float | None = Field(
-        0.35, ge=0, le=1, description="Largest share of the frame under text of a kept shot."
+        0.35,
+        ge=0,
+        le=1,
+        description="Largest share of the frame that text may cover in a kept shot.",
     )
     aesthetic_head: str | None = Field(
         None,
@@ -123,10 +129,13 @@ class FilterConfig(StrictModel):
         None, description="Lowest aesthetic score of a kept shot, on a scale of about 1 to 10."
     )
     duplicate_distance_bits: int | None = Field(
-        6, ge=0, le=15, description="Largest fingerprint distance, of 256 bits, of a duplicate."
+        6,
+        ge=0,
+        le=15,
+        description="Largest distance between fingerprints of duplicates, in bits of 256.",
     )
     duplicate_similarity: float = Field(
-        0.97, ge=0, le=1, description="Smallest cosine of embeddings of a duplicate."
+        0.97, ge=0, le=1, description="Smallest cosine between embeddings of duplicates."
     )
 
     @model_validator(mode="after")
@@ -146,12 +155,12 @@ class EngineConfig(StrictModel):
     accelerator_type: str | None = Field(
         None, description="GPU that the engines run on, such as H100; null: any."
     )
-    replicas: int = Field(1, ge=1, le=1024, description="Most engines at the same time.")
+    replicas: int = Field(1, ge=1, le=1024, description="Most engines that run at once.")
     batch_size: int = Field(32, ge=1, le=4096, description="Questions per batch.")
 
 
 class CaptionerConfig(EndpointConfig):
-    """Which captioner describes the scenes. Addresses, limits and prices concern only openai."""
+    """Which captioner describes the scenes. Addresses, limits and prices apply only to openai."""
 
     kind: str = Field(
         "offline",
@@ -185,8 +194,8 @@ class CaptionerConfig(EndpointConfig):
 class ValidationConfig(StrictModel):
     """What a caption must satisfy."""
 
-    min_characters: int = Field(8, ge=1, description="Shortest text of a shot.")
-    max_characters: int = Field(2000, ge=16, description="Longest text of a shot.")
+    min_characters: int = Field(8, ge=1, description="Shortest text of a shot, characters.")
+    max_characters: int = Field(2000, ge=16, description="Longest text of a shot, characters.")
     max_entities: int = Field(16, ge=0, description="Most entities in a scene.")
     max_people: int | None = Field(
         3,
@@ -198,14 +207,14 @@ class ValidationConfig(StrictModel):
         0.02,
         ge=0,
         le=2,
-        description="A text by a model may match the keyframes of another shot of the scene better "
-        "than its own shot's by at most this much (CLIP cosine). Null: not checked.",
+        description="A text by a model fails if it matches the keyframes of another shot of the "
+        "scene better than its own shot's by more than this (CLIP cosine). Null: not checked.",
     )
     same_pictures_cosine: float = Field(
         0.9,
         ge=-1,
         le=1,
-        description="Shots whose keyframes are at least this similar (CLIP cosine) show the same: "
+        description="Shots whose keyframes are at least this similar (CLIP cosine) count as alike: "
         "their texts are not compared, and their characters should have the same ids.",
     )
     verdict: bool = Field(
@@ -217,7 +226,7 @@ class ValidationConfig(StrictModel):
         None, description="File with the instructions for verdicts; null: the packaged one."
     )
     refinements: int = Field(
-        1, ge=0, le=3, description="How often a scene whose caption fails is asked about again."
+        1, ge=0, le=3, description="How often a caption that fails is requested again."
     )
 
 
@@ -261,7 +270,7 @@ class CurationConfig(StrictModel):
     )  # fmt: skip
     recursive: bool = Field(True, description="Whether to search subfolders of the source.")
     limit: int | None = Field(
-        None, ge=1, description="Use only this many videos, first by address; null: all."
+        None, ge=1, description="Use only this many videos, in order of address; null: all."
     )
     retry_quarantined: list[VideoReason | Literal["all"]] = Field(
         default_factory=list,

@@ -27,7 +27,7 @@ MANIFESTS = (".txt", ".csv", ".jsonl", ".parquet")
 
 @dataclass(frozen=True)
 class Source:
-    """An address and the state of its file when it was listed; `size_bytes` is -1 without one."""
+    """An address and the state of its file when it was listed; `size_bytes` is -1 if none."""
 
     uri: str
     size_bytes: int
@@ -35,7 +35,7 @@ class Source:
 
     @property
     def source_id(self) -> str:
-        """Identity without reading the file: a file that changes is a new source."""
+        """The identity, known without reading the file; a file that changes is a new source."""
         key = f"{self.uri}\0{self.size_bytes}\0{self.modified}"
         return hashlib.sha256(key.encode()).hexdigest()[:32]
 

@@ -1,6 +1,6 @@
 """The captioned shots of a curated folder, video by video: what there is to encode.
 
-Knows nothing of frames or models.
+Knows nothing about frames or models.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class EncodeConfig(StrictModel):
     videos_per_part: int = Field(16, ge=1, description="Videos that are committed together.")
     vae_batch: int = Field(8, ge=1, description="Shots of equal length encoded at once.")
     num_actors: int = Field(
-        0, ge=0, description="Encoding actors; 0 takes one per accelerator, or per two CPUs."
+        0, ge=0, description="Encoding actors; 0: one per accelerator, or one per two CPUs."
     )
     cpus_per_actor: float = Field(1.0, gt=0, description="CPU cores Ray reserves per actor.")
     gpus_per_actor: float = Field(

@@ -97,7 +97,7 @@ class EncodedStore:
         ]
 
     def _only(self, part: str, videos: set[str]) -> str:
-        """Write a part with the rows of `videos` only and return its name; holds one row group."""
+        """Write a part with only the rows of `videos`, one row group at a time; return its name."""
         shots = self.store.read_table(f"shots/{part}", ["shot_id", "video_id"])
         shot_ids = set(_where(shots, "video_id", videos)["shot_id"].to_pylist())
         wanted = {"shots": ("shot_id", shot_ids), "keyframes": ("shot_id", shot_ids),
@@ -130,8 +130,9 @@ class EncodedStore:
 def local_dataset(uri: str | Path) -> Path:
     """Return a local folder with the published dataset: itself, or a copy of a bucket's.
 
-    Copies are kept in the temporary folder. Parts never change, so only new ones are fetched, by
-    one process of a machine while the others wait. Old parts stay: a training may still read them.
+    Copies are kept in the temporary folder. Parts never change, so only new ones are fetched: one
+    process per machine fetches them while the others wait. Old parts stay, because a training run
+    may still read them.
     """
     if "://" not in str(uri):
         return Path(uri)
@@ -163,7 +164,7 @@ def _owners(
 ) -> dict[str, str]:
     """Return the one part that each current video is read from.
 
-    A video that failed and was tried again is in two: a success wins, then the newer one.
+    A video that failed and was tried again is in two parts: a success wins, then the newer part.
     """
     ranked = [
         (status != "failed", part, video)
@@ -175,7 +176,7 @@ def _owners(
 
 
 def _filter_file(source: str, target: Path, wanted: tuple[str, set[str]] | None) -> None:
-    """Copy a Parquet file's rows whose column holds a wanted value (None: all rows)."""
+    """Copy the rows of a Parquet file in which a column has a wanted value (None: all rows)."""
     with (
         pq.ParquetFile(source) as file,
         pq.ParquetWriter(target, file.schema_arrow, compression="zstd") as writer,

@@ -1,6 +1,6 @@
 """What a video's captioned shots become: latents, keyframe latents and embeddings.
 
-Runs models over decoded shots; knows nothing of Ray, resuming or files of the dataset.
+Runs models over decoded shots; knows nothing about Ray, resuming or files of the dataset.
 F frames, H x W pixels, C channels, f latents, h x w latent cells.
 """
 
@@ -24,7 +24,7 @@ TEXTS_AT_ONCE = 16  # one text of a large text encoder is 8 MiB
 
 
 class VideoEncoder:
-    """Encodes videos whose shots are decoded while they are encoded."""
+    """Encodes videos while their shots are still being decoded."""
 
     def __init__(self, models: Models, form: FrameFormat, *, vae_batch: int) -> None:
         self._models = models
@@ -47,8 +47,7 @@ class VideoEncoder:
     def encode_video(
         self, video: VideoSpans, decoded: Iterable[DecodedShot]
     ) -> tuple[SourceRow, list[EncodedShotRow], list[EncodedKeyframeRow]]:
-        """Return the rows of one video; one that cannot be fetched or decoded has only a source row
-        that says why."""
+        """Return the rows of one video; if it cannot be read, only a source row that says why."""
         shots: list[EncodedShotRow] = []
         keyframes: list[EncodedKeyframeRow] = []
         source: SourceRow = {

@@ -1,6 +1,6 @@
 """The frozen models that encode, the format of the frames they get, and what identifies both.
 
-Knows nothing of videos or rows.
+Knows nothing about videos or rows.
 """
 
 from __future__ import annotations

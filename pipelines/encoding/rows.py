@@ -1,6 +1,6 @@
 """The rows of a part of an encoded dataset, and the ledger that says which videos it holds.
 
-Knows nothing of how rows are made or where they are stored.
+Knows nothing about how rows are made or where they are stored.
 """
 
 from __future__ import annotations

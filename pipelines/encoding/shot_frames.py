@@ -1,6 +1,7 @@
 """The frames of a video's captioned shots at the model's size and rate, decoded once.
 
-Fetches and decodes; knows nothing of models, Ray or files of the dataset. F frames, H x W pixels.
+Fetches and decodes; knows nothing about models, Ray or files of the dataset.
+F frames, H x W pixels.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class ShotSpan:
 
 @dataclass(frozen=True)
 class VideoSpans:
-    """The captioned shots of one video, in order: a unit of work. `fps` 0: as the file says."""
+    """The captioned shots of one video, in order. `fps` 0 stands for the file's own rate."""
 
     video_id: str
     uri: str
@@ -167,7 +168,7 @@ def _covering_size(
 def _wanted_frames(
     span: ShotSpan, fps: float, form: FrameFormat, times: NDArray[np.float64]
 ) -> dict[int, int]:
-    """Return how often each source frame of `span` is taken to reach the format's rate.
+    """Return how many times each source frame of `span` is taken to reach the format's rate.
 
     `times` are those of all frames, in seconds; empty if frames are evenly spaced.
     """
@@ -181,7 +182,7 @@ def _wanted_frames(
 
 
 def _wanted_at(own: NDArray[np.float64], start: int, form: FrameFormat) -> dict[int, int]:
-    """Return how often each frame is the nearest in time to a moment of the format's rate."""
+    """Return, for each frame, how many of the format's frame times it is nearest to."""
     shown_s = float(own[-1] - own[0]) + float(np.median(np.diff(own)) if len(own) > 1 else 0.0)
     count = min(form.max_frames, max(1, int(shown_s * form.fps + 1e-6)))
     moments = own[0] + np.arange(count) / form.fps

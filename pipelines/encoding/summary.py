@@ -1,4 +1,4 @@
-"""What an encoding run leaves: counts by status and table, and the first failures."""
+"""What an encoding run reports: counts by status and table, and the first failures."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def summarize(store: EncodedStore, counts: dict[str, int], tried_now: int) -> En
 def report(store: EncodedStore, summary: EncodeSummary, curated: str | Path) -> None:
     """Write summary.json and log the first failures; DataError if there is no shot at all."""
     store.store.write("summary.json", json.dumps(asdict(summary), indent=1).encode() + b"\n")
-    store.store.delete_folder(".unpacked")  # what a training made of the tables before
+    store.store.delete_folder(".unpacked")  # what training unpacked from the earlier tables
     for failure in summary.failures:
         logger.warning("encode: failed: %s", failure)
     if summary.failed > len(summary.failures):

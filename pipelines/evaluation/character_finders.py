@@ -1,9 +1,9 @@
 """Finds characters in frames with a multimodal endpoint, as the paper asks Gemini for boxes.
 
 One request asks for all characters of a frame. Answers are cached by the content of the question,
-so a rerun asks nothing twice. A malformed answer costs its character alone, with a reason; an
-endpoint that gives no answer ends the run, because a film must not be judged by a network fault.
-Knows nothing about films or metrics.
+so a rerun asks nothing twice. A malformed answer loses one character, with a reason; an endpoint
+that does not answer ends the run, because a network fault must not lower the score of a film. Knows
+nothing about films or metrics.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _items(content: str) -> list[Any] | None:
 
 
 def _sightings(items: Sequence[Any], names: Sequence[str]) -> Sightings:
-    """Assign the objects to the names by number; each is checked alone."""
+    """Assign the objects to the names by number; each is checked separately."""
     boxes: dict[str, Box] = {}
     not_found: dict[str, str] = {}
     for number, name in enumerate(names, start=1):

@@ -1,6 +1,6 @@
-"""Gathers the stored films of the first stories into what the report shows.
+"""Collects the stored films of the first stories for the report.
 
-Knows nothing of how films are made or how the page looks.
+Knows nothing about how films are made or how the page looks.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _shots(store: Store, job: StoryJob) -> list[Pixels]:
 
 
 def _returns(store: Store, jobs: Sequence[StoryJob], story: StoryTruth) -> list[Return]:
-    """Return what the full method's shot cache found each time that a place came back."""
+    """Return what the full method's shot cache found each time the story returned to a place."""
     returns = []
     for job in (job for job in jobs if job.variant == _SHOWN_RETURNS):
         rows = existing_result(store, job)["details"]["shots"]

@@ -1,6 +1,6 @@
 """Films one story with one variant, scores it and stores the result: the work of an actor.
 
-Knows nothing of Ray: tests and notebooks call it directly.
+Knows nothing about Ray: tests and notebooks call it directly.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class StoryFilmer:
     def _shots(
         self, generator: StoryGenerator, job: StoryJob, story: SuiteStory
     ) -> tuple[list[FilmedShot], list[Pixels] | None]:
-        """Return the filmed shots and, where known, their true frames in the same numbers."""
+        """Return the filmed shots and, where known, as many true frames of each."""
         record, num_chunks = generator.model.record, self._run.config.num_chunks
         size = (record.width, record.height, record.fps)
         render = story.render_truth
@@ -102,9 +102,10 @@ def true_shots(
     embedder: Embedder,
     top_k: int,
 ) -> list[FilmedShot]:
-    """Return the true films as if filmed: keyframes in the middle of chunks, retrieved by prompt.
+    """Return true frames as filmed shots, with keyframes from the middle of chunks.
 
-    `starts` holds the first frame of each chunk, then the number of frames.
+    Each shot gets the earlier keyframes that its prompt retrieves. `starts` holds the first frame
+    of each chunk, then the number of frames.
     """
     middles = [(start + end) // 2 for start, end in zip(starts, starts[1:], strict=False)]
     queries = np.asarray(embedder.embed_text([s.prompt for s in story.shots]), np.float32)

@@ -1,6 +1,6 @@
-"""Which films an evaluation makes: every story under every variant, and what each result rests on.
+"""Which films an evaluation makes: every story with every variant, and what each result depends on.
 
-Knows nothing of how films are made or scored.
+Knows nothing about how films are made or scored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pipelines.evaluation.run import EvaluationRun
 from pipelines.evaluation.suites import suite_story
 
 TRUTH = "truth"
-"""Stands beside the variants: the true films, scored like any other."""
+"""Used like the name of a variant: the true films, which are scored like any others."""
 
 # Raise this when a metric or the keys of a result change: older results are then made again.
 _SCORING_VERSION = 4
@@ -24,7 +24,7 @@ _SCORING_VERSION = 4
 
 @dataclass(frozen=True)
 class StoryJob:
-    """One story to film with one variant; `fingerprint` is a hash of all that its result rests on.
+    """One story to film with one variant; `fingerprint` hashes all that its result depends on.
 
     The keys are those of its files in the output.
     """
@@ -79,7 +79,7 @@ def plan_jobs(run: EvaluationRun, judges: str) -> list[StoryJob]:
 
 
 def _variant_fingerprint(run: EvaluationRun, model: ModelConfig, variant: str, judges: str) -> str:
-    """Return a hash of all that a variant's results rest on, except the stories."""
+    """Return a hash of all that a variant's results depend on, except the stories."""
     parts = [
         json.dumps([_SCORING_VERSION, variant, run.config.num_chunks]).encode(),
         run.generation.model_dump_json().encode(),

@@ -1,6 +1,6 @@
 """Loads the judges of an evaluation and says which ones they are.
 
-Knows nothing of how films are made.
+Knows nothing about how films are made.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def load_judges(run: EvaluationRun, device: torch.device | str) -> Judges:
 
 
 def judges_identity(run: EvaluationRun, judges: Judges) -> str:
-    """Return which judges results rest on, without the toy judge: contents of weights, settings.
+    """Identify the judges, except the toy judge, by their settings and their weights' content.
 
-    Where files lie and how an endpoint is reached makes no difference.
+    It does not matter where files are or how an endpoint is reached.
     """
     aesthetic, inception = run.config.aesthetic, run.config.inception
     parts: dict[str, str | list[str | int]] = {}

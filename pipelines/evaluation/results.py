@@ -12,7 +12,7 @@ from pipelines.storage.store import Store
 
 
 class StoryResult(StoryScore):
-    """The scores of a film and how it came about."""
+    """The scores of a film and how it was made."""
 
     variant: str
     seed: int
@@ -22,7 +22,7 @@ class StoryResult(StoryScore):
 
 
 def write_result(store: Store, job: StoryJob, result: StoryResult) -> None:
-    """Keep the result of `job`."""
+    """Store the result of `job`."""
     store.write(job.result_key, json.dumps(result).encode())
 
 

@@ -1,4 +1,7 @@
-"""One evaluation: its settings, its model and where its results go. Knows nothing of its steps."""
+"""One evaluation: its settings, its model and where its results go.
+
+Knows nothing about its steps.
+"""
 
 from __future__ import annotations
 
@@ -61,14 +64,14 @@ class EvaluationRun:
 
     @property
     def judging_model(self) -> ModelConfig:
-        """The evaluated model with the CLIP that judges as its own."""
+        """The evaluated model, with the judging CLIP as its embedder."""
         if self.config.clip is None:
             return self.model
         part = PartConfig(kind="open_clip", path=self.config.clip)
         return self.model.model_copy(update={"embedder": part})
 
     def about(self, judges: Judges, *, has_truth: bool) -> About:
-        """Return what the scorecard says of its own making."""
+        """Return what the scorecard says about how it was made."""
         return {
             "toy_judge": judges.toy_judge.card if has_truth else {},
             "clip": self.clip_name,

@@ -29,8 +29,8 @@ from pipelines.storage.store import Store
 logger = logging.getLogger(__name__)
 
 PROMPT_FILE = Path(__file__).parent / "prompts" / "write_scenes.md"
-_MAX_SHOWN_FAULTS = 8  # a model corrects a few faults better than many
-_MAX_SHOWN_SCENES = 100  # the latest; ids and prompts are compared with all scenes
+_MAX_SHOWN_FAULTS = 8  # a model corrects faults better if it sees only a few
+_MAX_SHOWN_SCENES = 100  # the latest ones; ids and prompts are compared with all scenes
 
 
 class WriterConfig(EndpointConfig):
@@ -42,7 +42,7 @@ class WriterConfig(EndpointConfig):
     max_words: int = Field(60, ge=1, le=500, description="Longest prompt, words.")
     topic: str = Field("", description="What the scenes should be about; empty: anything.")
     temperature: float = Field(
-        1.0, ge=0, le=2, description="Sampling temperature; low ones repeat scenes."
+        1.0, ge=0, le=2, description="Sampling temperature; at a low one, scenes repeat."
     )
     timeout_s: float = Field(300.0, gt=0, description="Longest wait for one response, seconds.")
     max_output_tokens: int = Field(4096, ge=64, description="Most tokens in one response.")
@@ -200,7 +200,7 @@ def _save(scenes: SceneSet, output: Path) -> None:
 def _no_answers(
     config: WriterConfig, error: NoAnswer, num_scenes: int, output: Path
 ) -> ConfigError | CapacityError:
-    """Return the user's error: about a setting if the endpoint refuses, else about capacity."""
+    """Return the error for the user: ConfigError if the endpoint refuses, else CapacityError."""
     refuses = error.failure in (Failure.NO_ACCESS, Failure.REQUEST_REFUSED)
     kind = ConfigError if refuses else CapacityError
     return kind(

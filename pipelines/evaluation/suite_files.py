@@ -34,14 +34,14 @@ def read_suite(uri: str) -> Stories:
         if fits(content):
             return read(content, uri)
     raise InputError(
-        f"{uri} has none of the formats of stories: a mapping with 'scenes'; a list of "
+        f"{uri} is not in a known story format: it must be a mapping with 'scenes'; a list of "
         "'segment_prompts', of 'id' and 'prompts', or of 'prompt_en'; or text with one shot per "
         "line and ### between stories."
     )
 
 
 def _content(uri: str) -> Any:
-    """Return the content of a JSON file, or text as it is; text like JSON must be valid JSON."""
+    """Return the content of a JSON file, or plain text; InputError for invalid JSON."""
     try:
         with local_copy(uri) as path:
             text = Path(path).read_text(encoding="utf-8").strip()

@@ -35,7 +35,7 @@ RenderTruth = Callable[[Sequence[int], int, int, float], list[Pixels]]
 
 @dataclass(frozen=True)
 class SuiteStory:
-    """A story to film, and how to render its true frames; None for a story of words only."""
+    """A story to film, and how to render its true frames; None for a written story."""
 
     truth: StoryTruth
     render_truth: RenderTruth | None = None
@@ -44,7 +44,7 @@ class SuiteStory:
 
     @property
     def identity(self) -> str:
-        """A hash of all that is asked for and rendered."""
+        """A hash of everything that is asked for and rendered."""
         return hashlib.sha256(f"{self.truth!r}\n{self.render_identity}".encode()).hexdigest()
 
 

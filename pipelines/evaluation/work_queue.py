@@ -1,4 +1,4 @@
-"""Gives jobs to the actors that film them, one at a time each. Knows nothing of what they do."""
+"""Gives jobs to the actors that film them, one at a time each. Knows nothing about what they do."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ logger = logging.getLogger(__name__)
 def film_all(actors: Sequence[ActorHandle[StoryFilmer]], jobs: Sequence[StoryJob]) -> None:
     """Give every free actor the next job until all are done, then end the actors.
 
-    Only actors that have started get jobs: where the cluster has no room for all of them, the
-    others do all the work. The first error ends the run.
+    Only actors that have started get jobs: if the cluster has no room for the rest, they do all the
+    work. The first error ends the run.
     """
     started_s = time.perf_counter()
     waiting = iter(jobs)
-    busy: dict[Any, ActorHandle[StoryFilmer]] = {  # by the reference that it works on
+    busy: dict[Any, ActorHandle[StoryFilmer]] = {  # by the reference of its current task
         actor.__ray_ready__.remote(): actor for actor in actors
     }
     num_done = 0

@@ -1,4 +1,4 @@
-"""Flat rows of exported scenes and shots: everything known about one is in one row.
+"""Flat rows of exported scenes and shots: one row holds everything known about one of them.
 
 Addresses of media are absolute, so they can be read from anywhere.
 """
@@ -21,7 +21,7 @@ SHOT_ROWS = pa.schema(
         pa.field("position", pa.int32()),  # in the scene, from 0
         pa.field("video_id", pa.string()),
         pa.field("uri", pa.string()),  # of the source video
-        # Frames of the source; the content span is without transitions, like a shot's own file.
+        # Frames of the source; the content span leaves out transitions, as a shot's own file does.
         *[field for field in MEASURED_SHOT_FIELDS if field.name not in _LEFT_OUT],
         pa.field("text", pa.string()),
         pa.field("entity_ids", pa.list_(pa.string())),

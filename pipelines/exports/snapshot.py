@@ -52,7 +52,7 @@ class Snapshot:
 
     @property
     def places(self) -> list[int]:
-        """The numbers of the parts; a scene and its shots are in parts of one number."""
+        """The numbers of the parts; a scene and its shots are in parts with the same number."""
         return sorted(self._tables["scenes"])
 
     def scenes(self, place: int) -> Iterator[CuratedScene]:

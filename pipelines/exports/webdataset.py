@@ -2,7 +2,7 @@
 
     SCENE.json            the scene and its shots, with the names of the files below
     SCENE.s000.k0.jpg     the keyframes of its first shot
-    SCENE.s000.mp4        its clip, if one was cut
+    SCENE.s000.mp4        its video file, if one was cut
 
 The same snapshot gives the same shards, byte for byte. A small file beside each shard lists its
 scenes and is written last, so an interrupted export continues after the last of them.

@@ -50,7 +50,7 @@ class BudgetAccount:
 
     @property
     def spent_usd(self) -> float:
-        """What is spent, by earlier runs too, without what is reserved."""
+        """What this and earlier runs have spent, without what is reserved."""
         return self._settled_usd
 
     def reserve(self, usd: float) -> str | Refusal:
@@ -67,7 +67,7 @@ class BudgetAccount:
         return reservation
 
     def settle(self, reservation: str, spent_usd: float) -> None:
-        """Replace a reservation by what was spent. An unknown one has expired: it is spent."""
+        """Replace a reservation by what was spent; an unknown one has expired: it is spent."""
         if self._reserved.pop(reservation, None) is None:
             return
         self._settled_usd += spent_usd

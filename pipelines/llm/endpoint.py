@@ -173,7 +173,7 @@ class Endpoint:
         return _Attempt(usage, content=str(content))
 
     def _usage(self, counted: Mapping[str, Any] | None, most_usd: float) -> Usage:
-        """Return what the endpoint counted; if it counts nothing, the request costs its most."""
+        """Return what the endpoint counted; if it counts nothing, assume the highest cost."""
         if not counted:
             return _charge(most_usd)
         prompt_tokens, output_tokens = (

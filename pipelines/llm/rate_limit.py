@@ -1,7 +1,7 @@
 """Spaces requests evenly, and pauses all of them when the endpoint asks for it.
 
-Knows nothing about event loops: one limit serves one `asyncio.run` after another, which
-aiolimiter's leaky bucket does not, nor can that one be paused.
+Knows nothing about event loops. Unlike aiolimiter's leaky bucket, one limit serves one
+`asyncio.run` after another, and it can be paused.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def list_shots(videos: Sequence[Path], *, name_hues: bool = False) -> list[ShotS
 def shot_tags(shot: TrueShot) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return what is true of a toy shot in words, and the part that its prompt states.
 
-    The first are place, light, camera scale and the first figure's kind, in this order.
+    The facts begin with place, light, camera scale and the first figure's kind.
     """
     figures = shot["figures"]
     said = [_PLACES.get(shot["place"], shot["place"]), shot["light"], _SCALES[shot["scale"]]]

@@ -41,7 +41,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 def prompt_sampler(films: ToyFilmsConfig) -> SamplePrompts:
     """Return a function that samples numbered batches of prompts of films like `films`.
 
-    Half of the films always have two figures together: only there can a reader confuse who does
+    In half of the films, both figures are always together: only there can a reader mix up who does
     what.
     """
     pairs = films.model_copy(update={"two_figures_probability": 1.0, "always_together": True})
@@ -54,7 +54,7 @@ def prompt_sampler(films: ToyFilmsConfig) -> SamplePrompts:
 
 
 def sample_prompts(seeds: range, kinds_of_films: Sequence[ToyFilmsConfig]) -> list[KnownPrompt]:
-    """Return one prompt of a film of each seed, with its facts."""
+    """Return one prompt per seed, from the seed's film, and the facts it states."""
     prompts = []
     for seed in seeds:
         film = sample_film(seed, kinds_of_films[seed % len(kinds_of_films)])

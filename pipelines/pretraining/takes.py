@@ -1,6 +1,6 @@
 """The takes of toy films: their shots without transitions, and what is true of each.
 
-Knows nothing of what is learned from them.
+Knows nothing about what is learned from them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Take:
 
 
 def split_videos(folder: Path, num_held_out: int) -> tuple[list[Path], list[Path]]:
-    """Return the videos to train on and the last ones by name; DataError if there are too few."""
+    """Return the videos to train on and those held out, the last by name; DataError if too few."""
     videos = sorted(p for p in Path(folder).glob("*") if p.suffix.lower() in VIDEO_SUFFIXES)
     if len(videos) <= num_held_out:
         raise DataError(

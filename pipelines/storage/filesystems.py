@@ -1,4 +1,4 @@
-"""Paths and URIs: the file system of one, and the addresses of other files in it.
+"""Paths and URIs: the file system behind an address, and the addresses of other files in it.
 
 `s3://` and `gs://` addresses are not percent-decoded: a key may hold spaces, `#` and `%`, as the
 stores' own tools allow. Options of the file system (`?region=...`) may follow the key.

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 ATTEMPTS = 10
-FIRST_WAIT_S = 0.5  # the longest; each further one may be twice as long
+FIRST_WAIT_S = 0.5  # at most; each later wait may be twice as long
 LONGEST_WAIT_S = 30.0
 
 _LASTING = re.compile(

@@ -1,6 +1,6 @@
 """How an action looks at a moment: a `Pose`, from the action's name and the time.
 
-All actions are periodic, so a shot may have any length. Knows nothing of shapes or pixels.
+All actions are periodic, so a shot may have any length. Knows nothing about shapes or pixels.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A canvas with anti-aliasing by supersampling, and the shapes that are painted on it.
 
-A shape is a polygon of P points, [P, 2]. Knows nothing of films.
+A shape is a polygon of P points, [P, 2]. Knows nothing about films.
 """
 
 from __future__ import annotations

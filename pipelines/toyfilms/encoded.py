@@ -1,8 +1,8 @@
 """Toy films straight into a training dataset: rendered and encoded, with no files in between.
 
-The dataset is what `toyfilms`, `curate` and `encode` would give together, but of uncompressed
-pixels and of the true shots, scenes and prompts. Runs on this machine with one process per core;
-knows nothing of Ray.
+The dataset is what `toyfilms`, `curate` and `encode` would produce together, but made from
+uncompressed pixels and from the true shots, scenes and prompts. Runs on this machine with one
+process per core; knows nothing about Ray.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class RenderJob:
 def encode_films(job: RenderJob, *, num_processes: int | None = None) -> dict[str, int]:
     """Render and encode the films that are not there yet; return how many rows each table has.
 
-    Films of other seeds stay, so a dataset can be made of several kinds of films. Without
-    `num_processes`, every core has a process.
+    Films of other seeds stay, so a dataset can hold several kinds of films. Without
+    `num_processes`, there is one process per core.
     """
     with only_one("rendering", job.output):
         return _encode_films(job, num_processes)

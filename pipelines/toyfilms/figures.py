@@ -1,7 +1,7 @@
 """The characters, as lists of coloured polygons in the figure's own space.
 
 Origin between the feet, y upwards, one unit from the soles to the crown of the head.
-Knows nothing of places or the camera.
+Knows nothing about places or the camera.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def figure_parts(figure: FigureSpec, pose: Pose) -> list[Part]:
 
 
 def move_parts(parts: list[Part], move: Callable[[np.ndarray], np.ndarray]) -> list[Part]:
-    """Apply `move` to the points of all parts; once, [sum of all P, 2], which is much faster."""
+    """Apply `move` once to the points of all parts, [sum of all P, 2]: one call is much faster."""
     points = move(np.concatenate([part.points for part in parts]))
     moved, start = [], 0
     for part in parts:
@@ -196,7 +196,8 @@ def _hand(side: int, angle: float) -> tuple[float, float]:
 
 
 def _head(kind: str, palette: _Palette, pose: Pose) -> list[Part]:
-    parts = _HEADS[kind](palette) if kind in _HEADS else []  # ghosts and birds are all of a piece
+    # Ghosts and birds have no separate head.
+    parts = _HEADS[kind](palette) if kind in _HEADS else []
     if pose.turn <= 0:
         return parts
     return [*parts, *_face(kind, palette, 0.05 * pose.facing, pose)]

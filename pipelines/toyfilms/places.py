@@ -1,7 +1,7 @@
 """The places: sky, ground and landmarks, painted with depth on a canvas.
 
 A place keeps its hues, its horizon and its landmarks' positions in every shot; the camera zooms
-in or moves along it. Knows nothing of figures.
+in or moves along it. Knows nothing about figures.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Camera:
         return 0.5 + (x - 0.5 - self.x * depth) * self.zoom
 
     def screen_y(self, y: float) -> float:
-        """The same in frame heights from the top."""
+        """How far down the screen it is, in frame heights from the top."""
         return _PIVOT_Y + (y - _PIVOT_Y) * self.zoom
 
 
@@ -110,7 +110,7 @@ def _sky(scenery: _Scenery) -> None:
         colours = hsv(hue, 0.55, 0.62), hsv(28 + (hue - 295) / 2, 0.62, 1.0)
     else:
         colours = hsv(hue, 0.75, 0.17), hsv(hue - 15, 0.6, 0.42)
-    scenery.gradient(-0.7, place.horizon + 0.05, *colours)  # below every ground's edge
+    scenery.gradient(-0.7, place.horizon + 0.05, *colours)  # down to below the edge of every ground
     _sky_lights(scenery)
 
 

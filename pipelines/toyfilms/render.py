@@ -1,7 +1,7 @@
 """Pictures of a film: shots as the camera sees them, joined by cuts, dissolves and fades.
 
 F frames of a shot, H x W pixels. The same code renders any size; at 64x64 every picture is
-supersampled four times. Knows nothing of files.
+supersampled four times. Knows nothing about files.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LIGHT = {"day": (1.0,) * 3, "dusk": (0.96,) * 3, "night": (0.88,) * 3}  # grey 
 class _Framing:
     """How a camera scale shows a figure; heights are fractions of the frame's.
 
-    `zoom` enlarges the place, less than the figure: it is further from the camera.
+    `zoom` enlarges the place, but less than the figure, because the place is further away.
     """
 
     figure_height: float

@@ -1,7 +1,7 @@
 """Who is where and does what: a film as plain data, sampled from a seed.
 
 Hues, patterns, the side of a prop and the positions of landmarks are sampled once per film and
-stay the same in all its shots; prompts never mention them. Knows nothing of pixels.
+stay the same in all its shots; prompts never mention them. Knows nothing about pixels.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Role:
     action: str
     x: float  # where it stands, in frame widths
     facing: int  # -1 left, +1 right
-    phase: float  # of its movement, in periods, [0, 1)
+    phase: float  # where its movement starts, in periods, [0, 1)
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,8 @@ def _sample_scene_cast(
 ) -> tuple[int, ...]:
     if num_figures == 1:
         return (0,)
-    cast = ((0,), (1,), (0, 1), (0, 1))[int(rng.integers(4))]  # sampled in any case: seeds keep
+    # Sampled in any case, so that the setting does not change the rest of the film.
+    cast = ((0,), (1,), (0, 1), (0, 1))[int(rng.integers(4))]
     return (0, 1) if always_together else cast
 
 
@@ -276,7 +277,7 @@ def _sample_shot(
 def _sample_framing(
     rng: np.random.Generator, cast: tuple[int, ...], before: ShotSpec | None
 ) -> tuple[str, tuple[int, ...]]:
-    """Choose scale and who is seen; never as in the shot before, which would be a jump cut."""
+    """Choose scale and who is seen, never as in the shot before: that would be a jump cut."""
     weights = (0.6, 0.25, 0.15) if before is None else (0.35, 0.4, 0.25)
     taken = before and (before.scale, tuple(role.figure for role in before.roles))
     while True:
@@ -300,8 +301,7 @@ def _sample_transition(
 
 
 def _fit_transitions(shots: list[ShotSpec]) -> tuple[ShotSpec, ...]:
-    """Shorten transitions so that those at the two ends of a shot never overlap; none at the
-    first."""
+    """Shorten transitions until the two of a shot do not overlap; the first shot gets none."""
     fitted = []
     for index, shot in enumerate(shots):
         room = min(shot.num_frames, shots[index - 1].num_frames) // 3 if index else 0

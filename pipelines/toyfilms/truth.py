@@ -1,7 +1,7 @@
 """What is true of a film, as JSON: cuts, scenes, prompts, and who is where in each frame.
 
 Frame numbers form half-open spans; hues are in degrees; boxes and x positions are fractions of the
-frame. Knows nothing of pixels.
+frame. Knows nothing about pixels.
 """
 
 from __future__ import annotations

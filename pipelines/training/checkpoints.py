@@ -38,7 +38,7 @@ class RayStore:
 
     @contextlib.contextmanager
     def latest(self) -> Iterator[Path | None]:
-        """Give the newest committed checkpoint as a local folder, or None."""
+        """Yield the newest committed checkpoint as a local folder, or None."""
         checkpoint = ray.train.get_checkpoint()
         if checkpoint is None:
             yield None
@@ -49,10 +49,10 @@ class RayStore:
     def save(self, step: int, write: Callable[[Path], None]) -> None:
         """Report what `write` leaves in a folder, and wait until it is committed.
 
-        A crash right after a report that is not committed would lose the checkpoint.
+        Without the wait, a crash right after the report would lose the checkpoint.
         """
         with temporary_folder() as folder:
-            with storage_errors(f"save a checkpoint by way of {folder}"):
+            with storage_errors(f"save a checkpoint through {folder}"):
                 write(folder)
             ray.train.report({"step": step}, checkpoint=Checkpoint.from_directory(folder))
         ray.train.get_all_reported_checkpoints(CheckpointConsistencyMode.COMMITTED)

@@ -1,7 +1,7 @@
 """The DeepSpeed TrainEngine: ZeRO-0 to 3 over the ranks of torch.distributed.
 
 Its configuration is derived from TrainingConfig. Weights stay float32; bfloat16 is autocast, so
-that the norms and time embeddings that Wan pins to float32 stay so.
+that the norms and time embeddings that Wan pins to float32 stay in float32.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TAG = "deepspeed"
 
 
 def deepspeed_config(config: TrainingConfig, world_size: int) -> dict[str, Any]:
-    """Return the DeepSpeed dictionary that `config` means on `world_size` workers."""
+    """Return DeepSpeed's dictionary for `config` on `world_size` workers."""
     share = config.group_size // world_size
     micro_batches = -(-share // config.micro_batch)  # of one group, on one worker
     optimizer = config.optimizer
@@ -121,7 +121,7 @@ class DeepSpeedEngine:
         self._engine.save_checkpoint(str(folder), tag=_TAG, exclude_frozen_parameters=True)
 
     def load(self, folder: Path) -> None:
-        """Read what `save` wrote on as many ranks."""
+        """Read what `save` wrote on the same number of ranks."""
         shards = len(list((folder / _TAG).glob("*_optim_states.pt")))
         if shards and shards != self.world_size and self._stage > 0:
             raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Why a training on a cluster stopped, as one error."""
+"""Why a training run on a cluster stopped, as one error."""
 
 from __future__ import annotations
 

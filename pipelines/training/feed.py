@@ -1,8 +1,8 @@
-"""Batches by Ray Data: read and packed by an actor, in the order of the plan.
+"""Batches from Ray Data: an actor reads and packs them, in the order of the plan.
 
 A row is what one rank trains on in one step. Rows stay in order and are dealt out in turn, so rank
 r gets every world_size-th row, which is what the plan gives it. The worker checks that, because
-with a wrong order training would continue without an error. Knows nothing of the graph.
+with a wrong order training would continue without an error. Knows nothing about the graph.
 """
 
 from __future__ import annotations

@@ -72,8 +72,8 @@ class IdempotentRequest:
                 alias="Idempotency-Key",
                 min_length=1,
                 max_length=255,
-                description="Any text. A repeated request with the same key has no second effect"
-                " and gets the first response again.",
+                description="Any text. Repeating a request with the same key has no further effect"
+                " and returns the first response again.",
             ),
         ] = None,
     ) -> None:

@@ -29,14 +29,15 @@ Prompt = Annotated[
 ]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_not_blank)]
 NumChunks = Annotated[
-    int, Field(ge=1, le=MAX_CHUNKS, strict=True, description="Length in chunks of the model.")
+    int, Field(ge=1, le=MAX_CHUNKS, strict=True, description="Length, in chunks of the model.")
 ]
 Weight = Annotated[
-    float, Field(gt=0, le=10, allow_inf_nan=False, description="Factor on the retrieval score.")
+    float, Field(gt=0, le=10, allow_inf_nan=False, description="Multiplies the retrieval score.")
 ]
 Timestamp = Annotated[float, Field(description="Seconds since 1970-01-01 UTC.")]
 Stale = Annotated[
-    bool, Field(description="It read a version of an earlier shot that is no longer shown.")
+    bool,
+    Field(description="The shot was made from an earlier shot that has since been replaced."),
 ]
 FrameSide = Annotated[
     int | None,
@@ -55,7 +56,11 @@ class StoryRequest(Request):
 
     title: str = Field("untitled", min_length=1, max_length=200)
     seed: int = Field(
-        0, ge=0, lt=2**63, strict=True, description="Same seed, shots and model: same film."
+        0,
+        ge=0,
+        lt=2**63,
+        strict=True,
+        description="The same seed, shots and model give the same film.",
     )
     width: FrameSide = None
     height: FrameSide = None
@@ -71,7 +76,7 @@ class ShotReference(Request):
     @model_validator(mode="after")
     def _is_named_once(self) -> ShotReference:
         if (self.reference_id is None) == (self.name is None):
-            raise ValueError("give either the reference_id or the name of a reference")
+            raise ValueError("give either the reference_id or the name of a reference, not both")
         return self
 
     @property
@@ -126,7 +131,7 @@ class RegenerateRequest(Request):
 
 
 class ReferenceForm(BaseModel):
-    """The fields beside a reference image."""
+    """The form fields that accompany a reference image."""
 
     name: Name
     weight: Weight = 1.0
@@ -175,7 +180,7 @@ class SegmentResponse(BaseModel):
 
 
 class ShotResponse(BaseModel):
-    """The version of a shot that is shown."""
+    """A shot, in the version that the film shows."""
 
     shot_id: str
     story_id: str
@@ -230,7 +235,7 @@ class StoryPage(BaseModel):
     """Stories, newest first."""
 
     stories: list[StorySummary]
-    next: str | None = Field(description="`after` of the next page; null on the last page.")
+    next: str | None = Field(description="`after` for the next page; null on the last page.")
 
 
 class RetrievedResponse(BaseModel):

@@ -72,7 +72,7 @@ class BlobStore:
             content: bytes = stream.read()
         if hashlib.sha256(content).hexdigest() != key:
             raise StorageError(
-                f"Blob {key[:12]} of {self.uri} is damaged: its content has another hash;"
+                f"Blob {key[:12]} of {self.uri} is damaged: its content does not match its hash;"
                 " restore it from a backup or regenerate its shot."
             )
         return content

@@ -212,7 +212,7 @@ class ChunkIO:
         if row.model_id != self._loaded.embedder_id:
             raise InputError(
                 f"The story's keyframes were embedded by {row.model_id!r}, but this server uses"
-                f" {self._loaded.embedder_id!r}; serve the story with its first embedder."
+                f" {self._loaded.embedder_id!r}; serve the story with the embedder it began with."
             )
 
     def _store_keyframe(self, keyframe: Keyframe, *, story_id: str, now: float) -> NewKeyframe:

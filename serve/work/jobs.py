@@ -70,7 +70,7 @@ def claim(session: Session, worker_id: str, *, lease: LeaseConfig, now: float) -
             log.warning("chunk %s: the lease of worker %s expired", chunk.id, chunk.worker_id)
             chunk.num_lost += 1
             if chunk.num_lost > lease.max_lost_leases:
-                reason = f"{chunk.num_lost} workers died while making chunk {chunk.index}"
+                reason = f"{chunk.num_lost} workers died while generating chunk {chunk.index}"
                 _end(session, session.get_one(Job, chunk.job_id), "failed", error=reason, now=now)
                 continue
         return _start(session, chunk, worker_id, lease=lease, now=now)
@@ -326,7 +326,8 @@ def _end(session: Session, job: Job, state: str, *, error: str | None, now: floa
     )
     next_job = session.scalars(later.order_by(Job.position)).first()
     if next_job is not None:  # ending it cancels those after it
-        reason = f"the part of the shot before it was {state}"
+        outcome = "failed" if state == "failed" else "was cancelled"
+        reason = f"an earlier part of the shot {outcome}"
         _end(session, next_job, "cancelled", error=reason, now=now)
 
 

@@ -20,7 +20,7 @@ Sighting = tuple[int, int, str]
 
 CharacterBoxes = Mapping[Sighting, Box]
 
-_MAX_FRAMES = 3  # per shot: each costs a request where an endpoint finds the characters
+_MAX_FRAMES = 3  # per shot: if an endpoint finds the characters, each frame costs a request
 
 _UNSEEN_BY_TOY_JUDGE = "the toy judge does not see it"
 _NOT_REPORTED = "the finder does not report it"
@@ -44,7 +44,7 @@ class Sightings:
 
 @dataclass(frozen=True)
 class StoryCharacters:
-    """The same for a story: each requested character of each frame is in one of the two."""
+    """The sightings in a story: each requested character of each frame has a box or a reason."""
 
     boxes: CharacterBoxes = field(default_factory=dict)
     not_found: Mapping[Sighting, str] = field(default_factory=dict)
@@ -85,7 +85,7 @@ def standing_frames(shot: FilmedShot) -> list[int]:
     """Return the frames that represent a shot: the middles of at most three of its chunks.
 
     A frame just after a chunk border would favour variants that start each chunk from nothing,
-    because the first frame of a VAE is its sharpest.
+    because the first frame that a VAE decodes is the sharpest.
     """
     spans = shot.chunk_spans
     chosen = select_keyframe_indices(len(spans), _MAX_FRAMES)

@@ -1,4 +1,4 @@
-"""The paper's CLIP metrics: consistency between shots and alignment with the words, times 100.
+"""The paper's CLIP metrics: consistency between shots and alignment with the text, times 100.
 
 A shot is represented by the middle frames of its chunks, a character by the crop of its box.
 S shots.
@@ -43,7 +43,7 @@ class StoryEmbeddings:
 def embed_story(
     shots: Sequence[FilmedShot], story: StoryTruth, boxes: CharacterBoxes, embedder: Embedder
 ) -> StoryEmbeddings:
-    """Embed the frames that represent shots, the crops of the characters in `boxes`, the words."""
+    """Embed the frames that represent shots, the character crops in `boxes`, and the text."""
     standing = [(index, f) for index, shot in enumerate(shots) for f in standing_frames(shot)]
     return embed_frames([shot.frames for shot in shots], standing, story, boxes, embedder)
 
@@ -124,7 +124,7 @@ def _span(low: float, high: float, size: int) -> tuple[int, int]:
 
 
 def _name(kind: str) -> str:
-    return kind if " " in kind else f"a {kind}"  # "a bear", but "an old man in a red coat"
+    return kind if " " in kind else f"a {kind}"  # "a bear"; "an old man in a red coat" is complete
 
 
 def _embedded(rows: object) -> Floats:

@@ -18,10 +18,10 @@ _SIZE = 16  # compares layout and colour only, so blur makes no difference
 
 
 def copy_paste(shots: Sequence[FilmedShot], truth: Sequence[Pixels]) -> float | None:
-    """Return how similar frames are to their nearest cached keyframe, minus the same of the truth.
+    """Return how similar frames are to their nearest cached keyframe, minus the same for the truth.
 
-    `truth` holds the true frames [F, H, W, 3] of each shot; its cache has the same frames of the
-    same shots. 0 for the truth, at most 2; None if no shot read a cached keyframe.
+    `truth` holds the true frames [F, H, W, 3] of each shot; its cache holds the same frame numbers
+    of the same shots. 0 for the truth, at most 2; None if no shot read a cached keyframe.
     """
     excess = []
     for filmed, true_frames in zip(shots, truth, strict=True):

@@ -50,7 +50,7 @@ def _by_chunk(
 
 
 def first_and_last(by_chunk: Sequence[float]) -> tuple[float, float] | None:
-    """Return the accuracy of the first ten chunks and of the last ten, or of each half.
+    """Return the accuracy of the first and last ten chunks, or of both halves if there are fewer.
 
     None for a single chunk.
     """

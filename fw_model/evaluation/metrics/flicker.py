@@ -10,9 +10,9 @@ from fw_model.evaluation.stories.truth import FilmedShot, Pixels
 
 
 def flicker(shots: Sequence[FilmedShot], truth: Sequence[Pixels]) -> float | None:
-    """Return by how many levels a pixel differs from both its neighbours in time, minus the truth.
+    """Return how much pixels flicker, in levels, minus the flicker of the true frames.
 
-    This is the distance of each frame from the median of itself, the frame before and the frame
+    Flicker is the distance of each frame from the median of itself, the frame before and the frame
     after: a steady change adds nothing, a flash does. Moving edges flicker a little in true
     frames [F, H, W, 3] too. None if all shots have fewer than three frames.
     """

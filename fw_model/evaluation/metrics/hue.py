@@ -13,7 +13,7 @@ from fw_model.evaluation.stories.truth import StoryTruth
 def hue_errors_deg(readings: Sequence[ShotReading], story: StoryTruth) -> list[float]:
     """Return how far the body and hat of each character are from their mean hue in earlier shots.
 
-    Two numbers in degrees, 0 to 180, each time that a requested character is seen again.
+    There are two numbers, in degrees from 0 to 180, each time a requested character is seen again.
     Characters that are not seen are left to `figure_accuracy`.
     """
     errors: list[float] = []

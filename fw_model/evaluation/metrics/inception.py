@@ -2,7 +2,7 @@
 
 exp of the mean over pictures x of KL(p(y|x) || p(y)), p(y) the mean of p(y|x) over the set
 (Salimans et al. 2016, "Improved Techniques for Training GANs"). It is the score of a set, not of
-one story, so each story keeps the sums from which the score of any set follows.
+one story, so each story keeps sums from which the score of any set can be computed.
 N pictures, C classes, D = C + 2.
 """
 

@@ -1,4 +1,4 @@
-"""How the value of a metric for a set of stories follows from the single stories.
+"""How the value of a metric for a set of stories is computed from the individual stories.
 
 Each story contributes a row of numbers, and the value of a set is a function of the sum of its
 rows. So the bootstrap can compute it for any resampled set. S stories, D numbers in a row.
@@ -39,7 +39,7 @@ def _ratio_of_sum(sums: Floats) -> Floats:
 MEAN = Aggregate[float](
     lambda value: np.array([1.0, value]), lambda sums: np.asarray(sums[..., 1] / sums[..., 0])
 )
-"""The mean over stories, each one number."""
+"""The mean over stories, which have one number each."""
 
 RATIO = Aggregate[Sequence[float]](lambda pair: np.asarray(pair, dtype=np.float64), _ratio_of_sum)
 """The sum of the second numbers of pairs over the sum of the first; NaN if that is zero.

@@ -1,4 +1,4 @@
-"""From the scores of single stories to the scorecard: aggregates with intervals over stories.
+"""From the scores of individual stories to the scorecard: aggregates with intervals over stories.
 
 Every variant films the same stories, so differences are between the same stories.
 """

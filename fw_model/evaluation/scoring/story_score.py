@@ -75,7 +75,7 @@ def score_story(
     """Return the score of a film.
 
     `truth` holds the true frames of each shot, [F, H, W, 3], as long as the filmed ones. It is
-    None for a story of words only, for which only the metrics without truth are measured.
+    None for a written story, for which only the metrics without truth are measured.
     """
     metrics: dict[str, MetricPayload | None] = dict.fromkeys(METRICS)
     metrics["border_jump_ratio"] = continuity.border_jump_ratio(shots)

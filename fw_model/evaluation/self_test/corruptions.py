@@ -1,4 +1,4 @@
-"""Ways to corrupt true films on purpose: a metric that misses its fault must not judge a model.
+"""Ways to corrupt true films on purpose: a metric that misses the fault must not judge a model.
 
 Each function takes filmed shots and a level, 0 for no fault, and returns corrupted copies. Knows
 nothing about metrics. F frames, H x W pixels.

@@ -30,7 +30,7 @@ from fw_model.evaluation.stories.truth import FilmedShot, Pixels, StoryTruth
 
 @dataclass(frozen=True)
 class TrueFilm:
-    """The true frames of a story as if filmed; `other` is a film of another story, equally long."""
+    """A story's true frames as filmed shots; `other` is an equally long film of another story."""
 
     story: StoryTruth
     shots: Sequence[FilmedShot]

@@ -146,7 +146,7 @@ _SHORTEST_WORD = 4  # shorter words describe nothing: in, and, the
 def recipe_faults(
     scene: WrittenScene, *, num_shots: int, min_words: int, max_words: int
 ) -> list[str]:
-    """Return the ways in which `scene` breaks the recipe, in words; an empty list if it does not.
+    """Return in words how `scene` breaks the recipe; an empty list if it does not.
 
     Checks only numbers and repeated words, not whether the story is good.
     """

@@ -22,7 +22,7 @@ Box = tuple[float, float, float, float]
 class FigureTruth:
     """A character that a prompt asks for, by a name that is unique in the story.
 
-    In toy films the name is the kind of figure. `action` is None in stories of words only.
+    In toy films the name is the kind of figure. `action` is None in written stories.
     """
 
     kind: str
@@ -33,8 +33,8 @@ class FigureTruth:
 class ShotTruth:
     """What a shot must show. Shots with the same `place_index` share a place.
 
-    A shot of a story of words only has a prompt, figures and a place index; its other fields are
-    None. A camera is "still" or pans; `zoom` enlarges the place on screen.
+    A shot of a written story has a prompt, figures and a place index; its other fields are None. A
+    camera is "still" or pans; `zoom` enlarges the place on screen.
     """
 
     prompt: str

@@ -183,7 +183,7 @@ class TrainingPlan:
         """Choose a keyframe of another video; None if all candidates are of the same video."""
         hard = self._uniform("hard_negative", index, slot) < self._sampling.hard_negative_fraction
         candidates = (
-            # Seeds derive from the word "stranger": another would change every plan.
+            # Seeds derive from the word "stranger"; another word would change every plan.
             self._integer("stranger", index, slot, attempt, below=len(self._keyframe_videos))
             for attempt in range(_HARD_NEGATIVE_POOL)
         )
@@ -209,7 +209,7 @@ class TrainingPlan:
         return self._eligible[key]
 
     def _possible_modes(self, stage: StageConfig) -> tuple[list[Mode], list[float]]:
-        """Return the modes of the stage that the data has samples of, and their weights (sum 1)."""
+        """Return the modes of the stage that the data has samples for, with weights of sum 1."""
         weights = zip(MODES, stage.mode_weights.as_tuple(), strict=True)
         wanted = {mode: weight for mode, weight in weights if weight > 0}
         chunk = self._chunk(stage)

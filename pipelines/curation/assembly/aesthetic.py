@@ -1,7 +1,7 @@
 """How much people would like the frames of a shot, predicted from its CLIP embedding.
 
-Reads no image, so another head or threshold decodes and embeds nothing again. Knows nothing about
-Ray.
+Reads no images, so changing the head or the threshold decodes and embeds nothing again. Knows
+nothing about Ray.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ShotAesthetics:
 
     @classmethod
     def load(cls, config: FilterConfig) -> Self | None:
-        """Load the configured head, None without one; CheckpointError for any other file."""
+        """Load the configured head, if there is one; CheckpointError if the file is not one."""
         if config.aesthetic_head is None:
             return None
         return cls(*load_head(config.aesthetic_head), config.aesthetic_head)

@@ -89,7 +89,7 @@ def assemble_video(
         }
         for shot in video["shots"]
     ]
-    # Without its shots, which would otherwise stay in memory until the row is written.
+    # The row leaves out the shots: they would stay in memory until it is written.
     video_row: AnalyzedVideoRow = {**video, "shots": []}
     return Assembled([video_row], shot_rows, scene_rows)
 
@@ -97,7 +97,7 @@ def assemble_video(
 def shot_prints(
     video: AnalyzedVideoRow, scores: Mapping[str, float], filters: FilterConfig
 ) -> Iterator[ShotPrint]:
-    """Yield the prints of the shots that pass the filters."""
+    """Yield what `find_duplicates` compares, for each shot that passes the filters."""
     for shot in video["shots"]:
         if drop_reason(shot, video, filters, scores.get(shot["shot_id"])) is None:
             row = shot["embedding"]
@@ -111,7 +111,7 @@ def shot_prints(
 
 
 def _clustered(kept: Sequence[MeasuredShotRow], config: SceneConfig) -> list[Scene]:
-    """Cluster the kept shots; one without an embedding is similar to no other."""
+    """Cluster the kept shots; a shot without an embedding is not similar to any other."""
     weight = config.colour_weight
     # The product of two joint rows is the weighted mean of both similarities.
     embeddings = np.sqrt(1 - weight) * _matrix(kept, "embedding")
@@ -123,7 +123,7 @@ def _clustered(kept: Sequence[MeasuredShotRow], config: SceneConfig) -> list[Sce
 def _matrix(
     shots: Sequence[MeasuredShotRow], name: Literal["embedding", "colours"]
 ) -> NDArray[np.float32]:
-    """Return the rows of a column, zeros for a shot without one."""
+    """Return a column as a matrix, with zeros for the shots that have no value."""
     found = [shot[name] for shot in shots]
     width = next((len(row) for row in found if row is not None), 1)
     rows = [row if row is not None else [0.0] * width for row in found]

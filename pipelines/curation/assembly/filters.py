@@ -24,8 +24,8 @@ def drop_reason(
 ) -> ShotReason | None:
     """Return the first reason to drop a shot, None if it is kept.
 
-    A limit of None is off, and a value of None, such as the aesthetic score of a shot without a
-    keyframe, is not judged.
+    A limit of None is switched off. A value of None, such as the aesthetic score of a shot without
+    a keyframe, is not checked.
     """
     side_px = min(video["width"] or 0, video["height"] or 0)
     length_s = duration_s(shot)

@@ -2,10 +2,10 @@
 
 Candidates are found by bands of the fingerprint, and none is missed: two hashes that differ in at
 most d bits agree in at least one of d + 1 bands. A duplicate must then match in every keyframe, in
-length and in embedding, so two takes from one camera position are not mistaken for one.
+length and in embedding, so two takes from the same camera position are not mistaken for one.
 
 Two passes keep memory small for millions of shots: `DuplicateCandidates` keeps a few numbers per
-shot and names those that share a band with another; `find_duplicates` compares only these.
+shot and finds the shots that share a band with another; `find_duplicates` compares only these.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Bands = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class ShotPrint:
-    """What shots are compared by. `embedding` is a unit row or None."""
+    """The values by which shots are compared. `embedding` is a unit row or None."""
 
     shot_id: str
     duration_s: float
@@ -37,12 +37,12 @@ class ShotPrint:
 
 
 class DuplicateCandidates:
-    """Shots whose middle fingerprint shares a band with another's; keeps 8 (d + 1) bytes each."""
+    """Finds shots that share a band of their middle fingerprint; keeps 8 (d + 1) bytes per shot."""
 
     def __init__(self, max_distance_bits: int) -> None:
         self._num_bands = max_distance_bits + 1
         self._videos: list[str] = []
-        self._waiting: list[bytes] = []  # to be split into bands together
+        self._waiting: list[bytes] = []  # fingerprints not yet split into bands
         self._bands: list[Bands] = []
         self._places: list[NDArray[np.int32]] = []  # [shots, (video, position in it)]
 
@@ -75,7 +75,7 @@ class DuplicateCandidates:
 
 
 def find_duplicates(shots: Iterable[ShotPrint], config: FilterConfig) -> set[str]:
-    """Return the ids of shots that repeat an earlier one; the first of each kind is kept."""
+    """Return the ids of shots that repeat an earlier shot, which is kept."""
     limit = config.duplicate_distance_bits
     if limit is None:
         return set()
@@ -94,7 +94,7 @@ def find_duplicates(shots: Iterable[ShotPrint], config: FilterConfig) -> set[str
 
 
 def is_duplicate(shot: ShotPrint, other: ShotPrint, config: FilterConfig) -> bool:
-    """Return whether two shots show the same footage for the same time."""
+    """Return whether two shots show the same footage and are about equally long."""
     if len(shot.fingerprints) != len(other.fingerprints):
         return False
     longest = max(shot.duration_s, other.duration_s)
@@ -135,8 +135,8 @@ def bands(fingerprints: Sequence[bytes], number: int) -> Bands:
 def _number(bits: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """Return bits [N, n] as numbers [N].
 
-    More than 64 bits are hashed. Different bands may then give the same number, and so an unneeded
-    candidate, but equal bands always give the same number.
+    More than 64 bits are hashed. Different bands may then give the same number, which only adds a
+    needless candidate; equal bands always give the same number.
     """
     packed = np.packbits(bits, axis=1)
     padded = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))
@@ -148,7 +148,7 @@ def _number(bits: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def _shared(rows: Bands) -> NDArray[np.bool_]:
-    """Return which rows [N, number] share a column's number with another row."""
+    """Return which rows [N, number] equal another row in at least one column."""
     shared = np.zeros(len(rows), bool)
     for column in rows.T:
         order = np.argsort(column, kind="stable")

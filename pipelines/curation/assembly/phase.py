@@ -1,7 +1,7 @@
 """The assemble phase of curation: analyzed videos to the staged tables of videos, shots and scenes.
 
-It handles numbers only, no images, so every run does it again. In memory are one part of the
-tables, what `DuplicateCandidates` keeps of all shots, and the provenance of the published scenes.
+It handles numbers only, no images, so every run does it again. It keeps in memory one part of the
+tables, a few numbers per shot (`DuplicateCandidates`) and the provenance of the published scenes.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class AssemblePhase:
         return parts
 
     def _scene_provenance(self) -> Provenance:
-        """Return what makes scenes: the settings of the analysis, the filters and the clustering,
-        and the code of this package."""
+        """Return what determines the scenes: the settings of the analysis, the filters and the
+        clustering, and the code of this package."""
         settings = (self.analyzed.settings_hash, self.config.filters, self.config.scenes)
         return Provenance(config_hash(*settings), code_version("assembly"), self.run_id)
 
@@ -87,7 +87,7 @@ class AssemblePhase:
         return known
 
     def _duplicates(self, groups: Sequence[Mapping[str, Entry]]) -> set[str]:
-        """Return the shots that repeat an earlier one; only candidates are read whole."""
+        """Return the shots that repeat an earlier one; only candidates are read in full."""
         filters = self.config.filters
         if filters.duplicate_distance_bits is None:
             return set()

@@ -1,7 +1,7 @@
 """Shots to scenes, by their embeddings and colours alone.
 
 A shot joins the open scene if it is similar to *any* of that scene's last few shots, so a dialogue
-that cuts back and forth (A-B-A-B) stays one scene although A and B differ. Knows one video at a
+that cuts back and forth (A-B-A-B) stays one scene although A and B differ. Handles one video at a
 time; the cost is O(shots x window).
 """
 

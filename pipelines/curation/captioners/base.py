@@ -85,7 +85,7 @@ class ShotCaption:
 
 @dataclass(frozen=True)
 class SceneCaption:
-    """A description of a scene. If `reason` is set there is none, and `detail` explains why."""
+    """A description of a scene. If `reason` is set, there is none; `detail` explains why."""
 
     shots: tuple[ShotCaption, ...] = ()
     entities: tuple[Entity, ...] = ()
@@ -99,7 +99,7 @@ class SceneCaption:
 @dataclass(frozen=True)
 class Verdict:
     """A model's verdict on a description: one problem per shot, "" where the text fits. If
-    `reason` is set there is no verdict, and `detail` explains why."""
+    `reason` is set, there is no verdict; `detail` explains why."""
 
     problems: tuple[str, ...]
     usage: Usage = field(default_factory=Usage)
@@ -154,7 +154,7 @@ class CaptionContext:
     """What a run gives a captioner besides its configuration.
 
     `prompts`: None reads the files now. `share`: this captioner's part of the run's rate limit.
-    `budget`: the run's; None gives this captioner the configured one alone. `responses`: what an
+    `budget`: the run's; None: the configured one, for this captioner alone. `responses`: what an
     engine on the cluster has answered in this run, by question.
     """
 

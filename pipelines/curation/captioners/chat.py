@@ -1,6 +1,6 @@
 """A captioner that asks a multimodal model, and caches and parses its answers.
 
-An answer is cached under the content of its question, whatever it says, so no question is asked
+Every answer, good or bad, is cached under the content of its question, so no question is asked
 twice. Knows nothing about how a question reaches the model: see openai.py and ray_llm.py.
 """
 
@@ -44,7 +44,7 @@ QUOTED_CHARACTERS = 160
 REASONS = {
     Failure.EXHAUSTED: CaptionReason.ENDPOINT_EXHAUSTED,
     Failure.OVER_BUDGET: CaptionReason.BUDGET_EXHAUSTED,
-    # Nothing about the scene: with the right key, the next run asks again.
+    # This says nothing about the scene: the next run asks again, with the right key.
     Failure.NO_ACCESS: CaptionReason.ENDPOINT_EXHAUSTED,
     Failure.REQUEST_REFUSED: CaptionReason.REFUSED,
     Failure.MODEL_REFUSED: CaptionReason.REFUSED,
@@ -109,7 +109,7 @@ class ChatCaptioner:
     async def _answer(self, key: str, make_question: Callable[[], Question]) -> tuple[str, Usage]:
         """Return the answer cached under `key`; without one, ask and cache the answer.
 
-        The store is used in threads, so that a slow one does not block the other scenes.
+        The store is called in threads, so that a slow store does not block the other scenes.
         """
         if await asyncio.to_thread(self._store.exists, key):
             cached = await asyncio.to_thread(self._store.read, key)
@@ -118,7 +118,7 @@ class ChatCaptioner:
         try:
             await asyncio.to_thread(cache_answer, self._store.write_once, key, content)
         except StorageError as error:  # the answer is paid for, and still goes into its row
-            logger.warning("cannot cache an answer; asking again will cost again: %s", error)
+            logger.warning("cannot cache an answer, so asking again will cost again: %s", error)
         return content, usage
 
     def _cached_usage(self, key: str) -> Usage:
@@ -132,7 +132,7 @@ def cache_answer(write: Callable[[str, bytes], None], key: str, content: str) ->
 
 
 def read_answer(content: str, answer: type[AnswerT]) -> AnswerT:
-    """Parse the text of an answer; MalformedAnswer says what is wrong where, and quotes it."""
+    """Parse the text of an answer; MalformedAnswer says what is wrong and quotes it."""
     try:
         return answer.model_validate_json(json_part(content))
     except ValidationError as error:

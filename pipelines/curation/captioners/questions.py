@@ -30,7 +30,7 @@ PROMPTS = Path(__file__).parent.parent / "prompts"
 ANSWERS = "ledger/answers"
 
 # Names and docstrings of the answers are part of their schemas, and so of `prompt_version` and of
-# the keys of cached answers: changing one asks, and pays for, every question again.
+# the keys of cached answers: after a change, every question is asked, and paid for, again.
 
 
 class _Answer(BaseModel):
@@ -73,7 +73,7 @@ class VerdictAnswer(_Answer):
 
 @dataclass(frozen=True)
 class Question:
-    """One request; `schema` is that of the answer, `key` is where the store caches the answer."""
+    """One request; `schema` describes the answer, and the store caches the answer under `key`."""
 
     key: str
     messages: list[Message]
@@ -84,7 +84,7 @@ class Question:
 def load_prompts(config: CaptionerConfig, validation: ValidationConfig) -> Prompts:
     """Return the instructions, the user's or the packaged ones; ConfigError for an unreadable file.
 
-    The one for verdicts is empty if none are wanted.
+    The instructions for verdicts are empty if no verdicts are wanted.
     """
     caption = _prompt(config.prompt, "scene_caption.md")
     if not validation.verdict:
@@ -179,7 +179,7 @@ class _Words(TypedDict):
 
 
 def _in_words(caption: SceneCaption) -> _Words:
-    """Return a caption in the words in which the model judges it."""
+    """Return a caption as the text that the model is asked to judge."""
     entities = [
         f"{e.id} is {e.name}" + (f" ({e.attributes})" if e.attributes else "")
         for e in caption.entities

@@ -36,7 +36,7 @@ class SidecarCaptioner:
     is_guess = False
 
     def __init__(self, context: CaptionContext) -> None:
-        """Needs nothing from the run."""
+        """Take the context that every captioner gets, and ignore it."""
 
     async def caption(self, scene: SceneView, complaints: Sequence[str] = ()) -> SceneCaption:
         state = sidecar_state(scene.uri)
@@ -64,8 +64,8 @@ class SidecarCaptioner:
 
 
 def sidecar_state(uri: str) -> str:
-    """Return size and date of the file beside the video at `uri`, which an edit changes; "" if
-    there is none."""
+    """Return the size and date of the file beside the video at `uri`, to notice edits; "" if there
+    is none."""
     try:
         info = file_info(_address(uri))
     except (OSError, StorageError):

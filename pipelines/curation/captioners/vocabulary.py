@@ -18,7 +18,9 @@ class TagGroup(StrictModel):
     tags: dict[str, str] = Field(description="Tag that CLIP compares -> words in the caption.")
     template: str = Field("{}", description="Sentence around a tag; {} is the tag.")
     scene_wide: bool = Field(False, description="One tag for the whole scene.")
-    is_entity: bool = Field(False, description="Without effect; version 0.1 had it.")
+    is_entity: bool = Field(
+        False, description="Has no effect; accepted because version 0.1 had it."
+    )
     min_margin: float = Field(
         0.0, ge=0, le=2, description="How far the best tag must score above the group's mean."
     )

@@ -95,7 +95,7 @@ class CaptionLoop:
             "references_resolved": counts.references_resolved,
             "recurrences": counts.recurrences,
             "recurrences_same_id": counts.recurrences_same_id,
-            "attempts": 1,  # that of this run; the caller adds those of earlier runs
+            "attempts": 1,  # in this run; the caller adds those of earlier runs
             "requests": caption.usage.requests,
             "prompt_tokens": caption.usage.prompt_tokens,
             "output_tokens": caption.usage.output_tokens,

@@ -1,8 +1,8 @@
 """The checks that a caption must pass. Pure functions.
 
 First its structure: one text per shot, and no undeclared or unused entities. Then CLIP: a text must
-match its own shot about as well as any other shot of the scene. Then, if asked for, a model's
-verdict. A failed check quotes the texts that fail it.
+match its own shot at least about as well as any other shot of the scene. Then, if asked for, a
+model's verdict. A failed check quotes the texts that fail it.
 """
 
 from __future__ import annotations

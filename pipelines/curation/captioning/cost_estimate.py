@@ -53,7 +53,7 @@ class CaptionEstimate:
             f"{self.usd_low:.2f} to {self.usd_high:.2f} USD."
         )
         if budget_left_usd is not None:
-            words += f" {budget_left_usd:.2f} USD of the budget are left"
+            words += f" {budget_left_usd:.2f} USD of the budget is left"
             words += ", which may not be enough." if budget_left_usd < self.usd_high else "."
         return words
 

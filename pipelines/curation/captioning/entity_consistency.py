@@ -3,10 +3,10 @@
 *References* are the entity ids in all shots. A reference is resolved if the scene declares the id.
 
 *Recurrences* are counted over the pairs of shots that look the same to CLIP (cosine of at least
-`same_pictures_cosine`). In such a pair, all entities of the shot with fewer of them should appear
-in the other shot with the same id: their number is the recurrences, the number of ids in both shots
-those with the same id. A close-up of one of two people therefore counts as consistent; a woman who
-is e1 in one shot and e3 in the next does not.
+`same_pictures_cosine`). In such a pair, every entity of the shot that has fewer of them should
+appear in the other shot under the same id. The recurrences are the number of these entities, the
+recurrences with the same id the number of ids that are in both shots. A close-up of one of two
+people therefore counts as consistent; a woman who is e1 in one shot and e3 in the next does not.
 """
 
 from __future__ import annotations

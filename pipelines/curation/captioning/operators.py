@@ -132,6 +132,6 @@ def _read_rows(
     columns: list[str],
 ) -> list[RowT]:
     """Return the rows with these ids. They are filtered while reading, because a part holds many
-    scenes and is read once for every few of them."""
+    scenes, of which few are needed at once."""
     wanted = pc.field(column).isin(pa.array(sorted(set(ids)), pa.string()))
     return list(iter_rows(store.read_table(key, columns, filters=wanted), row_type))

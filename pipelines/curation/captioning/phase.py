@@ -1,7 +1,7 @@
 """The caption phase of curation: which staged scenes need a caption, and what they will cost.
 
 Logs an estimate of the price before it starts, gives all actors one budget, and asks only about
-scenes without a lasting answer. Knows nothing about what is asked.
+scenes without a final answer. Knows nothing about what is asked.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from pipelines.storage.store import Store
 
 logger = logging.getLogger(__name__)
 
-RESERVATION_SLACK_S = 120.0  # beyond the longest request, because a busy actor settles late
+RESERVATION_SLACK_S = 120.0  # on top of the longest request, because a busy actor settles late
 
 
 def caption_ledger(store: Store, config: CurationConfig, analyzed: str) -> Ledger[CaptionRow]:
     """Return the ledger of captions made under these settings.
 
-    `analyzed` is the hash of the settings that shots, keyframes and embeddings depend on. Other
-    keyframes need other captions, even of the same shots; an endpoint's answers are cached by
-    question, so the same keyframes cost nothing again. Of the captioner's settings, all count
+    `analyzed` is the hash of the settings that shots, keyframes and embeddings depend on. Changed
+    keyframes need new captions, even of the same shots; unchanged keyframes cost nothing again,
+    because an endpoint's answers are cached by question. All of the captioner's settings count
     except speed, price and address, and so does the content of the files that they name.
     """
     captioner, validation = config.captioner, config.validation
@@ -62,7 +62,7 @@ def caption_ledger(store: Store, config: CurationConfig, analyzed: str) -> Ledge
 
 @dataclass(frozen=True)
 class CaptionPhase:
-    """The staged scenes without a lasting answer, their price and their budget."""
+    """The staged scenes without a final answer, their price and their budget."""
 
     config: CurationConfig
     store: Store

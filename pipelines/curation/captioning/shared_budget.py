@@ -62,7 +62,7 @@ def spent_by(store: Store, run_id: str) -> float:
 class JournaledAccount(BudgetAccount):
     """What is left of a budget for the run `run_id`, with its journal in the store.
 
-    One that is opened again after a crash counts everything that was reserved as spent.
+    If it is opened again after a crash, everything that was reserved counts as spent.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 A ray.data.llm processor turns a dataset of questions into a dataset of responses. The next question
 about a scene depends on the answers before (a refinement, a verdict), so there are rounds: the
-first asks about every scene, each later one only what is still open. Answers are cached in the
+first asks about every scene, each later one asks what is still open. Answers are cached in the
 store by their question, as those of an endpoint are. If the engine cannot answer a question, only
 that row has an error.
 """
@@ -42,11 +42,11 @@ class QuestionRow(TypedDict):
 
 QUESTION = schema_of(QuestionRow)
 
-ERROR_COLUMN = "__inference_error__"  # ray.data.llm's own
+ERROR_COLUMN = "__inference_error__"  # the name that ray.data.llm gives it
 
 Dataset = Any
 Processor = Callable[[Dataset], Dataset]
-Row = dict[str, Any]  # of ray.data.llm, which adds columns of its own
+Row = dict[str, Any]  # ray.data.llm adds its own columns
 
 
 class OpenQuestions:
@@ -72,7 +72,7 @@ class OpenQuestions:
     def __call__(self, parts: pa.Table) -> pa.Table:
         self._captioner.open_questions.clear()
         for part in iter_rows(parts, ScenePart):
-            # The rows are dropped: what counts are the questions that the captioner notes down.
+            # Only the questions that the captioner collects are needed; the rows are dropped.
             self._loop.caption(scenes_of(part, self._store), Provenance("", "", "").stamp())
         # Scenes with the same keyframes share a question; it is asked once.
         by_key = {q.key: q for q in self._captioner.open_questions}

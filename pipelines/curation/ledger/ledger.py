@@ -1,10 +1,10 @@
 """What has been done: rows in Parquet files, and nothing else.
 
 A stage appends small files, each written in one step and named after the ids it holds, to a folder
-named after the hash of the settings that decide its rows. So work and its record cannot differ: a
-rerun reads the ids to find what is done, and a changed setting finds nothing and starts over. A row
-that was tried again is added beside the earlier one; of all rows with one id, readers take the one
-with the most attempts.
+named after the hash of the settings that decide its rows. So the work and its record cannot differ:
+a rerun reads the ids to find what is done, and with a changed setting it finds nothing and starts
+over. A row that was tried again is added beside the earlier one; of all rows with the same id,
+readers take the one with the most attempts.
 """
 
 from __future__ import annotations
@@ -109,8 +109,7 @@ class Ledger(Generic[RowT]):
         return written.size_bytes
 
     def committed(self, row_id: str, attempts: int) -> Entry | None:
-        """Return the entry, with its status, of a row that was committed alone; None if it was
-        not."""
+        """Return the entry, with its status, of a row in a file of its own, if there is one."""
         key = self._key([{self.id_column: row_id, "attempts": attempts}])
         if not self.store.exists(key):
             return None
@@ -142,8 +141,8 @@ class Ledger(Generic[RowT]):
         return found
 
     def read(self, chosen: Mapping[str, Entry], columns: list[str] | None = None) -> Iterator[RowT]:
-        """Yield the rows of the entries, in their order: whole, or their id and `columns`; a list
-        of floats is a NumPy row.
+        """Yield the rows of the entries, in order: all columns, or the id and `columns`. A list of
+        floats is a NumPy row.
 
         A column may be inside another one, such as `shots.list.element.fingerprint`.
         """

@@ -26,7 +26,7 @@ class Receipt(TypedDict):
 
 RECEIPT = schema_of(Receipt)
 CURATION = Path(__file__).parent.parent
-SOURCES = (".py", ".md")
+SOURCES = (".py", ".md", ".safetensors")
 MadeBy = Literal["analysis", "assembly", "captioning", "shot_files"]
 CODE: Mapping[MadeBy, tuple[str, ...]] = {
     "analysis": ("analysis", "detectors"),
@@ -39,7 +39,7 @@ CODE: Mapping[MadeBy, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Provenance:
-    """Who made a row: the settings, the code and the run."""
+    """What made a row: the settings, the code and the run."""
 
     config_hash: str
     code_version: str

@@ -3,8 +3,8 @@
 A part is named after its place and its content, so an unchanged run writes the same files.
 Publishing moves the parts into place, writes the manifest, which lists the valid files and their
 hashes, and then removes the files of the previous run. So whenever a run is killed, the files that
-the manifest lists are one whole run; the next run removes the rest. Knows nothing about how rows
-are made.
+the manifest lists come from one complete run; the next run removes the rest. Knows nothing about
+how rows are made.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class _DigestFile(io.RawIOBase):
 def check_unique(store: Store, parts: Iterable[Part]) -> None:
     """Raise DataError if an id occurs twice in a table.
 
-    This is the last defence of exactly-once: no such table is ever published.
+    This is the last check that every row appears exactly once: no such table is ever published.
     """
     seen: dict[str, set[str]] = {}
     doubled: list[str] = []

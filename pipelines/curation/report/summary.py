@@ -30,7 +30,7 @@ COUNTED = {
 
 @dataclass(frozen=True)
 class CurationSummary:
-    """Totals of the published tables, and what this run did for them."""
+    """Totals of the published tables, and what this run contributed to them."""
 
     videos_in: int
     videos_kept: int

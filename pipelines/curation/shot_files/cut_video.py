@@ -88,7 +88,7 @@ def _file_name(span: CutSpan) -> str:
 def _copies(
     path: str | Path, spans: Sequence[CutSpan], num_frames: int, folder: Path
 ) -> Iterator[tuple[CutSpan, str | None]]:
-    """Copy what can be copied; yield each span with why it has no copy, None if it has one."""
+    """Copy what can be copied; yield each span with the reason it was not copied, or None."""
     try:
         packets = _index(path, num_frames)
     except (NotCopyable, Rejected, av.error.FFmpegError) as fault:
@@ -230,7 +230,7 @@ def _encode_span(
 
 
 class _ShotFileWriter:
-    """Writes decoded frames as H.264, keeping the distances between their times."""
+    """Writes decoded frames as H.264, keeping the intervals between their times."""
 
     def __init__(self, file: Path, source: VideoStream, bars: Bars) -> None:
         self._source = source

@@ -38,7 +38,7 @@ from pipelines.storage.tempdirs import temporary_folder
 
 # Raise this when the same settings start to give different files: shots are then cut again.
 CUT_VERSION = 3
-MAX_ATTEMPTS = 3  # at a shot that the child did not reach or did not survive
+MAX_ATTEMPTS = 3  # for a shot that the child did not reach or that killed it
 CLIP_COLUMNS = tuple(ShotFileColumns.__annotations__)
 
 
@@ -67,7 +67,7 @@ def cut_ledger(store: Store, config: CurationConfig, decoded: str) -> Ledger[Sho
 
 @dataclass(frozen=True)
 class CutPhase:
-    """Which kept shots of staged tables have no file yet, and the tables with their files."""
+    """Finds the kept shots of staged tables that have no file yet, and adds files to the tables."""
 
     store: Store
     ledger: Ledger[ShotFileRow]

@@ -23,7 +23,7 @@ async def healthz() -> AliveResponse:
 def readyz(context: Context) -> ReadyResponse:
     """Check that the database and the blobs work and that a generator is running.
 
-    The status is "cold" if none is running but the first job will start one.
+    The status is "cold" if no generator is running but the first job will start one.
     """
     with context.database.reading() as session:
         since = context.database.clock() - context.config.lease.duration_s

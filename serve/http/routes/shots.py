@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1", tags=["shots"], responses=declare(404, 503))
 
 @router.get("/shots/{shot_id}")
 def get_shot(shot_id: str, context: Context) -> schemas.ShotResponse:
-    """Read the version of a shot that is shown."""
+    """Read a shot, in the version that the film shows."""
     with context.database.reading() as session:
         return presenters.shot_response(session, shots.get(session, shot_id))
 
@@ -50,9 +50,9 @@ def regenerate_shot(
     request: Idempotent,
     body: schemas.RegenerateRequest | None = None,
 ) -> schemas.JobResponse:
-    """Make a new version of a shot. Later shots that read the old one become stale; none changes.
+    """Make a new version of a shot; the film shows the old one until the new one is complete.
 
-    The old version is shown until the new one is complete.
+    Later shots that used the old version become stale, but they do not change.
     """
     settings = body or schemas.RegenerateRequest()
 
@@ -71,7 +71,7 @@ def regenerate_shot(
 
 @router.get("/shots/{shot_id}/memory")
 def get_memory(shot_id: str, context: Context) -> schemas.MemoryResponse:
-    """Read which keyframes a shot was made from, with their scores, and in which mode."""
+    """Read the mode of a shot and the keyframes it was made from, with their scores."""
     with context.database.reading() as session:
         return presenters.memory_response(session, shots.get(session, shot_id))
 

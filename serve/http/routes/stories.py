@@ -52,7 +52,7 @@ def list_stories(
     context: Context,
     limit: Annotated[int, Query(ge=1, le=200, description="Stories in one page.")] = 50,
     after: Annotated[
-        str | None, Query(max_length=200, description="`next` of the page before.")
+        str | None, Query(max_length=200, description="`next` of the previous page.")
     ] = None,
 ) -> schemas.StoryPage:
     """List stories, newest first, in pages."""

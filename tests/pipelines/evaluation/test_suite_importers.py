@@ -82,12 +82,12 @@ def test_text_has_a_shot_a_line_and_parts_stories_by_hashes(written):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "none of the formats"),
+        ("", "not in a known story format"),
         ("A hen walks.\nA hen sleeps.", "### between stories"),
-        ([], "none of the formats"),
-        (["A hen walks."], "none of the formats"),
+        ([], "not in a known story format"),
+        (["A hen walks."], "not in a known story format"),
         ([{"text": "A hen walks."}], "'prompt_en'"),
-        ({"stories": []}, "none of the formats"),
+        ({"stories": []}, "not in a known story format"),
         ('[{"prompt_en": "a hen"', "begins like JSON"),
         ("###\n###", "no line that could be a shot"),
         ([{"segment_prompts": ["One."]}, {"segment_prompts": []}], "stories.1.segment_prompts"),

@@ -132,7 +132,7 @@ def test_a_cancelled_job_keeps_what_it_committed_and_discards_the_chunk_in_fligh
     assert [(c.index, c.state) for c in rows(Chunk)] == [(0, "done")]
     shown = client.get(extension["url"]).json()
     assert shown["state"] == "cancelled"
-    assert "the part of the shot before it was cancelled" in shown["error"]
+    assert "an earlier part of the shot was cancelled" in shown["error"]
     assert work_off() == 0
     again = client.post(f"/v1/shots/{job['shot_id']}/extend", json={"prompt": "it sits"})
     assert again.status_code == 202
