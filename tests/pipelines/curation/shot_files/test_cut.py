@@ -1,6 +1,7 @@
 """Clips: exactly the frames of their spans, copied only where that is exact."""
 
 import hashlib
+import io
 import time
 from fractions import Fraction
 
@@ -196,13 +197,16 @@ def test_a_video_that_is_away_when_it_is_cut_is_cut_by_the_next_run(tmp_path):
     video = tmp_path / "film.mp4"
     work = {"uri": str(video), "num_frames": 12, "rotation": 0}
     work |= {"shot_ids": ["s"], "starts": [0], "ends": [12], "attempts": [1]}
+    work |= {"bars": [[8, 8, 0, 0]]}
     (row,) = cutter.cut(work)
     assert (row["status"], row["clip_mode"], row["clip_uri"]) == ("away", "failed", None)
     assert "film.mp4" in row["clip_detail"]
     encode(video, film([1], 12))
     (row,) = cutter.cut(work | {"attempts": [2]})
     assert (row["status"], row["clip_mode"], row["attempts"]) == ("cut", "transcode", 2)
-    assert store.exists(row["clip_uri"])
+    with av.open(io.BytesIO(store.read(row["clip_uri"]))) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height) == (96, 64 - 16)  # without the bars
 
 
 def test_a_cut_that_is_not_done_in_time_fails_its_clips(tmp_path):
