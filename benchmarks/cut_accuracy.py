@@ -4,9 +4,9 @@
 
 FOLDER holds videos and GROUND_TRUTH.json: {file: {"cuts": [first frame of each new shot],
 "gradual": [[first, last], ...], "ambiguous": [[first, last], ...], "scenes": [[shot, ...], ...]}}.
-A detection within one frame of a cut is right; one inside a gradual or ambiguous span counts as
-neither right nor wrong; a gradual span is found if a detected one overlaps it. --quick reads the
-three shortest videos.
+Entries without "cuts" are left out. A detection within one frame of a cut is right; one inside a
+gradual or ambiguous span counts as neither right nor wrong; a gradual span is found if a detected
+one overlaps it. --quick reads the three shortest videos.
 """
 
 from __future__ import annotations
@@ -28,9 +28,15 @@ from pipelines.curation.detectors.base import SmallFrames, Transition, make_dete
 
 TOLERANCE = 1
 OURS = ("learned", "adaptive", "content_histogram", "ensemble")
-BASELINES: Mapping[str, Mapping[str, Any]] = {
-    "pyscenedetect adaptive 3, min_scene_len 4": {"adaptive_threshold": 3.0, "min_scene_len": 4},
-    "pyscenedetect adaptive defaults": {},
+BASELINES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "pyscenedetect adaptive defaults": ("AdaptiveDetector", {}),
+    "pyscenedetect adaptive 3, min_scene_len 4": (
+        "AdaptiveDetector",
+        {"adaptive_threshold": 3.0, "min_scene_len": 4},
+    ),
+    "pyscenedetect content defaults": ("ContentDetector", {}),
+    "pyscenedetect hash defaults": ("HashDetector", {}),
+    "pyscenedetect histogram defaults": ("HistogramDetector", {}),
 }
 
 
@@ -121,12 +127,13 @@ def boundaries(found: Sequence[Transition], num_frames: int) -> list[int]:
     ]
 
 
-def run_pyscenedetect(path: Path, settings: Mapping[str, Any]) -> list[int]:
-    """Return the cuts of PySceneDetect's adaptive detector, run as its users run it."""
-    from scenedetect import AdaptiveDetector, SceneManager, open_video
+def run_pyscenedetect(path: Path, detector: str, settings: Mapping[str, Any]) -> list[int]:
+    """Return the cuts of one of PySceneDetect's detectors, run as its users run it."""
+    import scenedetect
+    from scenedetect import SceneManager, open_video
 
     manager = SceneManager()
-    manager.add_detector(AdaptiveDetector(**settings))
+    manager.add_detector(getattr(scenedetect, detector)(**settings))
     manager.detect_scenes(open_video(str(path), backend="pyav"))
     return [scene[0].frame_num for scene in manager.get_scene_list()][1:]
 
@@ -134,7 +141,7 @@ def run_pyscenedetect(path: Path, settings: Mapping[str, Any]) -> list[int]:
 def measure(folder: Path, *, quick: bool) -> dict[str, dict[str, Score]]:
     """Return detector -> file -> score; the files of all detectors are the same."""
     truth = json.loads((folder / "GROUND_TRUTH.json").read_text(encoding="utf-8"))
-    files = [name for name in truth if not name.startswith("_")]
+    files = [name for name in truth if not name.startswith("_") and "cuts" in truth[name]]
     if quick:
         files = sorted(files, key=lambda name: truth[name].get("frames", 0))[:3]
     scores: dict[str, dict[str, Score]] = {}
@@ -147,8 +154,10 @@ def measure(folder: Path, *, quick: bool) -> dict[str, dict[str, Score]]:
             spans = [(t.start_frame, t.end_frame) for t in found if t.kind == "gradual"]
             score = score_cuts(boundaries(found, num_frames), spans, truth[name])
             scores.setdefault(kind, {})[name] = score
-        for baseline, settings in BASELINES.items():
-            score = score_cuts(run_pyscenedetect(folder / name, settings), [], truth[name])
+        for baseline, (detector, settings) in BASELINES.items():
+            score = score_cuts(
+                run_pyscenedetect(folder / name, detector, settings), [], truth[name]
+            )
             scores.setdefault(baseline, {})[name] = score
         print(f"{name}: {num_frames} frames", file=sys.stderr)
     return scores
