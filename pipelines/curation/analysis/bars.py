@@ -19,7 +19,7 @@ from pipelines.curation.detectors.borders import find_borders
 
 MAX_LEVEL = 40  # of 255: black is 16 in TV range, and codecs add some
 MAX_RANGE = 14  # levels within a row of a bar; at its border the codec rings
-MIN_BAR = 0.015  # of the frame's side: a thinner edge is no bar
+MIN_BAR = 0.015  # of the frame's side: thinner edges do not count as bars
 MIN_PICTURE = 0.2  # of the frame's side: what is left between bars must be a picture
 SAMPLES = 96  # pixels that are read of each row and column
 

@@ -150,7 +150,7 @@ class GradualFinder:
             self._unjudged = [f for f in self._unjudged if f not in overlapping] + [found]
 
     def _judge(self, before: int | None) -> None:
-        """Drop the proposals that ended before frame `before` and are none; None for all."""
+        """Drop the proposals that ended before frame `before` and are rejected; None for all."""
         ended = [f for f in self._unjudged if before is None or f.end_frame <= before]
         for found in ended:
             self._unjudged.remove(found)

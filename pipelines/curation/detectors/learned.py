@@ -45,10 +45,19 @@ class Gate:
 
 
 class LearnedDetector:
-    """Cuts by a network; gradual transitions by fitting blends."""
+    """Cuts by a network; gradual transitions by fitting blends.
+
+    `path` and `gradual_path` are the files of the two networks; empty: the packaged ones.
+    """
 
     def __init__(
-        self, *, fps: float, path: str = "", threshold: float = 0.5, gradual: bool = True
+        self,
+        *,
+        fps: float,
+        path: str = "",
+        gradual_path: str = "",
+        threshold: float = 0.5,
+        gradual: bool = True,
     ) -> None:
         self._fps = fps
         self._threshold = threshold
@@ -56,7 +65,7 @@ class LearnedDetector:
         self._frames = _Recent()
         self._next = 0  # the position that is judged next
         self._held: tuple[int, float] | None = None
-        self._gradual = GradualFinder(fps=fps) if gradual else None
+        self._gradual = GradualFinder(fps=fps, path=gradual_path) if gradual else None
         self.max_delay = HALF + 1 + (self._gradual.max_delay if self._gradual else 0)
 
     def update(self, frames: SmallFrames) -> list[Transition]:

@@ -25,6 +25,8 @@ VARIANCE_FLOOR = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
+    """A frame's luma, and what is measured of it."""
+
     index: int
     luma: Floats  # [N]
     centred: Floats  # [N], its mean taken off
@@ -101,4 +103,5 @@ def measured(luma: Floats, first: int) -> list[Thumbnail]:
 
 
 def no_borders(count: int) -> Borders:
+    """Return the borders of `count` frames that have none."""
     return Borders(np.zeros((count, 4), np.int64), np.zeros((count, 4), np.float32))

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fw_model.errors import CheckpointError, DataError
+from fw_model.errors import CheckpointError, ConfigError, DataError
 from fw_model.media.video import write_video
 from pipelines.curation.detectors.base import Transition, make_detector
 from pipelines.pretraining.cut_detector import DetectorPretrainConfig, pretrain_detector
@@ -107,7 +107,10 @@ def test_training_writes_networks_that_the_detector_loads(folder, tmp_path):
     }  # fmt: skip
     for name in ("learned_cuts", "learned_gradual"):
         assert (tmp_path / f"{name}.safetensors").is_file()
-    make_detector("learned", {"path": str(tmp_path / "learned_cuts.safetensors")}, fps=24)
+    cuts, gradual = (str(tmp_path / f"learned_{kind}.safetensors") for kind in ("cuts", "gradual"))
+    make_detector("learned", {"path": cuts, "gradual_path": gradual}, fps=24)
+    with pytest.raises(ConfigError, match="features"):
+        make_detector("learned", {"path": cuts, "gradual_path": cuts}, fps=24)
 
     again = pretrain_detector(config, folder, tmp_path, num_workers=1)  # nothing is left to do
     assert again == accuracy
