@@ -100,16 +100,17 @@ def _decode_file(path: str, video: VideoSpans, form: FrameFormat) -> Iterator[De
         for span, crop in zip(video.shots, crops, strict=True)
     ]
     for number, frame in enumerate(iter_frames(path, size=size, skip_damaged=True)):
-        cropped: Pixels | None = None
+        fitted: dict[UprightCrop, Pixels] = {}  # shots that share a frame may differ in bars
         for shot, wanted, keyframes, crop in waiting:
             if shot.span.start > number:
                 break
             repeats = wanted.get(number, 0)
             if repeats or number in keyframes:
-                cropped = _fit(frame, crop, form) if cropped is None else cropped
-                shot.frames.extend([cropped] * repeats)
+                if crop not in fitted:
+                    fitted[crop] = _fit(frame, crop, form)
+                shot.frames.extend([fitted[crop]] * repeats)
                 if number in keyframes:
-                    shot.keyframes.append((number, cropped))
+                    shot.keyframes.append((number, fitted[crop]))
         while waiting and waiting[0][0].span.end <= number + 1:
             yield waiting.pop(0)[0]
         if not waiting:
