@@ -27,7 +27,7 @@ from fw_model.pretraining.run import (
     move,
     pretrain,
 )
-from pipelines.curation.detectors.cut_network import CutNetwork, normalized
+from pipelines.curation.detectors.learned.cut_network import CutNetwork, normalized
 from pipelines.pretraining.cut_examples import Examples, load_examples
 
 Floats = NDArray[np.float32]

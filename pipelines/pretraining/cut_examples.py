@@ -15,12 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fw_model.files.atomic import atomic_file
-from pipelines.curation.detectors.base import SmallFrames, Transition
-from pipelines.curation.detectors.borders import find_borders
-from pipelines.curation.detectors.cut_features import HALF, NUM_FEATURES, change, cut_features
-from pipelines.curation.detectors.gradual import GradualFinder
-from pipelines.curation.detectors.gradual_features import NUM_GRADUAL_FEATURES
-from pipelines.curation.detectors.learned import GATE
+from pipelines.curation.detectors.base import Transition
+from pipelines.curation.detectors.learned.cut_features import (
+    HALF,
+    NUM_FEATURES,
+    change,
+    cut_features,
+)
+from pipelines.curation.detectors.learned.detector import GATE
+from pipelines.curation.detectors.learned.gradual import GradualFinder
+from pipelines.curation.detectors.learned.gradual_features import NUM_GRADUAL_FEATURES
+from pipelines.curation.detectors.learned.views import view_of
 from pipelines.pretraining.cut_films import CutFilm, make_film
 from pipelines.pretraining.cut_shots import Footage, load_footage
 
@@ -53,16 +58,16 @@ def measure_cuts(film: CutFilm) -> Examples:
 
     A frame at the border of a gradual transition is left out: it may be called either.
     """
-    borders = find_borders(film.frames[:, 0])
-    changes = np.pad(change(film.frames, borders), 2)
+    view = view_of(film.frames)
     last = len(film.frames) - 1
     features, is_cut = [], []
-    for position in range(1, last + 1):
-        is_possible = GATE.passes(changes[position : position + 5])
-        if not is_possible or (position not in film.cuts and _is_unclear(position, film.gradual)):
+    for position in GATE.passing(np.pad(change(view), 2)).tolist():
+        if position not in film.cuts and _is_unclear(position, film.gradual):
             continue
-        around = np.clip(np.arange(position - HALF, position + HALF), 0, last)
-        features.append(cut_features(film.frames[around], borders.part(around), fps=film.fps))
+        around = view.part(np.clip(np.arange(position - HALF, position + HALF), 0, last))
+        if not GATE.is_other_picture(around):
+            continue
+        features.append(cut_features(around, fps=film.fps))
         is_cut.append(position in film.cuts)
     return _examples(features, is_cut, NUM_FEATURES)
 
@@ -81,10 +86,9 @@ def measure_gradual(film: CutFilm) -> Examples:
     for cut in film.cuts:
         known = min(cut + HALF - 1, len(cuts) - 1)  # when the detector reports it
         cuts[known].append(Transition("cut", cut, cut, 1.0))
-    times_s = [number / film.fps for number in range(len(film.frames))]
     for first in range(0, len(film.frames), BATCH_FRAMES):
         own = slice(first, first + BATCH_FRAMES)
-        recorder.update(SmallFrames(first, times_s[own], film.frames[own]), cuts[own])
+        recorder.update(first, view_of(film.frames[own]), cuts[own])
     recorder.finish([])
     features, is_true = [], []
     for proposal, row in recorder.seen:

@@ -20,7 +20,7 @@ GRID_WIDTH = 64
 GRID_HEIGHT = 36
 
 DETECTORS: Mapping[str, str] = {
-    "learned": "pipelines.curation.detectors.learned:LearnedDetector",
+    "learned": "pipelines.curation.detectors.learned.detector:LearnedDetector",
     "adaptive": "pipelines.curation.detectors.adaptive:AdaptiveDetector",
     "content_histogram": "pipelines.curation.detectors.content_histogram:ContentHistogramDetector",
     "ensemble": "pipelines.curation.detectors.ensemble:EnsembleDetector",

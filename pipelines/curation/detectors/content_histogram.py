@@ -14,7 +14,8 @@ from scenedetect import FrameTimecode
 from scenedetect.detectors import ContentDetector, HistogramDetector
 
 from pipelines.curation.detectors.base import SmallFrames, Transition
-from pipelines.curation.detectors.gradual import GradualFinder
+from pipelines.curation.detectors.learned.gradual import GradualFinder
+from pipelines.curation.detectors.learned.views import view_of
 
 
 class ContentHistogramDetector:
@@ -44,7 +45,7 @@ class ContentHistogramDetector:
 
     def update(self, frames: SmallFrames) -> list[Transition]:
         cuts = [self._cuts(index, planes) for index, planes in frames.in_turn()]
-        return self._gradual.update(frames, cuts)
+        return self._gradual.update(frames.first, view_of(frames.planes), cuts)
 
     def _cuts(self, index: int, planes: NDArray[np.uint8]) -> list[Transition]:
         picture = cv2.cvtColor(np.ascontiguousarray(planes.transpose(1, 2, 0)), cv2.COLOR_YUV2BGR)

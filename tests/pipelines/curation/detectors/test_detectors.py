@@ -7,7 +7,7 @@ from pipelines.curation.detectors.base import (
     check_detector,
     make_detector,
 )
-from pipelines.curation.detectors.blends import fit_dissolve, fit_wipe
+from pipelines.curation.detectors.learned.blends import fit_dissolve, fit_wipe
 from tests.pipelines.curation.detectors.detect import cuts, transitions
 from tests.pipelines.curation.footage import film, scenery, shot
 

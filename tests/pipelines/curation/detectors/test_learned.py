@@ -8,8 +8,13 @@ from safetensors.numpy import save_file
 from fw_model.errors import ConfigError
 from pipelines.curation.detectors.base import make_detector
 from pipelines.curation.detectors.borders import find_borders, picture
-from pipelines.curation.detectors.cut_features import HALF, NUM_FEATURES, change, cut_features
-from pipelines.curation.detectors.cut_network import CutNetwork
+from pipelines.curation.detectors.learned.cut_features import (
+    HALF,
+    NUM_FEATURES,
+    change,
+    cut_features,
+)
+from pipelines.curation.detectors.learned.cut_network import CutNetwork
 from tests.pipelines.curation.detectors.detect import cuts, transitions
 from tests.pipelines.curation.footage import film, shot
 

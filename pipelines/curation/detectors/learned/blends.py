@@ -7,13 +7,12 @@ thumbnail; M: frames between A and B that are looked at.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.curation.detectors.thumbnails import COLUMNS, ROWS
+from pipelines.curation.detectors.learned.views import COLUMNS, ROWS
 
 Floats = NDArray[np.float32]
 
@@ -86,8 +85,13 @@ _PLACE_TERMS = _place_terms()
 
 def median_block(change: Floats) -> float:
     """Return the root mean square of the median of 3 x 4 blocks of a thumbnail [N]."""
-    ordered = np.sort((change * change) @ _BLOCK_MEANS)  # [12]
-    return math.sqrt(float(ordered[5] + ordered[6]) / 2.0)
+    return float(median_blocks(change[None])[0])
+
+
+def median_blocks(changes: Floats) -> Floats:
+    """Return `median_block` of each row [M, N]: [M]."""
+    ordered = np.sort((changes * changes) @ _BLOCK_MEANS, axis=1)  # [M, 12]
+    return np.asarray(np.sqrt((ordered[:, 5] + ordered[:, 6]) / 2.0), np.float32)
 
 
 def _block_means() -> Floats:

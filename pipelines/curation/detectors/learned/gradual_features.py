@@ -10,9 +10,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.curation.detectors.blends import fit_dissolve, fit_wipe, median_block, switches
-from pipelines.curation.detectors.gradual_proposals import contrast_scale
-from pipelines.curation.detectors.thumbnails import FLAT_STD, Window, structure
+from pipelines.curation.detectors.learned.blends import (
+    fit_dissolve,
+    fit_wipe,
+    median_block,
+    switches,
+)
+from pipelines.curation.detectors.learned.gradual_proposals import contrast_scale
+from pipelines.curation.detectors.learned.thumbnails import FLAT_STD, Window
 
 Floats = NDArray[np.float32]
 
@@ -26,27 +31,26 @@ def gradual_features(around: Window, start: int, end: int, *, fps: float) -> Flo
     `around` holds at least one frame before and one after them.
     """
     view = around.cropped()
-    begin, last = view.frames[start - 1], view.frames[end]
-    window = view.luma[start - 1 : end + 1]  # [M, N]
-    middle = view.frames[(start + end) // 2]
-    scale = contrast_scale(begin, last)
-    step = last.luma - begin.luma
-    dissolve = fit_dissolve(begin.luma, last.luma, window)
-    wipe = fit_wipe(begin.luma, last.luma, window)
-    deviations = [math.sqrt(f.power / f.luma.size) for f in (begin, middle, last)]
+    first, middle, last = start - 1, (start + end) // 2, end
+    window = view.luma[first : last + 1]  # [M, N]
+    scale = contrast_scale(view, first, last)
+    step = view.luma[last] - view.luma[first]
+    dissolve = fit_dissolve(view.luma[first], view.luma[last], window)
+    wipe = fit_wipe(view.luma[first], view.luma[last], window)
+    deviations = [math.sqrt(float(view.power[f]) / step.size) for f in (first, middle, last)]
     single, edge = switches(window)
-    before, after = view.frames[:start], view.frames[end:]
-    outer_before, outer_after = before[0], after[-1]
+    before, after = view.part(0, start), view.part(end, None)
+    outer = len(view) - 1
     numbers = [
         math.log(end - start),
         math.log((end - start) / fps),
-        structure(begin, last),
-        structure(begin, middle),
-        structure(middle, last),
-        structure(outer_before, begin),
-        structure(last, outer_after),
-        structure(outer_before, outer_after),
-        min(structure(a, b) for a in before[::3] for b in after[::3]),
+        view.structure(first, last),
+        view.structure(first, middle),
+        view.structure(middle, last),
+        view.structure(0, first),
+        view.structure(last, outer),
+        view.structure(0, outer),
+        min(view.structure(a, b) for a in range(0, start, 3) for b in range(end, len(view), 3)),
         float((np.abs(step) > 8.0 * scale).mean()),
         median_block(step) / scale / 20.0,
         scale,
@@ -55,8 +59,8 @@ def gradual_features(around: Window, start: int, end: int, *, fps: float) -> Flo
         float(min(deviations[0], deviations[2]) < FLAT_STD),
         min(deviations[0], deviations[2]) / (max(deviations[0], deviations[2]) + 1.0),
         abs(float(step.mean())) / 255.0,
-        float(begin.luma.mean()) / 255.0,
-        float(last.luma.mean()) / 255.0,
+        float(view.mean[first]) / 255.0,
+        float(view.mean[last]) / 255.0,
         dissolve.residual,
         wipe.residual,
         *_course(dissolve.weights),
@@ -64,8 +68,8 @@ def gradual_features(around: Window, start: int, end: int, *, fps: float) -> Flo
         single,
         edge,
         *_motion(view.luma, start, end, scale),
-        float(np.mean([f.is_flat for f in before])),
-        float(np.mean([f.is_flat for f in after])),
+        float(before.is_flat.mean()),
+        float(after.is_flat.mean()),
         len(before) / (MARGIN + 1),
         len(after) / (MARGIN + 1),
     ]

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.curation.detectors.base import Transition
-from pipelines.curation.detectors.blends import Blend, fit_dissolve, fit_wipe, median_block
-from pipelines.curation.detectors.thumbnails import Thumbnail, Window, structure
+from pipelines.curation.detectors.learned.blends import Blend, fit_dissolve, fit_wipe, median_block
+from pipelines.curation.detectors.learned.thumbnails import Window
 
 Floats = NDArray[np.float32]
 
@@ -65,18 +65,18 @@ def propose(window: Window, *, max_step: float = LIMITS.max_step) -> Transition 
     `max_step` is the largest weight that may change from one frame to the next.
     """
     window = window.cropped()
-    begin, end = window.frames[0], window.frames[-1]
-    difference = structure(begin, end)
+    last = len(window) - 1
+    difference = window.structure(0, last)
     # A picture that has all but faded is still like the one it was.
-    if difference < LIMITS.structure and begin.is_flat == end.is_flat:
+    if difference < LIMITS.structure and window.is_flat[0] == window.is_flat[last]:
         return None
-    step = end.luma - begin.luma
-    scale = contrast_scale(begin, end)
+    step = window.luma[last] - window.luma[0]
+    scale = contrast_scale(window, 0, last)
     area = float(np.count_nonzero(np.abs(step) > LIMITS.same_luma * scale)) / step.size
     change = median_block(step) / scale
     if area < LIMITS.area or change < LIMITS.block_change:
         return None
-    blend = fit_dissolve(begin.luma, end.luma, window.luma)
+    blend = fit_dissolve(window.luma[0], window.luma[last], window.luma)
     limit = LIMITS.dip_residual if _dips(window, blend) else LIMITS.dissolve_residual
     if blend.residual > limit:
         core = _core(window, blend)
@@ -92,13 +92,14 @@ def propose(window: Window, *, max_step: float = LIMITS.max_step) -> Transition 
         return None
     # A part of a dissolve is a dissolve too: the larger change is the whole.
     score = (1.0 - blend.residual) * change / (change + 20.0)
-    first, last = window.frames[int(inside[0])], window.frames[int(inside[-1])]
-    return Transition("gradual", first.index, last.index + 1, score)
+    first, stop = int(inside[0]), int(inside[-1]) + 1
+    return Transition("gradual", window.first + first, window.first + stop, score)
 
 
-def contrast_scale(begin: Thumbnail, end: Thumbnail) -> float:
-    """Return the contrast of two frames as a share of the usual one, at most 1."""
-    contrast = math.sqrt(max(begin.power, end.power) / begin.luma.size)
+def contrast_scale(window: Window, first: int, last: int) -> float:
+    """Return the contrast of two of the frames as a share of the usual one, at most 1."""
+    power = max(float(window.power[first]), float(window.power[last]))
+    contrast = math.sqrt(power / window.luma.shape[1])
     return min(1.0, max(MIN_SCALE, contrast / USUAL_CONTRAST))
 
 
@@ -106,7 +107,7 @@ def _wipe(window: Window, difference: float, area: float) -> Blend | None:
     """Return how the frames are a wipe between the first and the last, None if they are not."""
     if area < LIMITS.wipe_area or difference < LIMITS.wipe_structure:
         return None
-    first, last = window.frames[0].luma, window.frames[-1].luma
+    first, last = window.luma[0], window.luma[-1]
     some = window.luma[1::3]  # their residual is a part of the whole
     if fit_wipe(first, last, some).residual * len(some) > LIMITS.wipe_residual * len(window.luma):
         return None
@@ -116,8 +117,8 @@ def _wipe(window: Window, difference: float, area: float) -> Blend | None:
 
 def _dips(window: Window, blend: Blend) -> bool:
     """Ask whether contrast sinks half-way, as it does where two pictures lie over each other."""
-    middle = window.frames[int(np.abs(blend.weights - 0.5).argmin())].power
-    both = window.frames[0].power + window.frames[-1].power
+    middle = float(window.power[int(np.abs(blend.weights - 0.5).argmin())])
+    both = float(window.power[0]) + float(window.power[-1])
     return 2.0 * middle < (1.0 - LIMITS.dip) * both
 
 
@@ -132,7 +133,7 @@ def _core(window: Window, blend: Blend) -> Window | None:
     if len(inside) < 3:
         return None
     core = window.part(max(0, int(inside[0]) - 1), int(inside[-1]) + 2)
-    return core if len(core.frames) < len(window.frames) and _dips(window, blend) else None
+    return core if len(core) < len(window) and _dips(window, blend) else None
 
 
 def _rises(weights: Floats, num_inside: int, max_step: float) -> bool:

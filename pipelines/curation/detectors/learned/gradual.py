@@ -13,24 +13,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.curation.detectors.base import SmallFrames, Transition
-from pipelines.curation.detectors.borders import joined
-from pipelines.curation.detectors.cut_network import load_network
-from pipelines.curation.detectors.gradual_features import (
+from pipelines.curation.detectors.base import Transition
+from pipelines.curation.detectors.learned.cut_network import load_network
+from pipelines.curation.detectors.learned.gradual_features import (
     MARGIN,
     NUM_GRADUAL_FEATURES,
     gradual_features,
 )
-from pipelines.curation.detectors.gradual_proposals import LIMITS, propose
-from pipelines.curation.detectors.thumbnails import (
-    COLUMNS,
-    ROWS,
-    Thumbnail,
+from pipelines.curation.detectors.learned.gradual_gate import may_hold
+from pipelines.curation.detectors.learned.gradual_proposals import LIMITS, propose
+from pipelines.curation.detectors.learned.thumbnails import (
     Window,
-    no_borders,
-    pair_structure,
+    no_frames,
+    pair_structures,
     thumbnails,
 )
+from pipelines.curation.detectors.learned.views import View
 
 Floats = NDArray[np.float32]
 
@@ -61,11 +59,12 @@ class GradualFinder:
         self._join_frames = round(JOIN_S * fps)
         self._edge_frames = round(EDGE_S * fps)
         longest = self._lengths[-1]
-        self._recent = Window([], np.empty((0, ROWS * COLUMNS), np.float32), no_borders(0))
         self._cuts: list[Transition] = []
         self._found: list[Transition] = []
+        self._recent = no_frames()  # what a proposal may begin in
         # What is needed to look at both sides of a transition when it is released.
-        self._history: deque[Window] = deque(maxlen=6 * longest)  # of one frame each
+        self._history: deque[Window] = deque()
+        self._kept_frames = 6 * longest
         self._first_index = 0
         self._last_end = 0
         self._next_index = 0
@@ -73,36 +72,40 @@ class GradualFinder:
         # A fade is joined only after its second half was seen whole.
         self.max_delay = 2 * longest + self._join_frames
 
-    def update(self, frames: SmallFrames, cuts: Sequence[Sequence[Transition]]) -> list[Transition]:
-        """Take frames and, for each of them, the cuts that a detector found when it saw it."""
+    def update(
+        self, first: int, view: View, cuts: Sequence[Sequence[Transition]]
+    ) -> list[Transition]:
+        """Take frames from index `first` on and, for each of them, the cuts that a detector found
+        when it saw it."""
         longest = self._lengths[-1]
-        before, new = self._recent.part(-longest, None), thumbnails(frames)
-        self._recent = Window(
-            [*before.frames, *new.frames],
-            np.concatenate([before.luma, new.luma]),
-            joined(before.borders, new.borders),
-        )
+        new = thumbnails(first, view)
+        before = self._recent.part(-longest, None) if len(self._recent) else self._recent
+        self._recent = before.followed_by(new)
+        self._history.append(new)
+        possible = self._possible(len(new))
         released = []
-        stops = range(len(before.frames) + 1, len(self._recent.frames) + 1)
-        for stop, found in zip(stops, cuts, strict=True):
-            released += self._take(self._recent.part(max(0, stop - longest - 1), stop), found)
+        for place, found in enumerate(cuts, len(before)):
+            released += self._take(place, found, possible.get(place, ()))
+        while self._history[0].first + len(self._history[0]) < self._next_index - self._kept_frames:
+            self._history.popleft()
         return released
 
-    def _take(self, recent: Window, cuts: Sequence[Transition]) -> list[Transition]:
-        """Take the last of the recent frames and the cuts that were found with it."""
-        thumbnail = recent.frames[-1]
-        was_flat = len(recent.frames) > 1 and recent.frames[-2].is_flat
-        if thumbnail.is_flat != was_flat:
-            self._last_turn = thumbnail.index
-        self._history.append(recent.part(-1, None))
-        self._next_index = thumbnail.index + 1
+    def _take(
+        self, place: int, cuts: Sequence[Transition], lengths: Sequence[int]
+    ) -> list[Transition]:
+        """Take a recent frame, the cuts that were found with it, and the lengths of the gradual
+        transitions that it may end."""
+        is_flat, index = self._recent.is_flat, self._recent.first + place
+        if is_flat[place] != (place > 0 and is_flat[place - 1]):
+            self._last_turn = index
+        self._next_index = index + 1
         self._cuts += cuts
-        if thumbnail.index % LOOK_EVERY == 0:
-            self._look_back(recent, thumbnail.index // LOOK_EVERY)
-        if thumbnail.index - self._last_turn <= self._fade_lengths[-1]:
-            self._look_for_fades(recent)
-        self._judge(thumbnail.index - MARGIN)
-        before = thumbnail.index - self.max_delay
+        self._look_back(place, lengths)
+        if index - self._last_turn <= self._fade_lengths[-1]:
+            self._look_for_fades(place)
+        if self._unjudged:
+            self._judge(index - MARGIN)
+        before = index - self.max_delay
         if all(t.end_frame >= before for t in (*self._cuts, *self._found)):
             return []
         return self._release(before)
@@ -110,34 +113,53 @@ class GradualFinder:
     def finish(self, cuts: list[Transition]) -> list[Transition]:
         """Return all that is still open."""
         self._cuts += cuts
-        self._look_back(self._recent.part(-self._lengths[-1] - 1, None), 0)
+        self._look_back(len(self._recent) - 1, self._lengths)
         self._judge(None)
         return [self._at_end(found) for found in self._release(None)]
 
-    def _look_back(self, recent: Window, look: int) -> None:
-        """Ask of each length whose turn it is whether a gradual transition has just ended."""
+    def _possible(self, num_new: int) -> dict[int, list[int]]:
+        """Return the lengths of the gradual transitions that may end in each of the new frames, by
+        its place among the recent ones."""
+        recent = self._recent
+        stops = np.arange(len(recent) - num_new, len(recent))
+        firsts, lasts = [], []
         for length in self._lengths:
-            if len(recent.frames) <= length:
+            every = LOOK_EVERY * max(1, length // LONG_FRAMES)
+            asked = stops[((recent.first + stops) % every == 0) & (stops >= length)]
+            firsts.append(asked - length)
+            lasts.append(asked)
+        first, last = np.concatenate(firsts), np.concatenate(lasts)
+        borders = recent.borders.shared_by(first, last)
+        found: dict[int, list[int]] = {}
+        for border in set(borders):
+            own = np.flatnonzero([border == other for other in borders])
+            own = own[may_hold(recent.without(border), first[own], last[own])]
+            for start, place in zip(first[own].tolist(), last[own].tolist(), strict=True):
+                found.setdefault(place, []).append(place - start)
+        return found
+
+    def _look_back(self, place: int, lengths: Sequence[int]) -> None:
+        """Ask of each length whether a gradual transition has just ended."""
+        for length in lengths:
+            if length > place:
                 return
-            window = recent.part(-length - 1, None)
-            if any(_is_cut_inside(window.frames, cut.start_frame) for cut in self._cuts):
+            window = self._recent.part(place - length, place + 1)
+            if any(_is_cut_inside(window, cut.start_frame) for cut in self._cuts):
                 return
-            if look % max(1, length // LONG_FRAMES):
-                continue
             found = propose(window)
             if found is not None:
                 self._add(found)
 
-    def _look_for_fades(self, recent: Window) -> None:
+    def _look_for_fades(self, place: int) -> None:
         """Ask whether a fade ends in the first frame of an even picture, or began in its last."""
+        is_flat = self._recent.is_flat
+        fades_out = is_flat[place] and not is_flat[place - 1]
         for length in self._fade_lengths:
-            if len(recent.frames) <= length:
+            if length > place:
                 return
-            window = recent.part(-length - 1, None)
-            frames = window.frames
-            fades_out = frames[-1].is_flat and not frames[-2].is_flat
-            fades_in = frames[0].is_flat and not frames[1].is_flat
-            if fades_out or fades_in:
+            first = place - length
+            if fades_out or (is_flat[first] and not is_flat[first + 1]):
+                window = self._recent.part(first, place + 1)
                 found = propose(window, max_step=LIMITS.max_fade_step)
                 if found is not None:
                     self._add(found)
@@ -165,18 +187,22 @@ class GradualFinder:
 
     def features(self, found: Transition) -> Floats | None:
         """Measure a proposal; None at the ends of the video, where a side is missing."""
-        span = range(found.start_frame - MARGIN - 1, found.end_frame + MARGIN + 1)
-        seen = [view for view in self._history if view.frames[0].index in span]
-        first = seen[0].frames[0].index if seen else 0
-        start, end = found.start_frame - first, found.end_frame - first
-        if start < 1 or end >= len(seen):
+        around = self._seen(found.start_frame - MARGIN - 1, found.end_frame + MARGIN + 1)
+        start, end = found.start_frame - around.first, found.end_frame - around.first
+        if start < 1 or end >= len(around):
             return None
-        around = Window(
-            [view.frames[0] for view in seen],
-            np.concatenate([view.luma for view in seen]),
-            joined(*(view.borders for view in seen)),
-        )
         return gradual_features(around, start, end, fps=self._fps)
+
+    def _seen(self, start: int, stop: int) -> Window:
+        """Return the frames `[start, stop)`, as far as they have come and are kept."""
+        start = max(start, self._next_index - self._kept_frames)
+        stop = min(stop, self._next_index)
+        around = no_frames()
+        for part in self._history:
+            own = part.part(max(0, start - part.first), max(0, stop - part.first))
+            if len(own):
+                around = around.followed_by(own)
+        return around
 
     def _release(self, before: int | None) -> list[Transition]:
         """Judge and hand out what ended before frame `before`; None for all."""
@@ -209,19 +235,16 @@ class GradualFinder:
         return len(gap) <= self._join_frames and self._are_flat(gap)
 
     def _are_flat(self, frames: range) -> bool:
-        seen = [view.frames[0] for view in self._history]
-        num_flat = sum(t.is_flat for t in seen if t.index in frames)
-        return num_flat >= 0.8 * len(frames)
+        seen = self._seen(frames.start, frames.stop)
+        return np.count_nonzero(seen.is_flat) >= 0.8 * len(frames)
 
     def _comes_back(self, found: Transition) -> bool:
         """Tell whether the view after is one that was there shortly before: something passed."""
         reach = self._lengths[-1]
-        before = range(found.start_frame - reach, found.start_frame)
-        after = range(found.end_frame, found.end_frame + reach)
-        seen = [view for view in self._history if not view.frames[0].is_flat]
-        left = [view for view in seen if view.frames[0].index in before][::3]
-        right = [view for view in seen if view.frames[0].index in after][::3]
-        return any(pair_structure(a, b) < RETURN_STRUCTURE for a in left for b in right)
+        before = self._seen(found.start_frame - reach, found.start_frame)
+        after = self._seen(found.end_frame, found.end_frame + reach)
+        left, right = (side.chosen(np.flatnonzero(~side.is_flat)[::3]) for side in (before, after))
+        return bool((pair_structures(left, right) < RETURN_STRUCTURE).any())
 
     def _at_start(self, found: Transition) -> Transition:
         """A fade in at the start of the file begins with the file."""
@@ -238,13 +261,13 @@ class GradualFinder:
         return Transition("gradual", found.start_frame, self._next_index, found.score)
 
 
-def _is_cut_inside(window: Sequence[Thumbnail], frame: int) -> bool:
+def _is_cut_inside(window: Window, frame: int) -> bool:
     """Tell whether a hard cut at `frame` parts the window.
 
     What looks like a cut out of an even picture may be the first frame of a fade in.
     """
-    place = frame - window[0].index
-    return 0 < place < len(window) and not window[place - 1].is_flat
+    place = frame - window.first
+    return 0 < place < len(window) and not window.is_flat[place - 1]
 
 
 def _start(transition: Transition) -> int:
