@@ -63,6 +63,9 @@ def find_bars(frame: VideoFrame) -> Bars | None:
     """Return the bars of a frame; None if it is black all over, and so says nothing of bars."""
     luma = luma_plane(frame)  # [height, width]
     height, width = luma.shape
+    edges = (luma[0], luma[-1], luma[:, 0], luma[:, -1])
+    if all(int(edge.max()) > MAX_LEVEL for edge in edges):
+        return NO_BARS  # as in most frames: the rest need not be read
     columns = luma[:, :: max(1, width // SAMPLES)]
     if int(columns.max()) <= MAX_LEVEL:
         return None

@@ -216,14 +216,14 @@ class ShotTracker:
         before = frames[:1] if self._previous is None else self._previous
         self._previous = frames[-1:]
         steps = cv2.absdiff(frames, np.concatenate([before, frames[:-1]]))
+        motions = cv2.reduce(steps, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0] / frames.shape[1]
         levels = frames.astype(np.float32)
         means = levels @ self._mean
-        motions = steps.astype(np.float32) @ self._mean
-        centred = levels - means[:, None]
-        deviations = np.sqrt(np.einsum("bn,bn->b", centred, centred) / levels.shape[1])
+        levels -= means[:, None]
+        deviations = np.sqrt(np.einsum("bn,bn->b", levels, levels) / levels.shape[1])
         if self._settings.keyframes.crop_bars:
             for i, inside in find_dark_bars(luma):  # few videos have bars
-                picture = levels[i].reshape(luma.shape[1:])[inside]
+                picture = luma[i][inside].astype(np.float32)
                 means[i], deviations[i] = picture.mean(), picture.std()
                 motions[i] = steps[i].reshape(luma.shape[1:])[inside].mean()
         if not self._is_full_range:  # black is 16 and white is 235

@@ -21,10 +21,9 @@ Floats = NDArray[np.float32]
 HALF = 6  # frames on each side
 LUMA_FLOOR, CHROMA_FLOOR = 3.0, 2.0  # levels that are noise, never contrast
 VARIANCE_FLOOR = 2.0
-LUMA_EDGES = np.linspace(-1.75, 1.75, 15, dtype=np.float32)  # of histograms, in contrasts
-CHROMA_EDGES = np.linspace(-1.5, 1.5, 7, dtype=np.float32)
+LUMA_RANGE, LUMA_BINS = 1.75, 16  # of histograms, in contrasts
+CHROMA_RANGE, CHROMA_BINS = 1.5, 8
 _BEFORE, _AFTER = HALF - 1, HALF  # the frames next to the cut
-_NEXT = np.arange(2 * HALF - 1)
 NUM_FEATURES = 114
 
 
@@ -67,7 +66,7 @@ def difference(view: View) -> tuple[float, float]:
 
 
 def _pictures(view: View, frames: slice) -> Floats:
-    """Return frames of a window without the border that the window shares, [M, 3, ROWS, COLUMNS]."""
+    """Return frames of a window [M, 3, ROWS, COLUMNS] without the border that all of it shares."""
     border = view.borders.shared()
     if not any(border):
         return view.halved[frames]
@@ -145,30 +144,33 @@ def _distances(values: Floats) -> Floats:
 
 
 def _histogram_distances(luma: Floats, chroma: Floats) -> Floats:
-    """Return how far the histograms of luma [M, N] and chroma [M, 2, N] are apart: [M, M]."""
-    parts = [
-        _histograms(luma, LUMA_EDGES),
-        0.5 * _histograms(chroma[:, 0], CHROMA_EDGES),
-        0.5 * _histograms(chroma[:, 1], CHROMA_EDGES),
-    ]
-    shares = np.concatenate(parts, axis=1)
+    """Return how far the histograms of luma [M, N] and chroma [M, 2, N] are apart: [M, M].
+
+    Values are in contrasts. Both kinds of chroma together weigh as much as luma.
+    """
+    count, size = luma.shape
+    first_bins = np.array([0, LUMA_BINS, LUMA_BINS + CHROMA_BINS])
+    num_bins = LUMA_BINS + 2 * CHROMA_BINS
+    places = np.empty((count, 3, size), np.float32)
+    places[:, 0] = _bins(luma, LUMA_RANGE, LUMA_BINS)
+    places[:, 1:] = _bins(chroma, CHROMA_RANGE, CHROMA_BINS)
+    bins = places.astype(np.intp)
+    bins += first_bins[:, None] + num_bins * np.arange(count)[:, None, None]
+    counts = np.bincount(bins.ravel(), minlength=count * num_bins).reshape(count, num_bins)
+    shares = (counts / size).astype(np.float32)
+    shares[:, LUMA_BINS:] *= 0.5
     return 0.5 * np.abs(shares[:, None] - shares[None]).sum(2)
 
 
-def _histograms(values: Floats, edges: Floats) -> Floats:
-    """Return the shares of each row [M, N] between evenly spaced edges: [M, len(edges) + 1]."""
-    num_rows, num_bins = len(values), len(edges) + 1
-    width = (edges[-1] - edges[0]) / (len(edges) - 1)
-    places = np.ceil((values - edges[0]) / width)
-    np.minimum(np.maximum(places, 0.0, out=places), num_bins - 1.0, out=places)
-    bins = places.astype(np.intp)
-    bins += num_bins * np.arange(num_rows)[:, None]
-    counts = np.bincount(bins.ravel(), minlength=num_rows * num_bins)
-    return (counts / values.shape[1]).reshape(num_rows, num_bins).astype(np.float32)
+def _bins(values: Floats, reach: float, count: int) -> Floats:
+    """Return the bin of each value: the outer ones are open, the others divide -reach to reach."""
+    places = np.ceil((values + reach) * np.float32((count - 2) / (2.0 * reach)))
+    np.maximum(places, 0.0, out=places)
+    return np.minimum(places, count - 1.0, out=places)
 
 
 def _summaries(matrices: Floats) -> Floats:
-    """Reduce distances of all pairs of frames [K, M, M] to what tells a cut from its like: [K, 21]."""
+    """Reduce distances of all pairs of frames [K, M, M] to numbers that set cuts apart: [K, 21]."""
     distances = matrices.reshape(len(matrices), -1)
     across, late, skipping, near, pairs, before, after = (
         distances.take(places, axis=1) for places in _PLACES
@@ -190,7 +192,7 @@ def _places() -> list[NDArray[np.intp]]:
     """Return where in a matrix [M, M] the distances of groups of pairs are, as `_summaries` names
     them."""
     a, b, number = _BEFORE, _AFTER, np.arange(4 * HALF * HALF).reshape(2 * HALF, -1)
-    steps = number[_NEXT, _NEXT + 1]
+    steps = np.diagonal(number, 1)
     pairs = [
         (a, b), (a - 1, b), (a, b + 1), (a - 1, b + 1), (a - 2, b + 2), (0, -1),
         (a - 1, a), (b, b + 1), (a - 2, a), (b, b + 2), (0, a), (b, -1),

@@ -30,11 +30,7 @@ MIDDLE_GREY = 128.0  # squares of smaller numbers lose fewer digits
 def may_hold(recent: Window, firsts: Places, lasts: Places) -> Bools:
     """Return for each window of frames of `recent` whether it may hold a gradual transition. All
     frames are compared whole: give `recent` without its border."""
-    low = int(firsts.min())
-    recent, firsts, lasts = recent.part(low, None), firsts - low, lasts - low
-    grey = recent.luma - MIDDLE_GREY
-    products = grey @ grey.T
-    difference = _differences(recent, products, firsts, lasts)
+    difference = _differences(recent, firsts, lasts)
     turns = recent.is_flat[firsts] != recent.is_flat[lasts]
     found = turns | (difference >= LIMITS.structure - SLACK)
     kept = np.flatnonzero(found)
@@ -43,21 +39,21 @@ def may_hold(recent: Window, firsts: Places, lasts: Places) -> Bools:
         found[kept[~is_wide]] = False
         kept, area = kept[is_wide], area[is_wide]
     if len(kept):
-        is_wipe = (area >= LIMITS.wipe_area - SLACK) & (
+        may_wipe = (area >= LIMITS.wipe_area - SLACK) & (
             difference[kept] >= LIMITS.wipe_structure - SLACK
         )
-        found[kept] = _are_blends(recent, products, firsts[kept], lasts[kept], is_wipe)
+        found[kept] = _are_blends(recent, firsts[kept], lasts[kept], may_wipe)
     return found
 
 
-def _differences(recent: Window, products: Floats, firsts: Places, lasts: Places) -> Floats:
+def _differences(recent: Window, firsts: Places, lasts: Places) -> Floats:
     """Return 1 - correlation of the first frame of each window and its last."""
-    size = recent.luma.shape[1]
-    floor = VARIANCE_FLOOR * size
-    mean = recent.mean - MIDDLE_GREY
-    centred = products[firsts, lasts] - size * mean[firsts] * mean[lasts]
+    floor = VARIANCE_FLOOR * recent.luma.shape[1]
+    low = int(firsts.min())
+    centred = recent.luma[low:] - recent.mean[low:, None]
+    products = np.einsum("in,in->i", centred[firsts - low], centred[lasts - low])
     scale = np.sqrt((recent.power[firsts] + floor) * (recent.power[lasts] + floor))
-    return np.asarray(1.0 - (centred + floor) / scale, np.float32)
+    return np.asarray(1.0 - (products + floor) / scale, np.float32)
 
 
 def _areas(recent: Window, firsts: Places, lasts: Places) -> tuple[Floats, Bools]:
@@ -74,18 +70,20 @@ def _areas(recent: Window, firsts: Places, lasts: Places) -> tuple[Floats, Bools
     return area, is_wide
 
 
-def _are_blends(
-    recent: Window, products: Floats, firsts: Places, lasts: Places, may_wipe: Bools
-) -> Bools:
+def _are_blends(recent: Window, firsts: Places, lasts: Places, may_wipe: Bools) -> Bools:
     """Ask whether the frames lie between the first and the last, as those of a dissolve or a wipe
     do."""
     count = lasts - firsts + 1
     # Shorter windows end in more of their last frame, which fits any blend.
     inside = np.minimum(firsts[:, None] + np.arange(count.max()), lasts[:, None])  # [n, M]
-    squares = np.diagonal(products)[inside]
-    with_first = products[inside, firsts[:, None]]
-    with_last = products[inside, lasts[:, None]]
-    both = products[firsts, lasts][:, None]
+    low = int(firsts.min())
+    ends, place = np.unique(np.concatenate([firsts, lasts]), return_inverse=True)
+    grey = recent.luma[low:] - MIDDLE_GREY
+    products = grey @ grey[ends - low].T
+    with_first = products[inside - low, place[: len(firsts), None]]
+    with_last = products[inside - low, place[len(firsts) :, None]]
+    both = with_first[:, -1:]
+    squares = np.einsum("in,in->i", grey, grey)[inside - low]
     first, last = with_first[:, :1], with_last[:, -1:]
     energy = first + last - 2.0 * both  # of the whole change
     weights = (with_last - with_first - both + first) / energy
