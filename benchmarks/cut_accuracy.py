@@ -1,8 +1,12 @@
 """How many cuts do the shot detectors find, ours and PySceneDetect's?
 
-    python -m benchmarks.cut_accuracy --videos FOLDER [--footage held-out] [--json FILE] [--quick]
+    python -m benchmarks.cut_accuracy --videos FOLDER.. [--variants] [--json FILE] [--quick]
 
-FOLDER holds videos and GROUND_TRUTH.json: {file: {"cuts": [first frame of each new shot],
+Footage is split once, by source film, into a tuning half and a held-out half (cut_split.json);
+figures of the two are printed one below the other. With --variants the videos are not measured
+themselves but in other bars, light, bitrate, codec and rate (cut_variants.py).
+
+A FOLDER holds videos and GROUND_TRUTH.json: {file: {"cuts": [first frame of each new shot],
 "gradual": [[first, last], ...], "ambiguous": [[first, last], ...], "scenes": [[shot, ...], ...]}}.
 Entries without "cuts" are left out. A detection within one frame of a cut is right; one inside a
 gradual or ambiguous span counts as neither right nor wrong; a gradual span is found if a detected
@@ -11,22 +15,34 @@ one overlaps it. --quick reads the three shortest videos.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import av
 
-from benchmarks.report import FOOTAGE, Row, parser, report
+from benchmarks.cut_variants import make_variants
+from benchmarks.report import Row, parser, report
 from pipelines.curation.analysis.frame_sampling import BATCH_FRAMES, GridSampler
 from pipelines.curation.analysis.video_stream import check_stream
 from pipelines.curation.config import DecodeConfig
 from pipelines.curation.detectors.base import SmallFrames, Transition, make_detector
 
 TOLERANCE = 1
+VARIANT_FRAMES = 2000
+SPLIT: Mapping[str, Mapping[str, Sequence[str]]] = {
+    half: films
+    for half, films in json.loads(
+        (Path(__file__).parent / "cut_split.json").read_text(encoding="utf-8")
+    ).items()
+    if not half.startswith("_")
+}
 OURS = ("learned", "adaptive", "content_histogram", "ensemble")
 BASELINES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "pyscenedetect adaptive defaults": ("AdaptiveDetector", {}),
@@ -163,31 +179,66 @@ def measure(folder: Path, *, quick: bool) -> dict[str, dict[str, Score]]:
     return scores
 
 
-def rows_of(scores: Mapping[str, Mapping[str, Score]], held_out: bool | None) -> list[Row]:
-    """Return F1 and gradual transitions found of each detector, then F1 file by file."""
+def half_of(name: str) -> bool | None:
+    """Return whether a file's source film is held out; None if the split does not name it."""
+    for half, films in SPLIT.items():
+        if any(fnmatch(name, pattern) for patterns in films.values() for pattern in patterns):
+            return half == "held_out"
+    return None
+
+
+def rows_of(scores: Mapping[str, Mapping[str, Score]]) -> list[Row]:
+    """Return F1 and gradual transitions found of each detector in each half, then file by file."""
     rows, by_file = [], []
-    for detector, files in scores.items():
-        total = sum(files.values(), Score())
-        rows.append(Row(f"hard cuts, {detector}", round(total.f1, 3), "F1", held_out, str(total)))
-        if total.gradual_found:
-            share = round(total.gradual_found / total.gradual, 3)
-            note = f"{total.gradual_found} of {total.gradual}"
-            rows.append(Row(f"gradual, {detector}", share, "share", held_out, note))
-        by_file += [
-            Row(f"hard cuts, {detector}, {name}", round(s.f1, 3), "F1", held_out,
-                f"wrong {list(s.wrong_at)}, missed {list(s.missed_at)}")
-            for name, s in files.items()
-        ]  # fmt: skip
+    halves = {True: "held out", False: "tuning", None: "in neither half"}
+    for held_out, half in halves.items():
+        for detector, files in scores.items():
+            own = {name: score for name, score in files.items() if half_of(name) == held_out}
+            if own:
+                rows += _total_rows(f"{detector}, {half}", sum(own.values(), Score()), held_out)
+            by_file += [
+                Row(f"hard cuts, {detector}, {name}", round(s.f1, 3), "F1", held_out,
+                    f"wrong {list(s.wrong_at)}, missed {list(s.missed_at)}")
+                for name, s in own.items()
+            ]  # fmt: skip
     return rows + by_file
+
+
+def _total_rows(title: str, total: Score, held_out: bool | None) -> list[Row]:
+    rows = [Row(f"hard cuts, {title}", round(total.f1, 3), "F1", held_out, str(total))]
+    if total.gradual_found:
+        share = round(total.gradual_found / total.gradual, 3)
+        note = f"{total.gradual_found} of {total.gradual}"
+        rows.append(Row(f"gradual, {title}", share, "share", held_out, note))
+    return rows
 
 
 def main() -> None:
     """Measure every detector on every video."""
-    arguments = parser(__doc__, videos="videos and GROUND_TRUTH.json").parse_args()
-    if not (arguments.videos / "GROUND_TRUTH.json").is_file():
-        sys.exit(f"{arguments.videos} has no GROUND_TRUTH.json; name a folder that has one.")
-    scores = measure(arguments.videos, quick=arguments.quick)
-    report(arguments, "cut_accuracy", rows_of(scores, FOOTAGE[arguments.footage]))
+    arguments = _arguments()
+    for folder in arguments.videos:
+        if not (folder / "GROUND_TRUTH.json").is_file():
+            sys.exit(f"{folder} has no GROUND_TRUTH.json; name a folder that has one.")
+    scores: dict[str, dict[str, Score]] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for number, folder in enumerate(arguments.videos):
+            if arguments.variants:
+                out = Path(temporary) / str(number)
+                make_variants(folder, out, num_frames=VARIANT_FRAMES, quick=arguments.quick)
+                folder = out
+            for detector, files in measure(folder, quick=arguments.quick).items():
+                scores.setdefault(detector, {}).update(files)
+    report(arguments, "cut_accuracy", rows_of(scores))
+
+
+def _arguments() -> argparse.Namespace:
+    made = parser(__doc__)
+    made.add_argument(
+        "--videos", type=Path, nargs="+", metavar="FOLDER", help="videos and GROUND_TRUTH.json",
+        required=True,
+    )  # fmt: skip
+    made.add_argument("--variants", action="store_true", help="measure variants of the videos")
+    return made.parse_args()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ PAGE = PROJECT / "docs" / "results.md"
 HEADLINE_ROWS = 4
 TOPICS: Mapping[str, Sequence[str]] = {
     "Cuts and scenes in real footage": (
-        "cut_accuracy_held_out", "cut_accuracy", "scene_agreement",
+        "cut_accuracy_held_out", "cut_accuracy_variants", "cut_accuracy", "scene_agreement",
     ),
     "What the caches bring (packaged tiny model, 100 stories)": ("caches", "rejudge", "ablation"),
     "The packaged tiny model": ("long_shot", "returns", "modes", "metric_checks"),

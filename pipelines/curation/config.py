@@ -21,7 +21,8 @@ class DetectorConfig(StrictModel):
 
     kind: str = Field(
         "learned",
-        description="learned, adaptive, content_histogram, ensemble, onnx, or module:Name.",
+        description="learned, adaptive, content_histogram, ensemble, onnx, transnet, or "
+        "module:Name.",
     )
     options: dict[str, Any] = Field(
         default_factory=dict, description="Settings of the chosen detector, by name."
@@ -82,15 +83,19 @@ class SceneConfig(StrictModel):
     """Which shots belong together."""
 
     similarity_threshold: float = Field(
-        0.75, ge=-1, le=1, description="Least similarity at which a shot joins the open scene."
+        0.75,
+        ge=-1,
+        le=1,
+        description="Least similarity of a shot before a boundary to one after it at which the "
+        "scene goes on.",
     )
     colour_weight: float = Field(
-        0.0, ge=0, le=1,
-        description="Weight of the colour overlap in that similarity; the rest is CLIP's. Helps "
-        "if CLIP does not know this kind of footage.",
+        0.7, ge=0, le=1,
+        description="Weight of the colour overlap in that similarity; the rest is CLIP's. Lower "
+        "it for a CLIP that was trained on footage like yours.",
     )  # fmt: skip
     window: int = Field(
-        6, ge=1, le=100, description="How many of the open scene's last shots to compare with."
+        3, ge=1, le=100, description="How many shots apart two shots may be to be compared."
     )
     max_shots: int = Field(32, ge=1, le=1000, description="Most shots in a scene.")
     max_duration_s: float = Field(180.0, gt=0, description="Longest scene, seconds.")
@@ -214,8 +219,9 @@ class ValidationConfig(StrictModel):
         0.9,
         ge=-1,
         le=1,
-        description="Shots whose keyframes are at least this similar (CLIP cosine) count as alike: "
-        "their texts are not compared, and their characters should have the same ids.",
+        description="Shots whose keyframes are at least this similar (CLIP cosine) are taken to "
+        "show the same: their texts are not compared, and their characters should have the same "
+        "ids.",
     )
     verdict: bool = Field(
         False,

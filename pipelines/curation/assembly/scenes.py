@@ -1,8 +1,8 @@
 """Shots to scenes, by their embeddings and colours alone.
 
-A shot joins the open scene if it is similar to *any* of that scene's last few shots, so a dialogue
-that cuts back and forth (A-B-A-B) stays one scene although A and B differ. Handles one video at a
-time; the cost is O(shots x window).
+A scene goes on at a shot if one of the shots before it is similar to the shot or to one soon after
+it. So a dialogue that cuts back and forth (A-B-A-B) stays one scene although A and B differ.
+Handles one video at a time; the cost is O(shots x window^2).
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def cluster_shots(
 ) -> list[Scene]:
     """Group the shots of one video, given in order, into scenes.
 
-    embeddings: unit rows [S, E]; durations_s: the length of each shot.
+    embeddings: unit rows [S, E]; durations_s: the length of each shot [S].
     """
     scenes: list[Scene] = []
     open_shots: list[int] = []
     links: list[float] = []
     length_s = 0.0
     for shot, duration_s in enumerate(durations_s):
-        link = _best_link(embeddings, shot, open_shots[-config.window :])
+        link = best_link(embeddings, shot, config.window)
         has_room = (
             len(open_shots) < config.max_shots and length_s + duration_s <= config.max_duration_s
         )
@@ -72,8 +72,15 @@ def mean_similarity(embeddings: Floats) -> float:
     return total / (count * (count - 1))
 
 
-def _best_link(embeddings: Floats, shot: int, recent: list[int]) -> float:
-    return float((embeddings[recent] @ embeddings[shot]).max()) if recent else 1.0
+def best_link(embeddings: Floats, shot: int, window: int) -> float:
+    """Return the highest similarity of a shot before `shot` to `shot` or one after it, of shots at
+    most `window` apart; 1 for the first shot."""
+    before = embeddings[max(0, shot - window) : shot]
+    if not len(before):
+        return 1.0
+    similarity = before @ embeddings[shot : shot + window].T
+    is_near = np.tri(*similarity.shape, window - len(before), dtype=bool)
+    return float(similarity[is_near].max())
 
 
 def _scene(shots: list[int], links: list[float]) -> Scene:

@@ -25,6 +25,7 @@ DETECTORS: Mapping[str, str] = {
     "content_histogram": "pipelines.curation.detectors.content_histogram:ContentHistogramDetector",
     "ensemble": "pipelines.curation.detectors.ensemble:EnsembleDetector",
     "onnx": "pipelines.curation.detectors.onnx:OnnxDetector",
+    "transnet": "pipelines.curation.detectors.transnet:TransNetDetector",
 }
 
 

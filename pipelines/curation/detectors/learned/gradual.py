@@ -40,6 +40,7 @@ EDGE_S = 0.4  # a picture seen for no longer than this at the end of the file is
 RETURN_STRUCTURE = 0.15  # two frames closer than this show the same view
 LOOK_EVERY = 4  # frames; a window of n times LONG_FRAMES is looked at n times as rarely
 LONG_FRAMES = 24
+WORTH_CROPPING = 8  # windows with the same border: fewer are cheaper to try one by one
 
 
 class GradualFinder:
@@ -118,8 +119,8 @@ class GradualFinder:
         return [self._at_end(found) for found in self._release(None)]
 
     def _possible(self, num_new: int) -> dict[int, list[int]]:
-        """Return the lengths of the gradual transitions that may end in each of the new frames, by
-        its place among the recent ones."""
+        """Return the lengths of the gradual transitions that may end in each of the new frames,
+        shortest first, by its place among the recent ones."""
         recent = self._recent
         stops = np.arange(len(recent) - num_new, len(recent))
         firsts, lasts = [], []
@@ -133,10 +134,11 @@ class GradualFinder:
         found: dict[int, list[int]] = {}
         for border in set(borders):
             own = np.flatnonzero([border == other for other in borders])
-            own = own[may_hold(recent.without(border), first[own], last[own])]
+            if not any(border) or len(own) >= WORTH_CROPPING:
+                own = own[may_hold(recent.without(border), first[own], last[own])]
             for start, place in zip(first[own].tolist(), last[own].tolist(), strict=True):
                 found.setdefault(place, []).append(place - start)
-        return found
+        return {place: sorted(lengths) for place, lengths in found.items()}
 
     def _look_back(self, place: int, lengths: Sequence[int]) -> None:
         """Ask of each length whether a gradual transition has just ended."""

@@ -3,7 +3,12 @@ import pytest
 
 from pipelines.curation.analysis.keyframes import colour_histogram
 from pipelines.curation.assembly.assemble import _clustered
-from pipelines.curation.assembly.scenes import cluster_shots, mean_similarity, scene_id
+from pipelines.curation.assembly.scenes import (
+    best_link,
+    cluster_shots,
+    mean_similarity,
+    scene_id,
+)
 from pipelines.curation.config import SceneConfig
 
 A, B, C = np.eye(3, dtype=np.float32)
@@ -21,14 +26,22 @@ def test_shots_of_another_place_begin_another_scene():
 
 
 def test_a_dialogue_that_cuts_back_and_forth_is_one_scene():
-    # Each shot is like one of the last few, though neighbours B and A are unlike.
-    assert groups([A, A_AND_B, B, A, B, A]) == [[0, 1, 2, 3, 4, 5]]
+    assert groups([A, B, A, B]) == [[0, 1, 2, 3]]
+    assert groups([C, A, B, A, B, C]) == [[0], [1, 2, 3, 4], [5]]
 
 
-def test_only_the_last_shots_of_a_scene_are_compared():
-    rows = [A, A_AND_B, B, B, B, A]
-    assert groups(rows, window=2) == [[0, 1, 2, 3, 4], [5]]
-    assert groups(rows, window=6) == [[0, 1, 2, 3, 4, 5]]
+def test_only_shots_within_the_window_are_compared():
+    assert groups([A, B, C, A], window=2) == [[0], [1], [2], [3]]
+    assert groups([A, B, C, A], window=3) == [[0, 1, 2, 3]]
+
+
+def test_the_best_link_of_a_boundary_is_over_all_pairs_within_the_window():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(9, 4)).astype(np.float32)
+    for shot in range(1, 9):
+        pairs = [(a, b) for a in range(shot) for b in range(shot, 9) if b - a <= 3]
+        best = max(float(rows[a] @ rows[b]) for a, b in pairs)
+        assert best_link(rows, shot, 3) == pytest.approx(best, abs=1e-5)
 
 
 def test_a_scene_is_closed_at_its_most_shots():

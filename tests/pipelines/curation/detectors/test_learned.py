@@ -15,6 +15,10 @@ from pipelines.curation.detectors.learned.cut_features import (
     cut_features,
 )
 from pipelines.curation.detectors.learned.cut_network import CutNetwork
+from pipelines.curation.detectors.learned.gradual_gate import may_hold
+from pipelines.curation.detectors.learned.gradual_proposals import propose
+from pipelines.curation.detectors.learned.thumbnails import pair_structures, thumbnails
+from pipelines.curation.detectors.learned.views import view_of
 from tests.pipelines.curation.detectors.detect import cuts, transitions
 from tests.pipelines.curation.footage import film, shot
 
@@ -127,12 +131,12 @@ def windows():
 
 def test_features_are_as_many_as_the_network_reads():
     planes = windows()
-    assert cut_features(planes, find_borders(planes[:, 0]), fps=24).shape == (NUM_FEATURES,)
+    assert cut_features(view_of(planes), fps=24).shape == (NUM_FEATURES,)
 
 
 def test_frames_that_do_not_change_have_no_change():
     planes = np.repeat(windows()[:1], 4, axis=0)
-    assert change(planes, find_borders(planes[:, 0])).tolist() == [0.0] * 4
+    assert change(view_of(planes)).tolist() == [0.0] * 4
 
 
 def test_a_border_is_flat_rows_and_columns_of_one_level():
@@ -153,7 +157,7 @@ def test_frames_with_bars_of_other_levels_share_none():
 def test_a_picture_without_its_border_is_the_means_of_equal_areas():
     planes = np.zeros((1, 3, 36, 64), np.uint8)
     planes[:, :, 6:30, 8:56] = np.arange(24).repeat(48).reshape(24, 48)
-    small = picture(planes, (6, 6, 8, 8), rows=12, columns=6)
+    small = picture(planes.astype(np.float32), (6, 6, 8, 8), rows=12, columns=6)
     assert small[0, 0, :, 0] == pytest.approx(np.arange(12) * 2 + 0.5)
 
 
@@ -165,3 +169,50 @@ def test_a_gradual_transition_between_bars_is_found():
     (found,) = transitions(np.pad(frames, ((0, 0), (0, 0), (40, 40), (0, 0))))
     assert found.kind == "gradual"
     assert abs(found.start_frame - 40) <= 2 and abs(found.end_frame - 56) <= 2
+
+
+def planes_of(*, bars=0):
+    """A pan, a dissolve of 16 frames, a cut, a wipe and a shaking picture: 160 frames of planes."""
+    rng = np.random.default_rng(5)
+    noise = rng.integers(20, 236, (4, 12, 12, 3), dtype=np.uint8)
+    a, b, c, d = (cv2.resize(x, (96, 60), interpolation=cv2.INTER_CUBIC) for x in noise)
+    at = [a[:36, i // 2 : i // 2 + 64] for i in range(40)]
+    weights = np.arange(1, 17)[:, None, None, None] / 17
+    mixed = ((1 - weights) * at[-1] + weights * b[:36, :64]).astype(np.uint8)
+    still, other = [b[:36, :64]] * 20, [c[:36, :64]] * 24
+    wipe = np.stack([np.concatenate([d[:36, : 4 * i], c[:36, 4 * i : 64]], 1) for i in range(16)])
+    shaking = [d[x : x + 36, y : y + 64] for x, y in rng.integers(0, 24, (44, 2))]
+    frames = np.concatenate([at, mixed, still, other, wipe, shaking])
+    if bars:
+        frames[:, :bars] = frames[:, -bars:] = 16
+    return np.ascontiguousarray(frames.transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("bars", [0, 5])
+def test_the_gate_rejects_no_window_that_would_be_proposed(bars):
+    recent = thumbnails(0, view_of(planes_of(bars=bars)))
+    spans = [(s, s + n) for n in (6, 10, 17, 29) for s in range(0, len(recent) - n)]
+    firsts, lasts = np.array(spans).T
+    (border,) = set(recent.borders.shared_by(firsts, lasts))
+    possible = may_hold(recent.without(border), firsts, lasts)
+    proposed = np.array([propose(recent.part(s, e + 1)) is not None for s, e in spans])
+    assert proposed.sum() > 10
+    assert possible[proposed].all()
+    assert possible.mean() < 0.5  # and it does rule windows out
+
+
+def test_pairs_of_frames_are_compared_without_the_border_that_they_share():
+    planes = planes_of()[:6].copy()
+    planes[:3, :, :6] = planes[:3, :, -6:] = 16
+    window = thumbnails(0, view_of(planes))
+    found = pair_structures(window.part(0, 3), window.part(2, 6))
+    for i, first in enumerate((0, 1, 2)):
+        for j, last in enumerate((2, 3, 4, 5)):
+            both = window.chosen(np.array([first, last])).cropped()
+            assert found[i, j] == pytest.approx(both.structure(0, 1), abs=1e-4)
+
+
+@pytest.mark.parametrize("sizes", [(1,), (7,), (32,), (160,)])
+def test_batches_of_any_size_give_the_same_transitions(sizes):
+    frames = planes_of(bars=4).transpose(0, 2, 3, 1)
+    assert transitions(frames, batch=sizes[0]) == transitions(frames)
