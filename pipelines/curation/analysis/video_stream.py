@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import av
 import av.error
@@ -19,9 +20,13 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from fw_model.media.frame_times import JUMPING_FORMATS
 from fw_model.schemas.curated import VideoReason
 from fw_model.schemas.curated_rows import DecodedVideoRow
 from pipelines.curation.config import DecodeConfig
+
+DEFAULT_FPS = 25.0
+MAX_FPS = 1000.0
 
 
 class Rejected(Exception):
@@ -58,6 +63,25 @@ def first_video(container: InputContainer) -> VideoStream:
     raise Rejected(VideoReason.NO_VIDEO_STREAM, f"the file contains only: {kinds}")
 
 
+def _stated_fps(stream: VideoStream) -> float:
+    return float(stream.average_rate or stream.guessed_rate or 0)
+
+
+def stream_fps(stream: VideoStream) -> float:
+    """Return the rate that the file claims, or a common one if the claim is absurd."""
+    return usable_fps(_stated_fps(stream))
+
+
+def time_unit(stream: VideoStream) -> Fraction:
+    """Return the unit of the times in a stream, seconds."""
+    return stream.time_base or Fraction(1, 90_000)
+
+
+def usable_fps(claimed: float | None) -> float:
+    """Return a claimed rate, or a common one if the claim is absurd."""
+    return claimed if claimed and 0 < claimed <= MAX_FPS else DEFAULT_FPS
+
+
 def record_header(row: DecodedVideoRow, container: InputContainer, stream: VideoStream) -> None:
     """Fill the row's columns with what the headers of the container and the stream say."""
     context = stream.codec_context
@@ -69,7 +93,7 @@ def record_header(row: DecodedVideoRow, container: InputContainer, stream: Video
             "width": context.width if context is not None else None,
             "height": context.height if context is not None else None,
             "sample_aspect_ratio": float(stream.sample_aspect_ratio or 1) or 1.0,
-            "fps": float(stream.average_rate or stream.guessed_rate or 0),
+            "fps": _stated_fps(stream),
             "num_video_streams": len(container.streams.video),
         }
     )
@@ -170,6 +194,8 @@ def check_promised(
     container: InputContainer, stream: VideoStream, seen: StreamSeen, limits: DecodeConfig
 ) -> None:
     """Raise Rejected if the file holds much less than its header promises."""
+    if container.format.name in JUMPING_FORMATS:
+        return  # they have no header: FFmpeg takes the length from the last time in the file
     promised, found = _promise(container, stream, seen)
     if promised and 1.0 - found / promised > limits.max_missing_ratio:
         unit = "frames" if stream.frames else "seconds"
