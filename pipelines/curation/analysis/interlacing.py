@@ -31,6 +31,7 @@ MIN_LEAD = 1.5  # how much better the field that is next in time must fit than t
 EVERY = 24  # frames between looks at a video without a sign of fields
 MEMORY = 250  # looks without a comb after which a video counts as progressive again
 MIN_COMBS = 3  # before frames that are not flagged count as interlaced
+AHEAD = MIN_COMBS + 1  # frames that are seen before one is judged: a look needs both neighbours
 MIN_SHARE = 0.02  # of a shot's or a video's frames: fewer combs do not make it interlaced
 MIN_MAJORITY = 3  # combs of one order per comb of the other: scrolling text makes both
 
@@ -106,10 +107,18 @@ class FieldMeter:
     def marked(
         self, frames: Iterable[VideoFrame]
     ) -> Iterator[tuple[VideoFrame, FieldOrder | None]]:
-        """Yield each frame with the order of its fields, None if it looks progressive."""
+        """Yield each frame with the order of its fields, None if it looks progressive.
+
+        A frame is held until a few that follow were seen: they show what it is.
+        """
+        held: deque[VideoFrame] = deque()
         for frame in frames:
             self._take(frame)
-            yield frame, self._order
+            held.append(frame)
+            if len(held) > AHEAD:
+                yield held.popleft(), self._order
+        while held:
+            yield held.popleft(), self._order
 
     def kinds(self) -> array[int]:
         """Return what was recorded of each frame so far."""

@@ -148,10 +148,11 @@ def note_time(packet: Packet[Stream], seen: StreamSeen) -> None:
     tick_s = seen.ticks_s.get(index)
     if tick_s is None:  # reading the fraction is slow, and a stream has only one
         tick_s = seen.ticks_s[index] = float(packet.time_base or 0)
-    dts = packet.dts
-    if dts is None or not tick_s:
+    # Matroska stores no dts, and the last ones may be earlier than the end by several frames.
+    stamp = packet.dts if packet.pts is None else packet.pts
+    if stamp is None or not tick_s:
         return
-    start_s = dts * tick_s
+    start_s = stamp * tick_s
     end_s = start_s + (packet.duration or 0) * tick_s
     seen.first_s = start_s if seen.first_s is None else min(seen.first_s, start_s)
     seen.ends_s[index] = max(seen.ends_s.get(index, 0.0), end_s)
