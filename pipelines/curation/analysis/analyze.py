@@ -45,6 +45,7 @@ from pipelines.curation.analysis.video_stream import (
     is_variable,
     iter_frames,
     record_header,
+    shown_fps,
     time_unit,
     usable_fps,
 )
@@ -211,7 +212,7 @@ def complete_row(
     row: DecodedVideoRow, measured: VideoMeasurements, settings: AnalyzeSettings
 ) -> None:
     """Fill the row of a kept video, all of whose frames were measured."""
-    fps = usable_fps(row["fps"])
+    fps = shown_fps(measured.times, usable_fps(row["fps"]))
     shots = shot_rows(measured, settings, video=row["video_id"], fps=fps)
     row.update(
         {

@@ -27,6 +27,7 @@ from pipelines.curation.config import DecodeConfig
 
 DEFAULT_FPS = 25.0
 MAX_FPS = 1000.0
+MAX_FPS_ERROR = 0.1  # times are rounded, in some files to milliseconds
 
 
 class Rejected(Exception):
@@ -236,3 +237,14 @@ def is_variable(times: array[float]) -> bool:
     gaps = np.diff(np.frombuffer(times, np.float64))
     typical = float(np.median(gaps))
     return bool((np.abs(gaps - typical) > max(0.0021, 0.1 * abs(typical))).mean() > 0.02)
+
+
+def shown_fps(times: array[float], claimed: float) -> float:
+    """Return the rate of evenly spaced frames: the claimed one, unless their times contradict it.
+
+    Some interlaced files claim the rate of their fields.
+    """
+    if len(times) < 3 or is_variable(times):
+        return claimed
+    measured = 1.0 / float(np.median(np.diff(np.frombuffer(times, np.float64))))
+    return claimed if abs(measured / claimed - 1.0) < MAX_FPS_ERROR else measured
