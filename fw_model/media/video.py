@@ -11,12 +11,12 @@ import contextlib
 import logging
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, BinaryIO, Self
 
 import av
@@ -29,6 +29,8 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from fw_model.errors import MediaError, StorageError
+from fw_model.media.deinterlace import FieldOrder, deinterlaced
+from fw_model.media.frame_times import FrameClock, TimeBreaks, packet_ticks
 from fw_model.media.images import read_image as read_image  # exported with the video functions
 
 logger = logging.getLogger(__name__)
@@ -89,26 +91,38 @@ def probe(source: VideoSource) -> VideoInfo:
 
 
 def packet_times(source: VideoSource) -> list[float]:
-    """Return the presentation times of the frames in order, seconds, without decoding.
+    """Return the times of the frames that are shown, in order, seconds, without decoding.
 
-    Frames whose packets have no time are left out.
+    Empty if a frame's packet has no time.
     """
     with _opened(source) as container, contextlib.suppress(FFmpegError):
         stream = _video_stream(container)
         if stream is None or not stream.time_base:
             return []
-        tick_s, found = float(stream.time_base), []
+        stamps: list[tuple[int, int | None]] = []
         for packet in container.demux(stream):
-            if packet.size and packet.pts is not None:
-                found.append(packet.pts)
-        return [pts * tick_s for pts in sorted(found)]
+            if packet.size and not packet.is_discard:
+                if packet.pts is None:
+                    return []
+                stamps.append((packet.pts, packet.dts))
+        name, fps = container.format.name, float(stream.average_rate or 25)
+        clock = FrameClock(name, stream.time_base, fps)
+        ticks = packet_ticks(stamps, clock, TimeBreaks(name, stream.time_base, fps))
+        tick_s = float(stream.time_base)
+        return [tick * tick_s for tick in sorted(ticks)]
     return []
 
 
 def iter_frames(
-    source: VideoSource, *, size: tuple[int, int] | None = None, skip_damaged: bool = False
+    source: VideoSource,
+    *,
+    size: tuple[int, int] | None = None,
+    skip_damaged: bool = False,
+    field_orders: Mapping[int, FieldOrder] = MappingProxyType({}),
 ) -> Iterator[Pixels]:
     """Yield upright frames [H, W, 3], scaled to `size` (width, height) if given.
+
+    Frames with a number in `field_orders` are deinterlaced.
 
     Raises MediaError at the first damaged frame. With `skip_damaged`, damaged frames are left out
     instead, which is how curation counts frames.
@@ -118,7 +132,8 @@ def iter_frames(
         if stream is None:
             raise MediaError(f"{_name(source)} has no video stream.")
         decoded = _undamaged if skip_damaged else _decoded
-        for frame in decoded(container, stream, source):
+        frames = enumerate(decoded(container, stream, source))
+        for frame in deinterlaced((frame, field_orders.get(number)) for number, frame in frames):
             yield _frame_pixels(frame, size)
 
 

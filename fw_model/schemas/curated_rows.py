@@ -87,6 +87,7 @@ class MeasuredShotRow(TypedDict):
     keyframes: list[KeyframeRow]
     embedding: Vector | None  # unit mean of the keyframes' CLIP embeddings
     crop: CropRow | None  # the bars that its keyframes are without; null for none
+    field_order: str | None  # tff | bff if its frames are interlaced; null for progressive ones
 
 
 class SourceColumns(TypedDict):
@@ -117,6 +118,9 @@ class DecodedColumns(TypedDict):
     num_frames: Int64 | None
     num_video_streams: Int32 | None
     decode_errors: Int32 | None
+    field_order: str | None  # progressive | tff | bff, as the pictures show
+    interlaced_share: Float32 | None  # of the frames looked at: their fields differ
+    interlaced_flag_share: Float32 | None  # of all frames: the file calls them interlaced
     status: str  # kept | quarantined
     reason: str | None  # a VideoReason if quarantined
     detail: str | None

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fw_model.errors import DataError
+from fw_model.media.deinterlace import FieldOrder, as_field_order
 from fw_model.schemas.curated_rows import CaptionedShotRow, CaptionRow, ShotRow, VideoRow
 from pipelines.curation.analysis.bars import NO_BARS, Bars
 from pipelines.curation.ledger.tables import has_column, read_published
@@ -27,7 +28,8 @@ def read_curated(curated: str | Path, *, crop_bars: bool = True) -> list[VideoSp
     scenes = read_published(store, CaptionRow, ["scene_id", "status", "shots"])
     rates = read_published(store, VideoRow, ["video_id", "fps"])
     fps = {row["video_id"]: row["fps"] or 0.0 for row in rates}
-    videos = spans_of_scenes(scenes, fps, _bars(store) if crop_bars else {})
+    bars = _bars(store) if crop_bars else {}
+    videos = spans_of_scenes(scenes, fps, bars, _field_orders(store))
     if not videos:
         raise DataError(
             f"{curated} has no captioned scene ({len(scenes)} scenes in all); look at its "
@@ -44,10 +46,20 @@ def _bars(store: Store) -> dict[str, Bars]:
     return {row["shot_id"]: Bars(**row["crop"]) for row in rows if row["crop"] is not None}
 
 
+def _field_orders(store: Store) -> dict[str, FieldOrder]:
+    """Return the field orders of interlaced shots; version 0.1 of curation stored none."""
+    if not has_column(store, "shots", "field_order"):
+        return {}
+    rows = read_published(store, ShotRow, ["shot_id", "field_order"])
+    found = {row["shot_id"]: as_field_order(row["field_order"]) for row in rows}
+    return {shot_id: order for shot_id, order in found.items() if order is not None}
+
+
 def spans_of_scenes(
     scenes: Iterable[Mapping[str, Any]],
     fps: Mapping[str, float],
     bars: Mapping[str, Bars] = MappingProxyType({}),
+    field_orders: Mapping[str, FieldOrder] = MappingProxyType({}),
 ) -> list[VideoSpans]:
     """Group the captioned scenes' shots by video, in the order of their frames."""
     shots: dict[str, list[ShotSpan]] = {}
@@ -68,6 +80,7 @@ def spans_of_scenes(
                     text=shot["text"],
                     keyframes=tuple(shot["keyframe_frames"] or ()),
                     bars=bars.get(shot["shot_id"], NO_BARS),
+                    field_order=field_orders.get(shot["shot_id"]),
                 )
             )
     return [_video_spans(id_, uris[id_], fps.get(id_, 0.0), shots[id_]) for id_ in sorted(shots)]
@@ -76,8 +89,9 @@ def spans_of_scenes(
 def _video_spans(video_id: str, uri: str, fps: float, shots: list[ShotSpan]) -> VideoSpans:
     ordered = sorted(shots, key=lambda shot: (shot.start, shot.shot_id))
     numbered = tuple(replace(shot, index=index) for index, shot in enumerate(ordered))
-    bars = [shot.bars for shot in numbered]
-    # Without bars, the hash is that of version 0.1, which knew of none.
-    known = (uri, fps, numbered, bars) if any(bars) else (uri, fps, numbered)
+    # Without bars and fields, the hash is that of version 0.1, which knew of none.
+    known: tuple[object, ...] = (uri, fps, numbered)
+    for found in ([s.bars for s in numbered], [s.field_order for s in numbered]):
+        known += (found,) if any(found) else ()
     digest = hashlib.sha256(repr(known).encode()).hexdigest()[:16]
     return VideoSpans(video_id, uri, fps, numbered, digest)

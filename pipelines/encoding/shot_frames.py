@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fw_model.errors import MediaError
+from fw_model.media.deinterlace import FieldOrder, field_orders
 from fw_model.media.keyframes import select_keyframe_indices
 from fw_model.media.video import VideoInfo, iter_frames, packet_times, probe
 from pipelines.curation.analysis.bars import NO_BARS, Bars
@@ -39,6 +40,8 @@ class ShotSpan:
     keyframes: tuple[int, ...]
     bars: Bars = field(default=NO_BARS, repr=False)
     """The black bars to leave out."""
+    field_order: FieldOrder | None = field(default=None, repr=False)
+    """Which field of its frames is first; None if they are progressive."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,9 @@ def _decode_file(path: str, video: VideoSpans, form: FrameFormat) -> Iterator[De
         (DecodedShot(span), _wanted_frames(span, fps, form, times), _keyframes_of(span), crop)
         for span, crop in zip(video.shots, crops, strict=True)
     ]
-    for number, frame in enumerate(iter_frames(path, size=size, skip_damaged=True)):
+    orders = field_orders((span.start, span.end, span.field_order) for span in video.shots)
+    frames = iter_frames(path, size=size, skip_damaged=True, field_orders=orders)
+    for number, frame in enumerate(frames):
         fitted: dict[UprightCrop, Pixels] = {}  # shots that share a frame may differ in bars
         for shot, wanted, keyframes, crop in waiting:
             if shot.span.start > number:

@@ -17,10 +17,17 @@ import av.error
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from fw_model.media.deinterlace import deinterlaced
+from fw_model.media.frame_times import FrameClock
 from fw_model.schemas.curated import VideoReason
 from fw_model.schemas.curated_rows import DecodedVideoRow
+from pipelines.curation.analysis.interlacing import (
+    FLAGGED,
+    FieldMeter,
+    field_order,
+    interlaced_share,
+)
 from pipelines.curation.analysis.shot_tracker import (
-    DEFAULT_FPS,
     WHOLE_VIDEO,
     AnalyzeSettings,
     OnKeyframe,
@@ -38,11 +45,14 @@ from pipelines.curation.analysis.video_stream import (
     is_variable,
     iter_frames,
     record_header,
+    shown_fps,
+    time_unit,
+    usable_fps,
 )
 from pipelines.curation.ids import video_id
 
 # Raise this when the same settings start to give different rows: finished videos are then redone.
-ANALYZE_VERSION = 10
+ANALYZE_VERSION = 11
 FRAMES_PER_HEARTBEAT = 48
 READ_BYTES = 64 * 1024 * 1024
 LONG = "long"
@@ -74,14 +84,15 @@ def analyze_file(
             row["status"] = LONG
             return row
         seen = StreamSeen()
-        tracker = new_tracker(row, settings, on_keyframe)
-        for frame in iter_frames(container, stream, seen):
+        tracker = new_tracker(row, stream, settings, on_keyframe)
+        meter = FieldMeter()
+        for frame in deinterlaced(meter.marked(iter_frames(container, stream, seen))):
             tracker.take(frame)
             if tracker.next_frame % FRAMES_PER_HEARTBEAT == 0:
                 on_progress()
         row.update({"num_frames": tracker.next_frame, "decode_errors": seen.decode_errors})
         check_decoded(container, stream, seen, tracker.next_frame, settings.decode)
-        complete_row(row, tracker.finish(), settings)
+        complete_row(row, tracker.finish(meter.kinds()), settings)
     return row
 
 
@@ -106,6 +117,9 @@ def quarantined_row(
         "num_frames": None,
         "num_video_streams": None,
         "decode_errors": None,
+        "field_order": None,
+        "interlaced_share": None,
+        "interlaced_flag_share": None,
         "status": "quarantined",
         "reason": reason and str(reason),
         "detail": detail,
@@ -173,16 +187,19 @@ def opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 def new_tracker(
     row: DecodedVideoRow,
+    stream: VideoStream,
     settings: AnalyzeSettings,
     on_keyframe: OnKeyframe,
     *,
     first: int = 0,
     own: range = WHOLE_VIDEO,
 ) -> ShotTracker:
-    """Return a tracker for the video that `row` describes."""
+    """Return a tracker for the stream of the video that `row` describes."""
+    fps = usable_fps(row["fps"])
     return ShotTracker(
         settings,
-        fps=usable_fps(row),
+        clock=FrameClock(row["container"] or "", time_unit(stream), fps),
+        fps=fps,
         pixel_format=row["pixel_format"],
         sample_aspect_ratio=row["sample_aspect_ratio"] or 1.0,
         on_keyframe=on_keyframe,
@@ -191,16 +208,11 @@ def new_tracker(
     )
 
 
-def usable_fps(row: DecodedVideoRow) -> float:
-    """Return the rate that the file claims, or a common one if the claim is absurd."""
-    return row["fps"] if row["fps"] and 0 < row["fps"] <= 1000 else DEFAULT_FPS
-
-
 def complete_row(
     row: DecodedVideoRow, measured: VideoMeasurements, settings: AnalyzeSettings
 ) -> None:
     """Fill the row of a kept video, all of whose frames were measured."""
-    fps = usable_fps(row)
+    fps = shown_fps(measured.times, usable_fps(row["fps"]))
     shots = shot_rows(measured, settings, video=row["video_id"], fps=fps)
     row.update(
         {
@@ -213,6 +225,13 @@ def complete_row(
             "duration_s": (
                 end_s(measured, fps) - measured.times[0] if measured.num_frames else 0.0
             ),
+            "field_order": field_order(measured.fields) or "progressive",
+            "interlaced_share": interlaced_share(measured.fields),
+            "interlaced_flag_share": _flag_share(measured),
             "status": "kept",
         }
     )
+
+
+def _flag_share(measured: VideoMeasurements) -> float:
+    return sum(kind >= FLAGGED for kind in measured.fields) / max(1, measured.num_frames)

@@ -112,14 +112,16 @@ def is_full_range(frame: VideoFrame) -> bool:
     return frame.format.name.startswith("yuvj") or frame.color_range == ColorRange.JPEG
 
 
-def luma_plane(frame: VideoFrame) -> NDArray[np.uint8]:
-    """Return a frame's luma [height, width], the upper 8 bits of each value."""
+def luma_plane(frame: VideoFrame, *, rows: Indices | None = None) -> NDArray[np.uint8]:
+    """Return a frame's luma [height, width], the upper 8 bits of each value; only `rows` of it if
+    given."""
     name = frame.format.name
     planar = frame if name in _PLANAR else frame.reformat(format="gray8", threads=1)
     plane = planar.planes[0]
     shift = _PLANAR_16_BIT.get(name, 0)
     values = np.frombuffer(memoryview(plane), "<u2" if shift else "u1")
     lines = values.reshape(plane.height, -1)[:, : plane.width]
+    lines = lines if rows is None else lines[rows]
     return np.asarray(lines >> shift, np.uint8) if shift else lines
 
 

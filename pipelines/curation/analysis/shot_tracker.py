@@ -18,6 +18,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from fw_model.media.frame_times import FrameClock
 from fw_model.schemas.curated_rows import MeasuredShotRow
 from pipelines.curation.analysis.bars import (
     NO_BARS,
@@ -34,6 +35,7 @@ from pipelines.curation.analysis.frame_sampling import (
     is_full_range,
     upright,
 )
+from pipelines.curation.analysis.interlacing import field_order
 from pipelines.curation.analysis.keyframes import (
     Candidate,
     KeyframeSelector,
@@ -55,7 +57,6 @@ from pipelines.curation.detectors.base import (
 )
 from pipelines.curation.ids import keyframe_uri, shot_id
 
-DEFAULT_FPS = 25.0
 WHOLE_VIDEO = range(sys.maxsize)
 
 OnKeyframe = Callable[[str, bytes], None]
@@ -100,6 +101,8 @@ class VideoMeasurements:
     motion: array[float] = field(default_factory=lambda: array("f"))
     luma: array[float] = field(default_factory=lambda: array("f"))
     contrast: array[float] = field(default_factory=lambda: array("f"))
+    fields: array[int] = field(default_factory=lambda: array("b"))
+    """What interlacing.py records of each frame."""
     transitions: list[Transition] = field(default_factory=list)
     keyframes: list[StoredKeyframe] = field(default_factory=list)
 
@@ -119,6 +122,7 @@ class VideoMeasurements:
             motion=self.motion[kept],
             luma=self.luma[kept],
             contrast=self.contrast[kept],
+            fields=self.fields[kept],
             transitions=[t for t in self.transitions if t.start_frame in own],
             keyframes=[k for k in self.keyframes if k.frame in own],
         )
@@ -129,7 +133,7 @@ class VideoMeasurements:
             raise ValueError(
                 f"frame {later.first} does not follow frame {self.first + self.num_frames - 1}"
             )
-        for name in ("times", "motion", "luma", "contrast", "transitions", "keyframes"):
+        for name in ("times", "motion", "luma", "contrast", "fields", "transitions", "keyframes"):
             getattr(self, name).extend(getattr(later, name))
 
 
@@ -140,6 +144,7 @@ class ShotTracker:
         self,
         settings: AnalyzeSettings,
         *,
+        clock: FrameClock,
         fps: float,
         pixel_format: str | None,
         sample_aspect_ratio: float,
@@ -150,7 +155,7 @@ class ShotTracker:
         self.measured = VideoMeasurements(first, pixel_format=pixel_format)
         self._own = own
         self._settings = settings
-        self._fps = fps
+        self._clock = clock
         self._on_keyframe = on_keyframe
         self._sample_aspect_ratio = sample_aspect_ratio
         self._sampler = GridSampler()
@@ -176,7 +181,7 @@ class ShotTracker:
     def take(self, frame: VideoFrame) -> None:
         """Sample one decoded frame; full batches go to the detector and the measurements."""
         index = self.next_frame
-        time_s = float(frame.time) if frame.time is not None else index / self._fps
+        time_s = self._clock.time_s(frame.pts, frame.dts)
         if not self.measured.num_frames:
             self.measured.rotation = frame.rotation
             self.measured.pixel_format = frame.format.name
@@ -193,8 +198,10 @@ class ShotTracker:
         if self._sampler.num_frames == BATCH_FRAMES:
             self._process_batch()
 
-    def finish(self, *, is_end: bool = True) -> VideoMeasurements:
-        """Close the last shot and return all measurements; `is_end`: the video ends here."""
+    def finish(self, fields: array[int], *, is_end: bool = True) -> VideoMeasurements:
+        """Close the last shot and return all measurements with the `fields` of the frames;
+        `is_end`: the video ends here."""
+        self.measured.fields = fields
         if self._sampler.num_frames:
             self._process_batch()
         if is_end:
@@ -343,6 +350,7 @@ def _shot_row(
         ],
         "embedding": None,
         "crop": _least([k.bars for k in keyframes]).row(),
+        "field_order": field_order(measured.fields[content]),
     }
 
 

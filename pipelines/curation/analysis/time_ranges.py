@@ -21,6 +21,8 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from fw_model.media.deinterlace import deinterlaced
+from fw_model.media.frame_times import TimeBreaks
 from fw_model.schemas.curated import VideoReason
 from fw_model.schemas.curated_rows import DecodedVideoRow
 from pipelines.curation.analysis.analyze import (
@@ -32,8 +34,8 @@ from pipelines.curation.analysis.analyze import (
     opened,
     opened_source,
     quarantined_row,
-    usable_fps,
 )
+from pipelines.curation.analysis.interlacing import FieldMeter
 from pipelines.curation.analysis.shot_tracker import (
     AnalyzeSettings,
     OnKeyframe,
@@ -46,6 +48,8 @@ from pipelines.curation.analysis.video_stream import (
     check_promised,
     check_stream,
     note_time,
+    time_unit,
+    usable_fps,
 )
 
 LEAD_S = 30.0  # more than any detector looks back or ahead
@@ -110,13 +114,14 @@ def split_video(
         opened_source(split.row, path, settings, on_progress) as (container, stream),
     ):
         seen = StreamSeen()
-        times, starts = _packet_times(container, stream, seen, on_progress)
+        fps = usable_fps(split.row["fps"])
+        breaks = TimeBreaks(container.format.name, time_unit(stream), fps)
+        times, starts = _packet_times(container, stream, seen, breaks, on_progress)
         check_promised(container, stream, seen, settings.decode)
         split.num_packets = seen.num_packets
         split.row["status"] = SPLIT
         if len(times) == seen.num_packets - seen.num_hidden == len(set(times)) and starts:
             assert settings.decode.range_s is not None  # otherwise no video is split
-            fps = usable_fps(split.row)
             split.ranges = _ranges(times, starts, fps, settings.decode.range_s)
     return split
 
@@ -131,12 +136,15 @@ def analyze_range(
     on_progress: OnProgress = lambda: None,
 ) -> MeasuredRange:
     """Measure one range; UnreliableTimes if other frames arrive than its times say."""
-    tracker = new_tracker(row, settings, on_keyframe, first=part.decoded.start, own=part.own)
     seen = StreamSeen()
     with opened(path) as (container, stream):
+        first = part.decoded.start
+        tracker = new_tracker(row, stream, settings, on_keyframe, first=first, own=part.own)
         check_stream(stream, settings.decode)
         container.seek(part.times[0], stream=stream, backward=True)
-        for frame in _range_frames(container, stream, part, seen, on_progress):
+        meter = FieldMeter()
+        frames = _range_frames(container, stream, part, seen, on_progress)
+        for frame in deinterlaced(meter.marked(frames)):
             if part.times[tracker.next_frame - part.decoded.start] != frame.pts:
                 raise UnreliableTimes(
                     f"frame {tracker.next_frame} arrived with the time {frame.pts}"
@@ -148,7 +156,8 @@ def analyze_range(
                 break
     if tracker.next_frame != part.decoded.stop:
         raise UnreliableTimes(f"frame {tracker.next_frame} did not arrive")
-    measured = tracker.finish(is_end=part.is_last).only(part.own)
+    fields = meter.kinds()[: len(part.decoded)]
+    measured = tracker.finish(fields, is_end=part.is_last).only(part.own)
     return MeasuredRange(measured, seen.decode_errors)
 
 
@@ -201,10 +210,17 @@ def merge_ranges(
 
 
 def _packet_times(
-    container: InputContainer, stream: VideoStream, seen: StreamSeen, on_progress: OnProgress
+    container: InputContainer,
+    stream: VideoStream,
+    seen: StreamSeen,
+    breaks: TimeBreaks,
+    on_progress: OnProgress,
 ) -> tuple[array[int], list[int]]:
-    """Return the times of all frames that are shown, in order, and those of key frames."""
+    """Return the times of all frames that are shown, in order, and those of key frames; none if
+    the stream's clock was set anew."""
     times, starts = array("q"), []
+    last_dts: int | None = None
+    has_break = False
     try:
         for packet in container.demux():
             note_time(packet, seen)
@@ -212,6 +228,9 @@ def _packet_times(
                 continue
             seen.num_packets += 1
             seen.num_hidden += packet.is_discard
+            if packet.dts is not None:
+                has_break |= last_dts is not None and breaks.is_break(last_dts, packet.dts)
+                last_dts = packet.dts
             if packet.pts is not None and not packet.is_discard:
                 times.append(packet.pts)
                 if packet.is_keyframe:
@@ -220,6 +239,8 @@ def _packet_times(
                 on_progress()
     except av.error.FFmpegError as fault:
         seen.demux_error = str(fault)
+    if has_break:
+        return array("q"), []
     return array("q", sorted(times)), sorted(starts)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import av
 import av.error
@@ -19,9 +20,14 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from fw_model.media.frame_times import JUMPING_FORMATS
 from fw_model.schemas.curated import VideoReason
 from fw_model.schemas.curated_rows import DecodedVideoRow
 from pipelines.curation.config import DecodeConfig
+
+DEFAULT_FPS = 25.0
+MAX_FPS = 1000.0
+MAX_FPS_ERROR = 0.1  # times are rounded, in some files to milliseconds
 
 
 class Rejected(Exception):
@@ -58,6 +64,25 @@ def first_video(container: InputContainer) -> VideoStream:
     raise Rejected(VideoReason.NO_VIDEO_STREAM, f"the file contains only: {kinds}")
 
 
+def _stated_fps(stream: VideoStream) -> float:
+    return float(stream.average_rate or stream.guessed_rate or 0)
+
+
+def stream_fps(stream: VideoStream) -> float:
+    """Return the rate that the file claims, or a common one if the claim is absurd."""
+    return usable_fps(_stated_fps(stream))
+
+
+def time_unit(stream: VideoStream) -> Fraction:
+    """Return the unit of the times in a stream, seconds."""
+    return stream.time_base or Fraction(1, 90_000)
+
+
+def usable_fps(claimed: float | None) -> float:
+    """Return a claimed rate, or a common one if the claim is absurd."""
+    return claimed if claimed and 0 < claimed <= MAX_FPS else DEFAULT_FPS
+
+
 def record_header(row: DecodedVideoRow, container: InputContainer, stream: VideoStream) -> None:
     """Fill the row's columns with what the headers of the container and the stream say."""
     context = stream.codec_context
@@ -69,7 +94,7 @@ def record_header(row: DecodedVideoRow, container: InputContainer, stream: Video
             "width": context.width if context is not None else None,
             "height": context.height if context is not None else None,
             "sample_aspect_ratio": float(stream.sample_aspect_ratio or 1) or 1.0,
-            "fps": float(stream.average_rate or stream.guessed_rate or 0),
+            "fps": _stated_fps(stream),
             "num_video_streams": len(container.streams.video),
         }
     )
@@ -124,10 +149,11 @@ def note_time(packet: Packet[Stream], seen: StreamSeen) -> None:
     tick_s = seen.ticks_s.get(index)
     if tick_s is None:  # reading the fraction is slow, and a stream has only one
         tick_s = seen.ticks_s[index] = float(packet.time_base or 0)
-    dts = packet.dts
-    if dts is None or not tick_s:
+    # Matroska stores no dts, and the last ones may be earlier than the end by several frames.
+    stamp = packet.dts if packet.pts is None else packet.pts
+    if stamp is None or not tick_s:
         return
-    start_s = dts * tick_s
+    start_s = stamp * tick_s
     end_s = start_s + (packet.duration or 0) * tick_s
     seen.first_s = start_s if seen.first_s is None else min(seen.first_s, start_s)
     seen.ends_s[index] = max(seen.ends_s.get(index, 0.0), end_s)
@@ -170,6 +196,8 @@ def check_promised(
     container: InputContainer, stream: VideoStream, seen: StreamSeen, limits: DecodeConfig
 ) -> None:
     """Raise Rejected if the file holds much less than its header promises."""
+    if container.format.name in JUMPING_FORMATS:
+        return  # they have no header: FFmpeg takes the length from the last time in the file
     promised, found = _promise(container, stream, seen)
     if promised and 1.0 - found / promised > limits.max_missing_ratio:
         unit = "frames" if stream.frames else "seconds"
@@ -209,3 +237,14 @@ def is_variable(times: array[float]) -> bool:
     gaps = np.diff(np.frombuffer(times, np.float64))
     typical = float(np.median(gaps))
     return bool((np.abs(gaps - typical) > max(0.0021, 0.1 * abs(typical))).mean() > 0.02)
+
+
+def shown_fps(times: array[float], claimed: float) -> float:
+    """Return the rate of evenly spaced frames: the claimed one, unless their times contradict it.
+
+    Some interlaced files claim the rate of their fields.
+    """
+    if len(times) < 3 or is_variable(times):
+        return claimed
+    measured = 1.0 / float(np.median(np.diff(np.frombuffer(times, np.float64))))
+    return claimed if abs(measured / claimed - 1.0) < MAX_FPS_ERROR else measured

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from pipelines.curation.child_process import ChildError, ChildProcess
-from pipelines.curation.shot_files.cut_video import CutSpan, ShotFile, cut_video
+from pipelines.curation.shot_files.cut_video import cut_video
+from pipelines.curation.shot_files.spans import CutSpan, ShotFile
 
 Task = Callable[[Callable[[ShotFile], None]], str | None]
 

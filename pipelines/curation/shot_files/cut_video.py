@@ -2,8 +2,8 @@
 frames are encoded again.
 
 A shot file holds exactly the frames of its span at their own times, starting at 0. Encoded files
-are H.264, yuv420p, upright, in MP4; odd sizes are padded by repeating the last column or row. No
-file has sound. Knows nothing about storage, Ray or tables.
+are H.264, yuv420p, upright, progressive, in MP4; odd sizes are padded by repeating the last column
+or row. No file has sound. Knows nothing about storage, Ray or tables.
 
 Frame numbers count decoded frames in presentation order, as in analysis.
 """
@@ -15,50 +15,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 import av
 import av.error
 import numpy as np
+from av.container import InputContainer
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
-from pipelines.curation.analysis.bars import NO_BARS, Bars, crop
-from pipelines.curation.analysis.video_stream import Rejected, StreamSeen, first_video, iter_frames
+from fw_model.media.deinterlace import deinterlaced, field_orders
+from fw_model.media.frame_times import FrameClock
+from pipelines.curation.analysis.bars import Bars, crop
+from pipelines.curation.analysis.video_stream import (
+    Rejected,
+    StreamSeen,
+    first_video,
+    iter_frames,
+    stream_fps,
+    time_unit,
+)
+from pipelines.curation.shot_files.copy_packets import copies
+from pipelines.curation.shot_files.spans import CutSpan, ShotFile, file_name
 
-COPYABLE = ("h264", "hevc", "av1", "vp9", "mpeg4")
-"""Codecs whose packets an MP4 file can hold unchanged."""
-ENCODER_OPTIONS = {"crf": "18", "preset": "veryfast"}
-
-
-@dataclass(frozen=True)
-class CutSpan:
-    """The frames [start_frame, end_frame) of a shot to cut out, without its bars if it is encoded;
-    packets are copied as they are."""
-
-    shot_id: str
-    start_frame: int
-    end_frame: int
-    bars: Bars = NO_BARS
-
-
-@dataclass(frozen=True)
-class ShotFile:
-    """What became of a shot; `file` is a name in the output folder.
-
-    `detail` says why the file is not the copy that was asked for, or why there is no file. A shot
-    is unfinished if cutting stopped before its turn.
-    """
-
-    shot_id: str
-    mode: Literal["copy", "transcode", "failed", "unfinished"]
-    file: str | None = None
-    detail: str | None = None
-
-
-class NotCopyable(Exception):
-    """The packets of this span are not exactly its frames."""
+# Without the flag, the last frame of a shot would last as long as frames do on average.
+ENCODER_OPTIONS = {"crf": "18", "preset": "veryfast", "flags": "+frame_duration"}
 
 
 def cut_video(
@@ -71,121 +52,14 @@ def cut_video(
     """
     left: dict[CutSpan, str | None] = dict.fromkeys(spans)  # why a span was not copied
     if copy:
-        for span, problem in _copies(path, spans, num_frames, folder):
+        for span, problem in copies(path, spans, num_frames=num_frames, folder=folder):
             if problem is None:
                 del left[span]
-                yield ShotFile(span.shot_id, "copy", _file_name(span))
+                yield ShotFile(span.shot_id, "copy", file_name(span))
             else:
                 left[span] = problem
     if left:
         yield from _encoded(path, left, folder)
-
-
-def _file_name(span: CutSpan) -> str:
-    return f"{span.shot_id}.mp4"
-
-
-def _copies(
-    path: str | Path, spans: Sequence[CutSpan], num_frames: int, folder: Path
-) -> Iterator[tuple[CutSpan, str | None]]:
-    """Copy what can be copied; yield each span with the reason it was not copied, or None."""
-    try:
-        packets = _index(path, num_frames)
-    except (NotCopyable, Rejected, av.error.FFmpegError) as fault:
-        yield from ((span, str(fault)) for span in spans)
-        return
-    runs = {}
-    for span in spans:
-        try:
-            runs[span] = _run(packets, span)
-        except NotCopyable as fault:
-            yield span, str(fault)
-    for span, file in _copy_runs(path, runs, packets, folder):
-        problem = _copy_problem(file, span.end_frame - span.start_frame)
-        if problem is not None:
-            file.unlink(missing_ok=True)
-        yield span, problem
-
-
-@dataclass(frozen=True)
-class _Packet:
-    """A packet of the video stream; `frame` is the number of the frame it holds."""
-
-    frame: int
-    pts: int
-    is_keyframe: bool
-
-
-def _index(path: str | Path, num_frames: int) -> list[_Packet]:
-    """Return the packets in decoding order; NotCopyable if they do not match the frames."""
-    with av.open(str(path), metadata_errors="replace") as container:
-        stream = first_video(container)
-        if stream.codec_context is None or stream.codec_context.name not in COPYABLE:
-            raise NotCopyable("an MP4 file cannot hold this codec")
-        seen = [
-            (packet.pts, packet.dts, packet.is_keyframe, packet.is_discard or packet.is_corrupt)
-            for packet in container.demux(stream)
-            if packet.size
-        ]
-    if any(pts is None or dts is None or is_odd for pts, dts, _, is_odd in seen):
-        raise NotCopyable("some packets have no time or are hidden")
-    numbers = {pts: number for number, pts in enumerate(sorted(pts for pts, _, _, _ in seen))}
-    if len(numbers) != len(seen) or len(seen) != num_frames:
-        raise NotCopyable(f"{len(seen)} packets gave {num_frames} frames")
-    return [_Packet(numbers[pts], pts, is_keyframe) for pts, _, is_keyframe, _ in seen]
-
-
-def _run(packets: Sequence[_Packet], span: CutSpan) -> range:
-    """Return the indices of the packets that are exactly the frames of `span`.
-
-    Raises NotCopyable if there are none.
-    """
-    first = next((i for i, p in enumerate(packets) if p.frame == span.start_frame), None)
-    if first is None or not packets[first].is_keyframe:
-        raise NotCopyable(f"frame {span.start_frame} is not a keyframe")
-    run = range(first, first + span.end_frame - span.start_frame)
-    held = {packet.frame for packet in packets[run.start : run.stop]}
-    if held != set(range(span.start_frame, span.end_frame)):
-        raise NotCopyable(f"frames before {span.end_frame} depend on later ones")
-    return run
-
-
-def _copy_runs(
-    path: str | Path, runs: Mapping[CutSpan, range], packets: Sequence[_Packet], folder: Path
-) -> Iterator[tuple[CutSpan, Path]]:
-    """Write the packets of each run to its own file, in one pass; runs do not overlap."""
-    waiting = sorted(runs, key=lambda span: runs[span].start)
-    if not waiting:
-        return
-    with av.open(str(path), metadata_errors="replace") as container:
-        stream = first_video(container)
-        numbered = enumerate(packet for packet in container.demux(stream) if packet.size)
-        for span in waiting:
-            file, run = folder / _file_name(span), runs[span]
-            start_pts = packets[run.start].pts
-            with av.open(str(file), "w") as target:
-                copy = target.add_stream_from_template(stream)
-                for place, packet in numbered:
-                    if place in run:
-                        packet.pts, packet.dts = packet.pts - start_pts, packet.dts - start_pts
-                        packet.stream = copy
-                        target.mux(packet)
-                    if place >= run.stop - 1:
-                        break
-            yield span, file
-
-
-def _copy_problem(file: Path, num_frames: int) -> str | None:
-    """Return what is wrong with a copied file, None if it decodes to `num_frames` whole frames."""
-    seen = StreamSeen()
-    try:
-        with av.open(str(file)) as container:
-            found = sum(1 for _ in iter_frames(container, first_video(container), seen))
-    except (Rejected, av.error.FFmpegError) as fault:
-        return f"the copy cannot be read ({fault})"
-    if found != num_frames or seen.decode_errors or seen.demux_error:
-        return f"the copy has {found} of {num_frames} frames and {seen.decode_errors} faults"
-    return None
 
 
 def _encoded(
@@ -198,12 +72,12 @@ def _encoded(
         with av.open(str(path), metadata_errors="replace") as container:
             stream = first_video(container)
             stream.codec_context.thread_type = "NONE"
-            frames = enumerate(iter_frames(container, stream, StreamSeen()))
+            frames = _timed(_pictures(container, stream, waiting), container, stream)
             while waiting:
-                problem = _encode_span(frames, waiting[0], stream, folder / _file_name(waiting[0]))
+                problem = _encode_span(frames, waiting[0], stream, folder / file_name(waiting[0]))
                 span = waiting.pop(0)
                 if problem is None:
-                    yield ShotFile(span.shot_id, "transcode", _file_name(span), reasons[span])
+                    yield ShotFile(span.shot_id, "transcode", file_name(span), reasons[span])
                 else:
                     yield ShotFile(span.shot_id, "failed", None, problem)
     except (Rejected, av.error.FFmpegError) as fault:
@@ -211,16 +85,53 @@ def _encoded(
             yield ShotFile(span.shot_id, "failed", None, str(fault))
 
 
+def _pictures(
+    container: InputContainer, stream: VideoStream, spans: Sequence[CutSpan]
+) -> Iterator[VideoFrame]:
+    """Yield the stream's frames; those of interlaced spans as pictures of both fields."""
+    orders = field_orders((s.start_frame, s.end_frame, s.field_order) for s in spans)
+    frames = enumerate(iter_frames(container, stream, StreamSeen()))
+    return deinterlaced((frame, orders.get(number)) for number, frame in frames)
+
+
+@dataclass(frozen=True)
+class _TimedFrame:
+    """A frame, when it is shown and for how long, in ticks of the stream."""
+
+    number: int
+    picture: VideoFrame
+    ticks: int
+    duration: int
+
+
+def _timed(
+    frames: Iterator[VideoFrame], container: InputContainer, stream: VideoStream
+) -> Iterator[_TimedFrame]:
+    """Yield each frame with its time."""
+    tick_s, fps = time_unit(stream), stream_fps(stream)
+    clock = FrameClock(container.format.name, tick_s, fps)
+    held: VideoFrame | None = None
+    number = ticks = 0
+    for frame in frames:
+        following = clock.ticks(frame.pts, frame.dts)
+        if held is not None:
+            yield _TimedFrame(number, held, ticks, following - ticks)
+            number += 1
+        held, ticks = frame, following
+    if held is not None:
+        yield _TimedFrame(number, held, ticks, max(1, held.duration, round(1 / (fps * tick_s))))
+
+
 def _encode_span(
-    frames: Iterator[tuple[int, VideoFrame]], span: CutSpan, stream: VideoStream, file: Path
+    frames: Iterator[_TimedFrame], span: CutSpan, stream: VideoStream, file: Path
 ) -> str | None:
     """Encode the frames of `span`; return what was wrong, None if all arrived."""
     wanted = span.end_frame - span.start_frame
     with contextlib.closing(_ShotFileWriter(file, stream, span.bars)) as writer:
-        for number, frame in frames:
-            if number >= span.start_frame:
+        for frame in frames:
+            if frame.number >= span.start_frame:
                 writer.write(frame)
-            if number >= span.end_frame - 1:
+            if frame.number >= span.end_frame - 1:
                 break
     found = _num_packets(file) if writer.num_frames else 0
     if found == wanted:
@@ -237,37 +148,36 @@ class _ShotFileWriter:
         self._bars = bars
         self._target = av.open(str(file), "w", options={"movflags": "+faststart"})
         self._stream: VideoStream | None = None
-        self._first_pts = 0
-        self._last_pts = -1
+        self._first_ticks = 0
         self.num_frames = 0
 
-    def write(self, frame: VideoFrame) -> None:
+    def write(self, frame: _TimedFrame) -> None:
         """Append a frame; the first one sets the size."""
-        picture = _upright_even(frame, self._bars)
+        picture = _upright_even(frame.picture, self._bars)
         stream = self._stream or self._open(picture, frame)
         if (picture.width, picture.height) != (stream.width, stream.height):
             picture = picture.reformat(width=stream.width, height=stream.height)
-        pts = self._last_pts + 1 if frame.pts is None else frame.pts - self._first_pts
-        self._last_pts = picture.pts = max(pts, self._last_pts + 1)
+        picture.pts = frame.ticks - self._first_ticks
         picture.time_base = stream.codec_context.time_base
+        picture.duration = frame.duration
         picture.pict_type = PictureType.NONE  # the encoder chooses
         self._target.mux(stream.encode(picture))
         self.num_frames += 1
 
-    def _open(self, picture: VideoFrame, frame: VideoFrame) -> VideoStream:
-        rate = Fraction(self._source.average_rate or self._source.guessed_rate or 24)
+    def _open(self, picture: VideoFrame, frame: _TimedFrame) -> VideoStream:
+        rate = Fraction(stream_fps(self._source)).limit_denominator(1001)
         stream: VideoStream = self._target.add_stream("libx264", rate=rate, options=ENCODER_OPTIONS)
         stream.width, stream.height = picture.width, picture.height
         stream.pix_fmt = "yuv420p"
-        self._first_pts = frame.pts or 0
+        self._first_ticks = frame.ticks
         context = stream.codec_context
         context.thread_count = 1
-        context.time_base = frame.time_base or self._source.time_base or Fraction(1, 1000)
+        context.time_base = time_unit(self._source)
         context.color_range = ColorRange.MPEG
         context.colorspace = picture.colorspace
         context.color_primaries, context.color_trc = picture.color_primaries, picture.color_trc
         ratio = Fraction(self._source.sample_aspect_ratio or 1) or Fraction(1)
-        context.sample_aspect_ratio = 1 / ratio if round(frame.rotation / 90) % 2 else ratio
+        context.sample_aspect_ratio = 1 / ratio if round(frame.picture.rotation / 90) % 2 else ratio
         self._stream = stream
         return stream
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fw_model.errors import StorageError
+from fw_model.media.deinterlace import as_field_order
 from fw_model.schemas.curated import SHOT_CLIPS
 from fw_model.schemas.curated_rows import (
     CropRow,
@@ -31,14 +32,15 @@ from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
 from pipelines.curation.ledger.receipts import Provenance, commit
 from pipelines.curation.ledger.tables import Part, write_part
 from pipelines.curation.shot_files.cut_process import cut_in_child
-from pipelines.curation.shot_files.cut_video import CutSpan, ShotFile
+from pipelines.curation.shot_files.spans import CutSpan, ShotFile
 from pipelines.storage.arrow_rows import iter_rows, schema_of
 from pipelines.storage.store import Store, local_copy
 from pipelines.storage.tempdirs import temporary_folder
 
 # Raise this when the same settings start to give different files: shots are then cut again.
-CUT_VERSION = 3
+CUT_VERSION = 4
 MAX_ATTEMPTS = 3  # for a shot that the child did not reach or that killed it
+SPAN_COLUMNS = ("shot_id", "content_start_frame", "content_end_frame", "crop", "field_order")
 CLIP_COLUMNS = tuple(ShotFileColumns.__annotations__)
 
 
@@ -52,6 +54,7 @@ class PendingCut(TypedDict):
     starts: list[int]
     ends: list[int]
     bars: list[list[int]]  # top, bottom, left and right, in pixels
+    field_orders: list[str]  # tff or bff; empty for progressive shots
     attempts: list[int]
 
 
@@ -98,7 +101,7 @@ class CutPhase:
         return pending
 
     def _kept(self, part: Part) -> Iterator[ShotRow]:
-        columns = ["shot_id", "video_id", "content_start_frame", "content_end_frame", "crop"]
+        columns = [*SPAN_COLUMNS, "video_id"]
         kept = pc.field("drop_reason").is_null()
         return iter_rows(self.store.read_table(part.key, columns, filters=kept), ShotRow)
 
@@ -131,6 +134,7 @@ def _pending_cut(
         "starts": [shot["content_start_frame"] for shot in shots],
         "ends": [shot["content_end_frame"] for shot in shots],
         "bars": [_bars(shot["crop"]) for shot in shots],
+        "field_orders": [shot["field_order"] or "" for shot in shots],
         "attempts": [1 + (known[i].values["attempts"] if i in known else 0) for i in ids],
     }
 
@@ -157,9 +161,14 @@ class CutShots:
     def cut(self, video: PendingCut) -> list[ShotFileRow]:
         """Cut the shots of a video; return their rows once their files are stored."""
         spans = [
-            CutSpan(shot_id, start, end, Bars(*bars))
-            for shot_id, start, end, bars in zip(
-                video["shot_ids"], video["starts"], video["ends"], video["bars"], strict=True
+            CutSpan(shot_id, start, end, Bars(*bars), as_field_order(order))
+            for shot_id, start, end, bars, order in zip(
+                video["shot_ids"],
+                video["starts"],
+                video["ends"],
+                video["bars"],
+                video["field_orders"],
+                strict=True,
             )
         ]
         with temporary_folder() as folder:

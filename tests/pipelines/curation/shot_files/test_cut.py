@@ -15,8 +15,9 @@ from pipelines.curation.child_process import ChildProcess
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.ledger.receipts import Provenance
 from pipelines.curation.shot_files.cut_process import collect, cut_in_child
-from pipelines.curation.shot_files.cut_video import CutSpan, ShotFile, cut_video
+from pipelines.curation.shot_files.cut_video import cut_video
 from pipelines.curation.shot_files.phase import CutShots, cut_ledger
+from pipelines.curation.shot_files.spans import CutSpan, ShotFile
 from pipelines.storage.store import Store
 from tests.pipelines.curation.footage import film
 from tests.pipelines.curation.test_curate import curate
@@ -104,7 +105,7 @@ def test_nothing_is_copied_where_packets_do_not_tell_the_frames(tmp_path, num_fr
 def test_a_codec_that_mp4_does_not_hold_is_encoded(tmp_path):
     path = encode(tmp_path / "film.avi", film([1], 12), codec="mjpeg", format="yuvj420p")
     clips = cut(path, tmp_path / "clips", [(2, 6)], copy=True, num_frames=12)
-    assert (clips[0].mode, clips[0].detail) == ("transcode", "an MP4 file cannot hold this codec")
+    assert (clips[0].mode, clips[0].detail) == ("transcode", "packets of mjpeg are not copied")
     frames = read_frames(tmp_path / "clips" / clips[0].file).astype(int)
     assert np.abs(frames - read_frames(path, start=2, stop=6)).mean() < 4.0
     info = probe(tmp_path / "clips" / clips[0].file)
@@ -197,7 +198,7 @@ def test_a_video_that_is_away_when_it_is_cut_is_cut_by_the_next_run(tmp_path):
     video = tmp_path / "film.mp4"
     work = {"uri": str(video), "num_frames": 12, "rotation": 0}
     work |= {"shot_ids": ["s"], "starts": [0], "ends": [12], "attempts": [1]}
-    work |= {"bars": [[8, 8, 0, 0]]}
+    work |= {"bars": [[8, 8, 0, 0]], "field_orders": [""]}
     (row,) = cutter.cut(work)
     assert (row["status"], row["clip_mode"], row["clip_uri"]) == ("away", "failed", None)
     assert "film.mp4" in row["clip_detail"]
