@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,11 @@ from fw_model.errors import CapacityError
 log = logging.getLogger(__name__)
 
 START_ATTEMPTS = 4
+CONNECT_TIMEOUT_S = 10.0
+TOKEN_ADVICE = (
+    "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to that cluster's token, or RAY_AUTH_MODE=disabled"
+    " if it has none"
+)
 
 
 class RayConfig(StrictModel):
@@ -116,14 +122,11 @@ def ray_session(config: RayConfig) -> Iterator[None]:
         if config.object_store_mb is not None:
             options["object_store_memory"] = config.object_store_mb * 1024**2
     try:
+        _check_reachable(config.address)
         start_ray(config.address, **options)
     except Exception as error:  # Ray raises even plain Exception here
         first_line = (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
-        advice = (
-            "this machine may be overloaded; try again"
-            if config.address == "local"
-            else "start one with `ray start --head`, or omit --address to run on this machine"
-        )
+        advice = _advice(config.address, error)
         raise CapacityError(
             f"Cannot use Ray at {config.address!r} ({first_line}); {advice}."
         ) from error
@@ -133,6 +136,21 @@ def ray_session(config: RayConfig) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raise OSError if nothing listens at HOST:PORT: Ray would try for a quarter of an hour."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
+
+
+def _advice(address: str, error: Exception) -> str:
+    if address == "local":
+        return "this machine may be overloaded; try again"
+    if "Failed to connect to Ray cluster" in str(error):  # something listens there
+        return TOKEN_ADVICE
+    return "start one with `ray start --head`, or omit --address to run on this machine"
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import yaml
 
 from cluster.console import err, out
+from cluster.ray_start import TOKEN_ADVICE
 from fw_model.errors import CapacityError, ConfigError, FilmWeaverError
 
 SHIPPED_CONFIG = "filmweaver_config.yaml"
@@ -101,6 +102,7 @@ def _ship_story(story: Path, folder: Path) -> Path:
 
 def _run_job(address: str, entrypoint: str, folder: Path, reserved: Reserved) -> None:
     """Submit the job, follow its log, and raise unless it succeeded."""
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     try:
@@ -111,6 +113,8 @@ def _run_job(address: str, entrypoint: str, folder: Path, reserved: Reserved) ->
             entrypoint_num_cpus=reserved.cpus,
             entrypoint_num_gpus=reserved.gpus,
         )
+    except AuthenticationError as error:
+        raise CapacityError(f"The cluster at {address} wants a token; {TOKEN_ADVICE}.") from error
     except (ConnectionError, RuntimeError) as error:
         raise CapacityError(
             f"No Ray job server answers at {address}; give the address of the cluster's"

@@ -15,9 +15,7 @@ HEAD = ["--address", "http://head.example:8265"]
 def submitted(monkeypatch):
     """The command lines that would have been submitted."""
     lines = []
-    monkeypatch.setattr(
-        "cluster.submit._run_job", lambda _address, line, _folder: lines.append(line)
-    )
+    monkeypatch.setattr("cluster.submit._run_job", lambda _address, line, *_job: lines.append(line))
     return lines
 
 
