@@ -173,7 +173,7 @@ def ray_overhead(folder: Path, most: int) -> list[Row]:
             for i in range(number)
         ]  # fmt: skip
         started = time.perf_counter()
-        analyzed = blocks_of(rows, PENDING_VIDEO, num_actors=2).map_batches(
+        analyzed = blocks_of(rows, PENDING_VIDEO).map_batches(
             AnalyzeVideos,
             fn_constructor_args=(SETTINGS, store, ledger, Provenance("", "", "")),
             batch_size=1, batch_format="pyarrow", num_cpus=1.0,

@@ -37,17 +37,17 @@ app = typer.Typer(
 )
 
 command(app)(curate)
-command(app)(export)
+command(app, in_process=True)(export)
 command(app)(encode)
 command(app)(train)
 command(app, ships="story")(generate)
 command(app)(serve)
 command(app)(evaluate)
-command(app)(write_scenes)
-command(app)(toyfilms)
+command(app, in_process=True)(write_scenes)
+command(app, in_process="encoded")(toyfilms)
 app.add_typer(pretrain_app, name="pretrain")
 command(app, profile="demo")(demo)
-command(app)(doctor)
+command(app, in_process=True)(doctor)
 
 
 def print_version(wanted: bool) -> None:

@@ -39,6 +39,7 @@ log = logging.getLogger("filmweaver")
 
 LINE_INTERVAL_S = 5.0
 POLL_INTERVAL_S = 1.0
+RAY_DATA_SUFFIX = "\nFailed to apply UDF transform after"  # Ray Data appends advice to our message
 
 
 def configure_logging() -> None:
@@ -197,7 +198,7 @@ def one_sentence(error: BaseException) -> str | None:
     """Return what to show for an error that the user can fix; None for a bug."""
     root = find_cause(error, FilmWeaverError)
     if root is not None:
-        return str(root).strip()
+        return str(root).partition(RAY_DATA_SUFFIX)[0].strip()
     refused = find_cause(error, OSError)
     if refused is not None and refused.errno == errno.ENOSPC:
         where = f" while writing {refused.filename}" if refused.filename else ""

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
 from pydantic import Field
 
+from cluster.worker_failure import worker_failure
 from fw_model.config import StrictModel
 from fw_model.errors import CapacityError
 
 log = logging.getLogger(__name__)
 
 START_ATTEMPTS = 4
+CONNECT_TIMEOUT_S = 10.0
+TOKEN_ADVICE = (
+    "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to that cluster's token, or RAY_AUTH_MODE=disabled"
+    " if it has none"
+)
 
 
 class RayConfig(StrictModel):
@@ -39,7 +47,25 @@ class RayConfig(StrictModel):
         None, ge=80, description="Object store of a local Ray, MiB; null leaves it to Ray."
     )
     dashboard: bool = Field(False, description="Start the dashboard of a local Ray.")
+    process_cpus: float = Field(
+        1.0,
+        gt=0,
+        description="CPUs that a command reserves on a cluster if it computes in one process: "
+        "generate, and submitted jobs of export, pretrain, write-scenes and toyfilms --encoded.",
+    )
+    process_gpus: float | None = Field(
+        None,
+        ge=0,
+        description="GPUs that such a command reserves; null: one if model.device is cuda, or if "
+        "it is auto and the cluster has GPUs when generate starts.",
+    )
     worker_logs: bool = Field(False, description="Show the logs of Ray workers in this terminal.")
+
+    def gpus_for(self, device: str, *, cluster_has_gpus: bool) -> float:
+        """Return the GPUs that a command reserves for its one process on `device`."""
+        if self.process_gpus is not None:
+            return self.process_gpus
+        return float(device.startswith("cuda") or (device == "auto" and cluster_has_gpus))
 
 
 def start_ray(address: str, **options: Any) -> None:
@@ -83,7 +109,8 @@ def ray_session(config: RayConfig) -> Iterator[None]:
     import ray
 
     if ray.is_initialized():
-        yield
+        with _failures_in_one_sentence():
+            yield
         return
     options: dict[str, object] = {"log_to_driver": config.worker_logs, "logging_level": "WARNING"}
     if config.address == "local":
@@ -95,22 +122,55 @@ def ray_session(config: RayConfig) -> Iterator[None]:
         if config.object_store_mb is not None:
             options["object_store_memory"] = config.object_store_mb * 1024**2
     try:
+        _check_reachable(config.address)
         start_ray(config.address, **options)
     except Exception as error:  # Ray raises even plain Exception here
         first_line = (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
-        advice = (
-            "this machine may be overloaded; try again"
-            if config.address == "local"
-            else "start one with `ray start --head`, or omit --address to run on this machine"
-        )
+        advice = _advice(config.address, error)
         raise CapacityError(
             f"Cannot use Ray at {config.address!r} ({first_line}); {advice}."
         ) from error
     log.info("ray %s: %s", config.address, _size(ray.cluster_resources()))
     try:
-        yield
+        with _failures_in_one_sentence():
+            yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raise OSError if nothing listens at HOST:PORT: Ray would try for a quarter of an hour."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
+
+
+def _advice(address: str, error: Exception) -> str:
+    if address == "local":
+        return "this machine may be overloaded; try again"
+    if "Failed to connect to Ray cluster" in str(error):  # something listens there
+        return TOKEN_ADVICE
+    return "start one with `ray start --head`, or omit --address to run on this machine"
+
+
+@contextmanager
+def _failures_in_one_sentence() -> Iterator[None]:
+    """Turn what Ray raises for a failed actor or task into WorkerFailed."""
+    try:
+        yield
+    except Exception as error:
+        failure = worker_failure(error, _log_dir())
+        if failure is None:
+            raise
+        raise failure from error
+
+
+def _log_dir() -> Path | None:
+    """Return Ray's folder of logs on this machine."""
+    import ray
+
+    node = ray._private.worker._global_node
+    return None if node is None else Path(node.get_logs_dir_path())
 
 
 def _size(resources: dict[str, float]) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-import shutil
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
 from cluster.console import err, out
+from cluster.ray_start import TOKEN_ADVICE
 from fw_model.errors import CapacityError, ConfigError, FilmWeaverError
 
 SHIPPED_CONFIG = "filmweaver_config.yaml"
@@ -23,6 +24,13 @@ SHIPPED_STORY = "story"
 
 class JobFailed(FilmWeaverError):
     """The submitted job failed; its log says why."""
+
+
+class Reserved(NamedTuple):
+    """What the process of a job itself reserves; None: nothing, it runs on the head."""
+
+    cpus: float | None = None
+    gpus: float | None = None
 
 
 def is_job_server(address: str | None) -> bool:
@@ -38,18 +46,25 @@ def submit(
     overrides: list[str] | None,
     *,
     story: Path | None = None,
+    in_process: bool = False,
 ) -> None:
     """Submit `filmweaver WORDS` to the job server at `address` and follow it to the end.
 
-    The configuration is validated before anything is sent. ConfigError for a path that the
-    cluster cannot see, CapacityError if no server answers, JobFailed if the job fails.
+    The configuration is validated before anything is sent. A command that computes `in_process`
+    reserves `ray.process_cpus` and `ray.process_gpus`; others run on the head and reserve what
+    they need for their actors and tasks. ConfigError for a path that the cluster cannot see,
+    CapacityError if no server answers, JobFailed if the job fails.
     """
     from cluster.config import FilmWeaverConfig, config_tree
     from fw_model.config import validate
 
     tree = config_tree(profile, config, overrides)
     tree.setdefault("ray", {})["address"] = "auto"
-    validate(FilmWeaverConfig, tree, f"profile {profile}")
+    settings = validate(FilmWeaverConfig, tree, f"profile {profile}")
+    reserved = Reserved()
+    if in_process:
+        gpus = settings.ray.gpus_for(settings.model.device, cluster_has_gpus=False)
+        reserved = Reserved(settings.ray.process_cpus, gpus)
     with tempfile.TemporaryDirectory(prefix="filmweaver-job-") as name:
         folder = Path(name)
         (folder / SHIPPED_CONFIG).write_text(yaml.safe_dump(tree), encoding="utf-8")
@@ -59,7 +74,7 @@ def submit(
         entrypoint = shlex.join(
             ["filmweaver", *_visible(words), "--profile", profile, "--config", SHIPPED_CONFIG]
         )
-        _run_job(str(address), entrypoint, folder)
+        _run_job(str(address), entrypoint, folder, reserved)
 
 
 def _visible(words: list[str | Path]) -> list[str]:
@@ -74,31 +89,32 @@ def _visible(words: list[str | Path]) -> list[str]:
 
 
 def _ship_story(story: Path, folder: Path) -> Path:
-    """Copy a story file and its reference images under `folder`; return the path in the job."""
-    from fw_model.generation.story_file import load_story
+    """Write a story file and its reference images to `folder`; return the path in the job."""
+    from fw_model.generation.story_file import load_story, packed_references, unpack_references
 
-    plan = load_story(story)
+    packed, images = packed_references(load_story(story), story.parent)
     folder.mkdir(parents=True)
-    tree = yaml.safe_load(story.read_text(encoding="utf-8"))
-    for shot_index, shot in enumerate(plan.shots):
-        for index, reference in enumerate(shot.references):
-            image = story.parent / reference.image
-            if not image.is_file():
-                raise ConfigError(f"The reference image {image} of {story} does not exist.")
-            name = f"reference_{shot_index}_{index}{image.suffix}"
-            shutil.copyfile(image, folder / name)
-            tree["shots"][shot_index]["references"][index]["image"] = name
-    (folder / "story.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    unpack_references(images, folder)
+    text = yaml.safe_dump(packed.model_dump(mode="json"))
+    (folder / "story.yaml").write_text(text, encoding="utf-8")
     return Path(SHIPPED_STORY) / "story.yaml"
 
 
-def _run_job(address: str, entrypoint: str, folder: Path) -> None:
+def _run_job(address: str, entrypoint: str, folder: Path, reserved: Reserved) -> None:
     """Submit the job, follow its log, and raise unless it succeeded."""
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     try:
         client = JobSubmissionClient(address)
-        job_id = client.submit_job(entrypoint=entrypoint, runtime_env={"working_dir": str(folder)})
+        job_id = client.submit_job(
+            entrypoint=entrypoint,
+            runtime_env={"working_dir": str(folder)},
+            entrypoint_num_cpus=reserved.cpus,
+            entrypoint_num_gpus=reserved.gpus,
+        )
+    except AuthenticationError as error:
+        raise CapacityError(f"The cluster at {address} wants a token; {TOKEN_ADVICE}.") from error
     except (ConnectionError, RuntimeError) as error:
         raise CapacityError(
             f"No Ray job server answers at {address}; give the address of the cluster's"

@@ -34,6 +34,7 @@ from fw_model.errors import ConfigError
 from fw_model.files.lock import only_one
 from fw_model.loading.config import ModelConfig
 from fw_model.loading.fingerprints import part_fingerprint
+from fw_model.loading.folders import model_paths
 from fw_model.schemas.curated import ANALYZED_VIDEOS
 from fw_model.schemas.curated_rows import AnalyzedVideoRow
 from pipelines.curation.analysis.analyze import ANALYZE_VERSION, LONG
@@ -61,13 +62,16 @@ from pipelines.curation.pools import (
     blocks_of,
     children_per_long_video,
     decoding_cpus,
-    num_decoding_actors,
+    max_decoding_actors,
+    on_nodes,
+    set_up_ray_data,
 )
 from pipelines.curation.report.finalize import ThisRun, finalize
 from pipelines.curation.report.prometheus import CurationSeries
 from pipelines.curation.report.summary import CurationSummary
 from pipelines.curation.shot_files.phase import PENDING_CUT, CutPhase, CutShots, cut_ledger
 from pipelines.curation.sources import Source, list_sources
+from pipelines.storage.shared_paths import sample, shared_paths
 from pipelines.storage.store import Store
 
 logger = logging.getLogger(__name__)
@@ -129,21 +133,32 @@ class Curation:
 
     def run(self) -> CurationSummary:
         """Run the phases in order."""
-        _set_up_ray_data()
+        set_up_ray_data()
         seconds: dict[str, float] = {}
         with _timed(seconds, "list"):
             sources = list_sources(self.config)
-        with _timed(seconds, "analyze"):
-            num_analyzed = self.analyze(sources)
-        with _timed(seconds, "assemble"):
-            parts = self.assemble(sources)
-        with _timed(seconds, "caption"):
-            num_captioned = self.caption(parts)
-        with _timed(seconds, "cut"):
-            parts = self.cut(parts)
+        with shared_paths(self._read_by_nodes(sources), self.config.output) as self.shared:
+            with _timed(seconds, "analyze"):
+                num_analyzed = self.analyze(sources)
+            with _timed(seconds, "assemble"):
+                parts = self.assemble(sources)
+            with _timed(seconds, "caption"):
+                num_captioned = self.caption(parts)
+            with _timed(seconds, "cut"):
+                parts = self.cut(parts)
         this_run = ThisRun(self.run_id, len(sources), num_analyzed, num_captioned, seconds)
         with _timed(seconds, "finalize"):
             return self.finalize(sources, parts, this_run)
+
+    def _read_by_nodes(self, sources: list[Source]) -> list[tuple[str, str]]:
+        """Return what every node must see: (role, path or URI)."""
+        config = self.config
+        options = [str(value) for value in config.detector.options.values()]
+        files = [("detector file", option) for option in options if Path(option).is_file()]
+        vocabulary = config.captioner.vocabulary
+        files += [("vocabulary", vocabulary)] if vocabulary else []
+        found = [source.uri for source in sources if source.size_bytes >= 0]
+        return [*sample("source", found), *files, *model_paths(self.model)]
 
     # analyze: video -> shots, keyframes, measurements -> embeddings
 
@@ -153,38 +168,38 @@ class Curation:
             sources, self.decoded, self.analyzed, self.config.retry_quarantined
         )
         if videos:
-            num_actors = num_decoding_actors(self.share, len(videos))
-            graph = self._decode_and_embed(videos, num_actors, num_children=1)
+            graph = self._decode_and_embed(videos, num_children=1)
             long_ids = self._drain("analyze", graph, len(videos))
             long = [video for video in videos if video["source_id"] in long_ids]
             if long:  # each video takes several children, so fewer videos at once
                 num_children = children_per_long_video(self.share)
-                num_actors = max(1, num_actors // num_children)
-                graph = self._decode_and_embed(long, num_actors, num_children=num_children)
+                graph = self._decode_and_embed(long, num_children=num_children)
                 self._drain("long", graph, len(long))
         if not_embedded:
             entries = not_embedded.items()
             receipts = [{"id": i, "status": e.values["status"], "key": e.key} for i, e in entries]
-            num_actors = num_decoding_actors(self.share, len(receipts))
-            rows = blocks_of(receipts, RECEIPT, num_actors=num_actors)
+            rows = blocks_of(receipts, RECEIPT)
             self._drain("embed", self._embed(rows, len(receipts)), len(receipts))
         return len(videos)
 
     def _decode_and_embed(
-        self, videos: Sequence[PendingVideoRow], num_actors: int, *, num_children: int
+        self, videos: Sequence[PendingVideoRow], *, num_children: int
     ) -> ray.data.Dataset:
         config = self.config
         settings = AnalyzeSettings(
             config.decode, config.detector, config.keyframes, config_hash(config.detector)
         )
         provenance = self._provenance(self.decoded, "analysis")
-        rows = blocks_of(videos, PENDING_VIDEO, num_actors=num_actors)  # one row per video
+        rows = blocks_of(videos, PENDING_VIDEO)  # one row per video
         rows = rows.map_batches(  # 1:1, CPU; decodes in child processes, commits each video
-            AnalyzeVideos,
+            on_nodes(AnalyzeVideos, self.shared),
             fn_constructor_args=(settings, self.store, self.decoded, provenance),
             fn_constructor_kwargs={"num_children": num_children},
             batch_size=1,
-            **actor_pool(num_actors, cpus=decoding_cpus(self.share, num_children)),
+            **actor_pool(
+                max_decoding_actors(self.share, len(videos)),
+                cpus=decoding_cpus(self.share, num_children),
+            ),
         )
         return self._embed(rows, len(videos))
 
@@ -192,7 +207,7 @@ class Curation:
         share = self.share
         provenance = self._provenance(self.analyzed, "analysis")
         return receipts.map_batches(  # 1:1, CPU or GPU; commits a batch of videos together
-            EmbedShots,
+            on_nodes(EmbedShots, self.shared),
             fn_constructor_args=(self.model, self.store, self.decoded, self.analyzed, provenance),
             batch_size=min(share.videos_per_commit, max(1, num_videos // 4)),
             **actor_pool(share.embed_actors, cpus=share.embed_cpus, gpus=share.embed_gpus),
@@ -228,9 +243,9 @@ class Curation:
         self, phase: CaptionPhase, scenes: list[ScenePart], responses: Mapping[str, EngineResponse]
     ) -> ray.data.Dataset:
         share, config = self.share, self.config
-        rows = blocks_of(scenes, SCENE_PART, num_actors=share.caption_actors)  # scenes_per_commit
+        rows = blocks_of(scenes, SCENE_PART)  # scenes_per_commit
         return rows.map_batches(  # 1:N, CPU or GPU; commits the scenes of a row together
-            CaptionScenes,
+            on_nodes(CaptionScenes, self.shared),
             fn_constructor_args=(config.captioner, config.validation, self.model, self.store),
             fn_constructor_kwargs={
                 "ledger": self.captioned,
@@ -253,9 +268,9 @@ class Curation:
         settings = (captioner, validation, phase.prompts(), self.model, self.store)
 
         def ask(answers: Mapping[str, EngineResponse]) -> list[EngineResponse]:
-            rows = blocks_of(scenes, SCENE_PART, num_actors=1)
+            rows = blocks_of(scenes, SCENE_PART)
             rows = rows.map_batches(  # 1:N, CPU; what to ask next, given the answers so far
-                vllm_rounds.OpenQuestions,
+                on_nodes(vllm_rounds.OpenQuestions, self.shared),
                 fn_constructor_args=(*settings, answers),
                 batch_size=1,
                 **actor_pool(1, cpus=1.0),
@@ -285,11 +300,11 @@ class Curation:
         phase = CutPhase(self.store, self.shot_files, provenance)
         videos = phase.pending(parts)
         if videos:
-            num_actors = num_decoding_actors(self.share, len(videos))
+            num_actors = max_decoding_actors(self.share, len(videos))
             is_copy = config.cut == "copy"
-            rows = blocks_of(videos, PENDING_CUT, num_actors=num_actors)  # one row per video
+            rows = blocks_of(videos, PENDING_CUT)  # one row per video
             rows = rows.map_batches(  # 1:N, CPU; cuts in a child process, commits a video's files
-                CutShots,
+                on_nodes(CutShots, self.shared),
                 fn_constructor_args=(
                     is_copy,
                     config.decode,
@@ -335,14 +350,6 @@ class Curation:
             long |= {row["id"] for row in receipts.to_pylist() if row["status"] == LONG}
             self.on_progress(phase, done, total)
         return long
-
-
-def _set_up_ray_data() -> None:
-    """Set what every later dataset of this process inherits."""
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # progress is reported per phase, through on_progress
-    # A long video may take hours without being stuck: each of its ranges has its own deadline.
-    context.execution_no_progress_timeout_s = -1
 
 
 @contextmanager

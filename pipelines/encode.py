@@ -12,18 +12,23 @@ what the curated tables no longer hold. The modules in `pipelines/encoding` know
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
+import pyarrow as pa
 import ray.data
 
 from fw_model.loading.config import ModelConfig
+from fw_model.loading.folders import model_paths
+from pipelines.curation.pools import actor_pool, blocks_of, fitting_cpus, on_nodes, set_up_ray_data
 from pipelines.encoding.captioned_videos import read_curated
 from pipelines.encoding.config import EncodeConfig
 from pipelines.encoding.dataset_store import EncodedStore
 from pipelines.encoding.models import encoded_meta
-from pipelines.encoding.operators import EncodeVideos, num_encoders, pending_row
+from pipelines.encoding.operators import PENDING_VIDEO, EncodeVideos, max_encoders, pending_row
 from pipelines.encoding.shot_frames import VideoSpans
 from pipelines.encoding.summary import EncodeSummary, report, summarize
+from pipelines.storage.shared_paths import SharedPaths, sample, shared_paths
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +45,17 @@ def run_encode(
     missing = [video for video in videos if done.get(video.video_id) != video.captions_hash]
     logger.info("encode: %d videos, %d to do", len(videos), len(missing))
     if missing:
-        finished = 0
-        for batch in _encode(config, model, missing, store).iter_batches(batch_size=None):
-            finished += len(batch["status"])
-            logger.info("encode: %d of %d videos", finished, len(missing))
+        set_up_ray_data()
+        read = [*sample("source", [video.uri for video in missing]), *model_paths(model)]
+        with shared_paths(read, store.store.uri) as shared:
+            finished = 0
+            graph = _encode(config, model, missing, store, shared)
+            batches: Iterable[pa.Table] = graph.iter_batches(
+                batch_size=None, batch_format="pyarrow"
+            )
+            for batch in batches:
+                finished += batch.num_rows
+                logger.info("encode: %d of %d videos", finished, len(missing))
     counts = store.publish({video.video_id: video.captions_hash for video in videos})
     summary = summarize(store, counts, len(missing))
     report(store, summary, curated)
@@ -51,14 +63,20 @@ def run_encode(
 
 
 def _encode(
-    config: EncodeConfig, model: ModelConfig, videos: list[VideoSpans], store: EncodedStore
+    config: EncodeConfig,
+    model: ModelConfig,
+    videos: list[VideoSpans],
+    store: EncodedStore,
+    shared: SharedPaths,
 ) -> ray.data.Dataset:
-    rows = ray.data.from_items([pending_row(video) for video in videos])  # one row per video
+    rows = blocks_of([pending_row(video) for video in videos], PENDING_VIDEO)  # one row per video
     return rows.map_batches(  # 1:1, CPU or GPU; holds the models, commits a batch as a part
-        EncodeVideos,
+        on_nodes(EncodeVideos, shared),
         fn_constructor_args=(model, config, store.store.uri),
         batch_size=config.videos_per_part,
-        compute=ray.data.ActorPoolStrategy(size=num_encoders(config, len(videos))),
-        num_cpus=config.cpus_per_actor,
-        num_gpus=config.gpus_per_actor or None,
+        **actor_pool(
+            max_encoders(config, len(videos)),
+            cpus=fitting_cpus(config.cpus_per_actor),
+            gpus=config.gpus_per_actor,
+        ),
     )

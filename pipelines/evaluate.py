@@ -20,12 +20,12 @@ from fw_model.evaluation.scoring.scorecard import Scorecard, build_scorecard
 from fw_model.generation.request import GenerationConfig
 from fw_model.loading.config import ModelConfig
 from pipelines.evaluation.film_gallery import story_films
-from pipelines.evaluation.film_story import StoryFilmer
 from pipelines.evaluation.jobs import TRUTH, plan_jobs
 from pipelines.evaluation.judges import judges_identity, load_judges
 from pipelines.evaluation.results import read_result, read_results
 from pipelines.evaluation.run import EvaluationRun
-from pipelines.evaluation.work_queue import film_all
+from pipelines.evaluation.work_queue import FilmingActor, film_all
+from pipelines.storage.shared_paths import shared_paths
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def run_evaluate(
     """Film, score and report on a running Ray; return the scorecard.
 
     Leaves `scorecard.json`, `scorecard.html`, `stories/VARIANT/*.json` and `films/VARIANT/*` in
-    `output`, which every node must reach.
+    `output`, a folder or URI that every node must reach; StorageError names a node that does not.
     """
     run = EvaluationRun.prepare(config, model, generation, output)
     judges = load_judges(run, "cpu")  # weights that do not load end the run before it films
@@ -47,16 +47,17 @@ def run_evaluate(
     todo = [job for job in jobs if read_result(run.store, job) is None]
     logger.info("%d films, %d of them made before", len(jobs), len(jobs) - len(todo))
 
-    # A restarted actor would get its share of a budget a second time.
-    restarts = 3 if run.config.characters.budget_usd is None else 0
-    filmer: Any = ray.remote(StoryFilmer).options(  # holds one model and the judges
-        num_cpus=run.config.cpus_per_actor,
-        num_gpus=run.config.gpus_per_actor,
-        max_restarts=restarts,
-        max_task_retries=restarts,
-    )
-    actors = [filmer.remote(run) for _ in range(min(run.config.num_actors, len(todo)))]
-    film_all(actors, todo)  # 1:1, a job becomes a film, its metrics and its strip in the output
+    with shared_paths(run.local_paths(), run.store.uri) as shared:
+        filmer: Any = ray.remote(FilmingActor).options(  # holds one model and the judges
+            num_cpus=run.config.cpus_per_actor, num_gpus=run.config.gpus_per_actor
+        )
+        film_all(  # 1:1, a job becomes a film, its metrics and its strip in the output
+            lambda: filmer.remote(run, shared),
+            todo,
+            num_actors=run.config.num_actors,
+            # A new actor would get the dead one's share of a budget a second time.
+            replace=run.config.characters.budget_usd is None,
+        )
 
     scores = read_results(run.store, jobs)  # by variant, then by story
     truth = scores.pop(TRUTH, {})

@@ -29,17 +29,24 @@ Command = Callable[..., None]
 
 
 def command(
-    app: typer.Typer, name: str | None = None, *, profile: str = "tiny", ships: str | None = None
+    app: typer.Typer,
+    name: str | None = None,
+    *,
+    profile: str = "tiny",
+    ships: str | None = None,
+    in_process: bool | str = False,
 ) -> Callable[[Command], Command]:
     """Register the decorated function in `app`; its first parameter is the CommonOptions.
 
     `profile` is the default of --profile. `ships` names a parameter, a story file, whose content
-    travels with a submitted job.
+    travels with a submitted job. `in_process`: the command computes in its own process and uses no
+    Ray; a name means that it does so if this option is given.
     """
 
     def register(function: Command) -> Command:
         def run(context: typer.Context, **given: object) -> None:
             common = CommonOptions(**{key: given.pop(key) for key in _SHARED})  # type: ignore[arg-type]
+            is_alone = bool(given[in_process]) if isinstance(in_process, str) else in_process
             if is_job_server(common.address):
                 story = given[ships] if ships else None
                 assert story is None or isinstance(story, Path)
@@ -51,8 +58,11 @@ def command(
                     common.config,
                     common.overrides,
                     story=story,
+                    in_process=is_alone,
                 )
             else:
+                if is_alone:
+                    common.refuse_ray(" ".join(_names(context)))
                 function(common, **given)
 
         run.__doc__ = function.__doc__

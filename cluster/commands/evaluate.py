@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.commands.options import CommonOptions, Location, folder, suite_name
+from cluster.commands.options import CommonOptions, Location, suite_name
 from cluster.console import out
 
 BASELINES = ("independent", "keyframe_then_animate")
@@ -15,7 +15,12 @@ BASELINES = ("independent", "keyframe_then_animate")
 
 def evaluate(
     common: CommonOptions,
-    output: Annotated[Path, folder("Where the scorecard and the films go.")],
+    output: Annotated[
+        str,
+        typer.Argument(
+            help="Where the scorecard and the films go: a folder or a URI.", parser=Location
+        ),
+    ],
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="Model folder written by `train`.")
     ] = None,
@@ -54,9 +59,12 @@ def evaluate(
     from fw_model.evaluation.report.table import table_text
     from pipelines.evaluate import run_evaluate
     from pipelines.evaluation.suites import complete_settings
+    from pipelines.storage.store import Store
 
     evaluation = complete_settings(settings.evaluation)
     with ray_session(settings.ray):
         scorecard = run_evaluate(evaluation, settings.model, settings.generation, output)
     out.print(table_text(scorecard), markup=False)
-    out.print(f"Scorecard: {output / 'scorecard.json'}, with films: {output / 'scorecard.html'}")
+    store = Store(output)
+    scores, films = store.address("scorecard.json"), store.address("scorecard.html")
+    out.print(f"Scorecard: {scores}, with films: {films}", markup=False)

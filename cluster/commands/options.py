@@ -53,6 +53,14 @@ class CommonOptions:
             self.profile, self.config, [*(self.overrides or []), *settings, *address]
         )
 
+    def refuse_ray(self, command: str) -> None:
+        """ConfigError if --address names a Ray to join, which `command` would not use."""
+        if self.address not in (None, "local"):
+            raise ConfigError(
+                f"{command} computes in one process and joins no Ray at {self.address!r}; give "
+                "--address http://HEAD:8265 to run it as a job there, or omit --address."
+            )
+
 
 class Location(str):
     """A local path or a URI. On a cluster, a local path must lie on a disk that all nodes share."""

@@ -17,7 +17,7 @@ pretrain_app = typer.Typer(
 Films = Annotated[Path, folder("Folder of films to learn from.")]
 
 
-@command(pretrain_app)
+@command(pretrain_app, in_process=True)
 def vae(
     common: CommonOptions,
     films: Films,
@@ -31,7 +31,7 @@ def vae(
     out.print(f"VAE: {output}")
 
 
-@command(pretrain_app)
+@command(pretrain_app, in_process=True)
 def embedder(
     common: CommonOptions,
     films: Films,
@@ -45,7 +45,7 @@ def embedder(
     out.print(f"CLIP: {output}")
 
 
-@command(pretrain_app)
+@command(pretrain_app, in_process=True)
 def text_encoder(
     common: CommonOptions,
     output: Annotated[Path, folder("Where the text encoder and its metrics go.")],
@@ -58,7 +58,7 @@ def text_encoder(
     out.print(f"Text encoder: {output}; lowest accuracy {min(accuracy.values()):.3f}")
 
 
-@command(pretrain_app)
+@command(pretrain_app, in_process=True)
 def toy_judge(
     common: CommonOptions,
     films: Annotated[Path, folder("Folder of toy films, with their truth beside them.")],
@@ -74,7 +74,7 @@ def toy_judge(
     out.print(f"Toy judge: {output / 'toy_judge'}")
 
 
-@command(pretrain_app)
+@command(pretrain_app, in_process=True)
 def detector(
     common: CommonOptions,
     footage: Annotated[Path, folder("Folder of videos and pictures to make films of.")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -75,3 +76,32 @@ def load_story(path: str | Path) -> StoryFile:
                     f"which is not a file relative to it."
                 )
     return story
+
+
+def packed_references(story: StoryFile, base_dir: Path) -> tuple[StoryFile, dict[str, bytes]]:
+    """Return `story` with its reference images renamed, and their content by name.
+
+    With `unpack_references` they can be read on another machine. InputError for a missing image.
+    """
+    images: dict[str, bytes] = {}
+    shots = []
+    for shot in story.shots:
+        references = []
+        for reference in shot.references:
+            path = base_dir / reference.image
+            name = f"reference_{len(images)}{path.suffix}"
+            try:
+                images[name] = path.read_bytes()
+            except OSError as error:
+                raise InputError(
+                    f"Cannot read the reference image {path}: {error.strerror}."
+                ) from error
+            references.append(reference.model_copy(update={"image": name}))
+        shots.append(shot.model_copy(update={"references": tuple(references)}))
+    return story.model_copy(update={"shots": tuple(shots)}), images
+
+
+def unpack_references(images: Mapping[str, bytes], folder: Path) -> None:
+    """Write images of `packed_references` to `folder`, the story's new base folder."""
+    for name, content in images.items():
+        (folder / name).write_bytes(content)

@@ -32,6 +32,20 @@ def with_whole_paths(config: ModelConfig) -> ModelConfig:
     return config.model_copy(update=update)
 
 
+def model_paths(config: ModelConfig) -> list[tuple[str, str]]:
+    """Return the local folders that the model's settings name, each with the setting's name."""
+    parts = {name: getattr(config, name).path for name in ("vae", "embedder", "text_encoder")}
+    named = {"path": config.path, "checkpoint": config.checkpoint, **parts}
+    return [
+        (f"model ({name})", str(Path(path).expanduser().absolute()))
+        for name, path in named.items()
+        if path is not None
+        and path != "tiny"
+        and Path(path).expanduser().is_dir()
+        and Path(path).expanduser().resolve() != TINY  # every installation has it
+    ]
+
+
 def load_record(config: ModelConfig) -> ModelRecord:
     """Return the record of the model, overridden by the settings of `config`."""
     found = next((f for f in model_folders(config) if (f / RECORD_FILE).is_file()), None)

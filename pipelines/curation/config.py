@@ -239,14 +239,19 @@ class ValidationConfig(StrictModel):
 class ResourceConfig(StrictModel):
     """How much of the cluster each step uses. Does not affect the rows."""
 
-    analyze_cpus: float = Field(0.75, gt=0, description="CPUs that a decoding actor reserves.")
+    analyze_cpus: float = Field(
+        0.875,
+        gt=0,
+        description="CPUs that a decoding actor reserves; below 1, so that embed_cpus fit beside "
+        "one actor per core.",
+    )
     analyze_actors: int | None = Field(
-        None, ge=1, description="Most decoding actors; null: one per CPU of the cluster."
+        None, ge=1, description="Most decoding actors; null: as many as the cluster has room for."
     )
     children_per_long_video: int = Field(
         4, ge=2, le=256, description="Most ranges of a long video to decode at the same time."
     )
-    embed_cpus: float = Field(0.25, ge=0, description="CPUs that an embedding actor reserves.")
+    embed_cpus: float = Field(0.125, ge=0, description="CPUs that an embedding actor reserves.")
     embed_gpus: float = Field(
         0.0, ge=0, description="GPUs that an embedding actor reserves; may be a fraction."
     )

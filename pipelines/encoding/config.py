@@ -17,9 +17,9 @@ class EncodeConfig(StrictModel):
     videos_per_part: int = Field(16, ge=1, description="Videos that are committed together.")
     vae_batch: int = Field(8, ge=1, description="Shots of equal length encoded at once.")
     num_actors: int = Field(
-        0, ge=0, description="Encoding actors; 0: one per accelerator, or one per two CPUs."
+        0, ge=0, description="Most encoding actors; 0: as many as the cluster has room for."
     )
-    cpus_per_actor: float = Field(1.0, gt=0, description="CPU cores Ray reserves per actor.")
+    cpus_per_actor: float = Field(2.0, gt=0, description="CPU cores Ray reserves per actor.")
     gpus_per_actor: float = Field(
         0.0, ge=0, description="GPUs per actor; a fraction lets actors share one."
     )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-import numpy as np
-import ray
-from numpy.typing import NDArray
+import pyarrow as pa
 from pydantic import TypeAdapter
 
 from fw_model.loading.config import ModelConfig
@@ -15,6 +13,7 @@ from pipelines.encoding.dataset_store import EncodedStore
 from pipelines.encoding.encode_video import VideoEncoder
 from pipelines.encoding.models import Models, frame_format
 from pipelines.encoding.shot_frames import VideoSpans, decode_shots
+from pipelines.storage.arrow_rows import iter_rows, schema_of
 
 _SPANS = TypeAdapter(VideoSpans)
 
@@ -23,6 +22,9 @@ class PendingVideo(TypedDict):
     """A row of the graph: a `VideoSpans` as JSON."""
 
     video: str
+
+
+PENDING_VIDEO = schema_of(PendingVideo)
 
 
 def pending_row(video: VideoSpans) -> PendingVideo:
@@ -44,20 +46,14 @@ class EncodeVideos:
         self._encoder = VideoEncoder(models, self._form, vae_batch=config.vae_batch)
         self._store = EncodedStore(output)
 
-    def __call__(self, batch: dict[str, NDArray[np.str_]]) -> dict[str, list[str]]:
-        videos = [video_of(text) for text in batch["video"]]
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        videos = [video_of(row["video"]) for row in iter_rows(batch, PendingVideo)]
         part = self._encoder.encode_part((v, decode_shots(v, self._form)) for v in videos)
         self._store.write_part(part)
-        return {"status": [row["status"] for row in part.sources]}
+        return pa.table({"status": [row["status"] for row in part.sources]})
 
 
-def num_encoders(config: EncodeConfig, num_videos: int) -> int:
-    """Return how many actors encode `num_videos` videos."""
-    resources = ray.cluster_resources()
-    if config.num_actors:
-        wanted = config.num_actors
-    elif config.gpus_per_actor:
-        wanted = int(resources.get("GPU", 0) / config.gpus_per_actor)
-    else:
-        wanted = int(resources.get("CPU", 1)) // 2
-    return max(1, min(wanted, -(-num_videos // config.videos_per_part)))
+def max_encoders(config: EncodeConfig, num_videos: int) -> int:
+    """Return how many actors may encode `num_videos` videos, if the cluster has room for them."""
+    parts = -(-num_videos // config.videos_per_part)
+    return max(1, min(config.num_actors or parts, parts))

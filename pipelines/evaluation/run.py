@@ -14,7 +14,7 @@ from fw_model.evaluation.scoring.scorecard import About
 from fw_model.evaluation.scoring.story_score import Judges
 from fw_model.generation.request import GenerationConfig
 from fw_model.loading.config import ModelConfig, PartConfig
-from fw_model.loading.folders import TINY, clip_folder, load_record, with_whole_paths
+from fw_model.loading.folders import TINY, clip_folder, load_record, model_paths, with_whole_paths
 from pipelines.evaluation.suites import complete_settings
 from pipelines.storage.store import Store
 
@@ -43,6 +43,21 @@ class EvaluationRun:
         """Return a run with all paths absolute, because actors work in other folders."""
         store = Store(str(output))
         return cls(complete_settings(config), with_whole_paths(model), generation, store)
+
+    def local_paths(self) -> list[tuple[str, str]]:
+        """Return the local files and folders that actors read: (role, path)."""
+        config = self.config
+        judges = {
+            "toy judge": config.toy_judge,
+            "judging CLIP": config.clip,
+            "aesthetic head": config.aesthetic.head,
+            "CLIP of the aesthetic head": config.aesthetic.clip,
+            "Inception weights": config.inception.weights,
+            "story file": config.suite_path,
+        }
+        checkpoints = {f"checkpoint of {name}": path for name, path in config.checkpoints.items()}
+        named = {**judges, **checkpoints}
+        return [*model_paths(self.model), *((role, path) for role, path in named.items() if path)]
 
     @property
     def toy_judge_folder(self) -> Path:

@@ -9,7 +9,7 @@ import itertools
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 
@@ -20,6 +20,9 @@ from pipelines.toyfilms.config import ToyFilmsConfig
 from pipelines.toyfilms.render import RENDER_VERSION, iter_film
 from pipelines.toyfilms.story import sample_film
 from pipelines.toyfilms.truth import StoredTruth, film_truth
+
+if TYPE_CHECKING:
+    from pipelines.storage.shared_paths import SharedPaths
 
 logger = logging.getLogger(__name__)
 
@@ -33,19 +36,24 @@ def write_films(config: ToyFilmsConfig, output: Path) -> list[Path]:
 
 def render_films_on_ray(config: ToyFilmsConfig, output: Path) -> list[Path]:
     """`write_films` on a running Ray, one task per film; all nodes must share `output`."""
-    import ray
+    from pipelines.storage.shared_paths import shared_paths
 
     folder = Path(output).absolute()
+    with shared_paths([], str(folder)) as shared:
+        return _render_on_ray(config, folder, shared)
+
+
+def _render_on_ray(config: ToyFilmsConfig, folder: Path, shared: SharedPaths) -> list[Path]:
+    import ray
+
     render = ray.remote(num_cpus=1)(_write_film_alone)
-    waiting = iter(config.seeds)
-    running = [
-        render.remote(config, seed, folder) for seed in itertools.islice(waiting, _IN_FLIGHT)
-    ]
+    tasks = (render.remote(config, seed, folder, shared) for seed in config.seeds)
+    running = list(itertools.islice(tasks, _IN_FLIGHT))
     videos: list[Path] = []
     while running:
         done, running = ray.wait(running, num_returns=1)
         videos.append(ray.get(done[0]))
-        running += [render.remote(config, seed, folder) for seed in itertools.islice(waiting, 1)]
+        running += itertools.islice(tasks, 1)
     return sorted(videos)
 
 
@@ -73,7 +81,8 @@ def write_film(config: ToyFilmsConfig, seed: int, output: Path) -> Path:
     return video
 
 
-def _write_film_alone(config: ToyFilmsConfig, seed: int, output: Path) -> Path:
+def _write_film_alone(config: ToyFilmsConfig, seed: int, output: Path, shared: SharedPaths) -> Path:
+    shared.check()
     cv2.setNumThreads(1)  # each core has a task: more threads would only compete
     return write_film(config, seed, output)
 

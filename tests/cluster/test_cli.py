@@ -127,7 +127,7 @@ def test_a_film_that_could_not_be_written_is_refused_before_the_model_loads(
     words: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cluster.film.load_model", lambda _config: pytest.fail("loaded"))
+    monkeypatch.setattr("cluster.film_chunks.load_model", lambda _config: pytest.fail("loaded"))
     Path("story.yaml").write_text("shots: [{prompt: a bear}]")
     Path("taken").touch()
     Path("folder").mkdir()
@@ -177,8 +177,6 @@ def test_encode_says_how_many_videos_failed(
     "words",
     [
         ["train", "encoded", "gs://films/model"],
-        ["generate", "story.yaml", "--out", "s3://films/film.mp4"],
-        ["evaluate", "s3://films/scores", "--address", "http://head:8265"],
     ],
 )
 def test_a_uri_is_refused_where_only_folders_work(

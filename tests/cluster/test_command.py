@@ -15,9 +15,7 @@ HEAD = ["--address", "http://head.example:8265"]
 def submitted(monkeypatch):
     """The command lines that would have been submitted."""
     lines = []
-    monkeypatch.setattr(
-        "cluster.submit._run_job", lambda _address, line, _folder: lines.append(line)
-    )
+    monkeypatch.setattr("cluster.submit._run_job", lambda _address, line, *_job: lines.append(line))
     return lines
 
 
@@ -74,3 +72,31 @@ def test_what_cannot_work_there_is_refused_here(submitted, words, named):
     assert isinstance(result.exception, ConfigError)
     assert named in str(result.exception)
     assert not submitted
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", "/curated", "/out"],
+        ["write-scenes", "/scenes.json"],
+        ["toyfilms", "/films", "--encoded"],
+        ["pretrain", "vae", "/films", "/out"],
+        ["doctor"],
+    ],
+)
+def test_a_command_in_one_process_joins_no_ray_and_reserves_what_it_needs(words, monkeypatch):
+    result = CliRunner().invoke(app, [*words, "--address", "auto"])
+    assert isinstance(result.exception, ConfigError)
+    assert "joins no Ray at 'auto'" in str(result.exception)
+    reserved = []
+    monkeypatch.setattr("cluster.submit._run_job", lambda *job: reserved.append(job[3]))
+    result = CliRunner().invoke(app, [*words, "--set", "model.device=cuda", *HEAD])
+    assert result.exit_code == 0, result.exception
+    assert reserved == [(1.0, 1.0)]
+
+
+def test_a_command_that_uses_ray_reserves_nothing_for_its_driver(monkeypatch):
+    reserved = []
+    monkeypatch.setattr("cluster.submit._run_job", lambda *job: reserved.append(job[3]))
+    assert CliRunner().invoke(app, ["curate", "s3://films", "s3://out", *HEAD]).exit_code == 0
+    assert reserved == [(None, None)]

@@ -46,3 +46,10 @@ def test_job_entry_points_are_commands_of_ours(name: str) -> None:
     assert words[1] in typer.main.get_command(app).commands
     profile = words[words.index("--profile") + 1]
     load_config(profile, None, [words[words.index("--set") + 1]])
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_a_cluster_checks_its_token(path: Path) -> None:
+    spec = yaml.safe_load(path.read_text())["spec"]
+    cluster = spec.get("rayClusterSpec") or spec.get("rayClusterConfig") or spec
+    assert cluster["authOptions"] == {"mode": "token"}

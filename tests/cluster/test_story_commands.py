@@ -83,7 +83,7 @@ def test_a_cluster_reads_the_file_from_a_shared_disk(evaluated, tmp_path):
 def test_a_submitted_evaluation_names_its_file(evaluated, tmp_path, monkeypatch):
     submitted = []
     monkeypatch.setattr(
-        "cluster.submit._run_job", lambda _address, entry, _folder: submitted.append(entry)
+        "cluster.submit._run_job", lambda _address, entry, *_job: submitted.append(entry)
     )
     suite = tmp_path / "stories of mine"
     words = ("evaluate", "/shared/out", "--address", "http://head.example:8265", "--suite")
