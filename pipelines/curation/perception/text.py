@@ -18,7 +18,8 @@ from pipelines.curation.perception.packages import (
 
 EXTRA = "text"
 MAX_SIDE_PX = 960
-MIN_SCORE = 0.5
+MIN_SCORE = 0.6
+MIN_LETTERS = 2  # a lone letter is mostly a shape: a planet is read as O, a horizon as a dash
 # The detector's boxes are wider than the letters by this share of the line's height on each side:
 # with it, the area is right to 0.004 of the picture (rendered lines on frames of films).
 MARGIN = 0.12
@@ -42,7 +43,8 @@ class RapidOcr:
         optional_module("onnxruntime", EXTRA)
         weights = sorted((package_folder("rapidocr", EXTRA) / "models").glob("*.onnx"))
         self._engine = optional_module("rapidocr", EXTRA).RapidOCR(params=_PARAMETERS)
-        self.version = f"rapidocr-{weights_digest(*weights)}-{MAX_SIDE_PX}-{MIN_SCORE}-{MARGIN}"
+        limits = f"{MAX_SIDE_PX}-{MIN_SCORE}-{MIN_LETTERS}-{MARGIN}"
+        self.version = f"rapidocr-{weights_digest(*weights)}-{limits}"
 
     def read(self, picture: NDArray[np.uint8]) -> list[TextLineRow]:
         """Return the lines of text in a picture [H, W, 3], from top to bottom."""
@@ -50,7 +52,11 @@ class RapidOcr:
         if found.boxes is None or found.txts is None:
             return []
         lines = zip(found.boxes, found.txts, found.scores, strict=True)
-        return [_row(corners, text, score) for corners, text, score in lines]
+        return [
+            _row(corners, text, score)
+            for corners, text, score in lines
+            if sum(map(str.isalnum, text)) >= MIN_LETTERS
+        ]
 
 
 def _row(corners: NDArray[np.float32], text: str, score: float) -> TextLineRow:
