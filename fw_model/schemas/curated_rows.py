@@ -46,7 +46,7 @@ class FaceRow(TypedDict):
 class TextLineRow(TypedDict):
     """A line of text in a keyframe: what it says, and the upright box around it in pixels."""
 
-    text: str
+    text: str  # empty if it cannot be read
     x: Float32
     y: Float32
     width: Float32

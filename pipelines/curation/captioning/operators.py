@@ -132,7 +132,7 @@ def _read_text(shot: MeasuredShotRow) -> tuple[str, ...] | None:
     if not pages:
         return None
     longest = max(pages, key=lambda lines: sum(len(line["text"]) for line in lines))
-    return tuple(line["text"] for line in longest)
+    return tuple(line["text"] for line in longest if line["text"])
 
 
 def _read_rows(

@@ -1,6 +1,7 @@
 """Lines of text with RapidOCR (PP-OCR), from the weights inside the package rapidocr.
 
-Reads Latin letters, Chinese and Japanese.
+The detector finds lines of any script; Latin letters, Chinese and Japanese are also read. A line
+that cannot be read counts if it is as flat as a line.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ EXTRA = "text"
 MAX_SIDE_PX = 960
 MIN_SCORE = 0.6
 MIN_LETTERS = 2  # a lone letter is mostly a shape: a planet is read as O, a horizon as a dash
+MAX_UNREAD_HEIGHT, MIN_UNREAD_ASPECT = 0.12, 2.5  # of the picture's height; width to height
 # The detector's boxes are wider than the letters by this share of the line's height on each side:
 # with it, the area is right to 0.004 of the picture (rendered lines on frames of films).
 MARGIN = 0.12
@@ -43,20 +45,35 @@ class RapidOcr:
         optional_module("onnxruntime", EXTRA)
         weights = sorted((package_folder("rapidocr", EXTRA) / "models").glob("*.onnx"))
         self._engine = optional_module("rapidocr", EXTRA).RapidOCR(params=_PARAMETERS)
-        limits = f"{MAX_SIDE_PX}-{MIN_SCORE}-{MIN_LETTERS}-{MARGIN}"
-        self.version = f"rapidocr-{weights_digest(*weights)}-{limits}"
+        self.version = f"rapidocr-2-{weights_digest(*weights)}"
 
     def read(self, picture: NDArray[np.uint8]) -> list[TextLineRow]:
-        """Return the lines of text in a picture [H, W, 3], from top to bottom."""
-        found = self._engine(np.ascontiguousarray(picture[..., ::-1]))  # it reads BGR
-        if found.boxes is None or found.txts is None:
+        """Return the lines of text in a picture [H, W, 3], from top to bottom; the text of a line
+        that cannot be read is empty."""
+        bgr = np.ascontiguousarray(picture[..., ::-1])
+        found = self._engine(bgr, use_rec=False)
+        if found.boxes is None:
             return []
-        lines = zip(found.boxes, found.txts, found.scores, strict=True)
-        return [
-            _row(corners, text, score)
-            for corners, text, score in lines
-            if sum(map(str.isalnum, text)) >= MIN_LETTERS
-        ]
+        read = self._engine(bgr, use_rec=True)
+        words: dict[bytes, tuple[str, float]] = {}
+        if read.boxes is not None and read.txts is not None:
+            texts = zip(read.txts, read.scores, strict=True)
+            words = dict(zip(map(_key, read.boxes), texts, strict=True))
+        lines = [_row(corners, *words.get(_key(corners), ("", 0.0))) for corners in found.boxes]
+        return [line for line in lines if _is_text(line, len(picture))]
+
+
+def _key(corners: NDArray[np.float32]) -> bytes:
+    return np.round(corners).astype(np.int32).tobytes()
+
+
+def _is_text(line: TextLineRow, picture_height: int) -> bool:
+    """Return whether a line that was found is one, and not a shape or a texture."""
+    num_letters = sum(map(str.isalnum, line["text"]))
+    if num_letters:
+        return num_letters >= MIN_LETTERS
+    is_low = line["height"] <= MAX_UNREAD_HEIGHT * picture_height
+    return is_low and line["width"] >= MIN_UNREAD_ASPECT * line["height"]
 
 
 def _row(corners: NDArray[np.float32], text: str, score: float) -> TextLineRow:
