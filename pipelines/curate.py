@@ -52,11 +52,13 @@ from pipelines.curation.captioners.base import EngineResponse, check_captioner
 from pipelines.curation.captioning import vllm_rounds
 from pipelines.curation.captioning.operators import SCENE_PART, CaptionScenes, ScenePart
 from pipelines.curation.captioning.phase import CaptionPhase, caption_ledger
-from pipelines.curation.config import CurationConfig
+from pipelines.curation.config import CurationConfig, PerceptionConfig
 from pipelines.curation.detectors.base import check_detector
 from pipelines.curation.ledger.ledger import Ledger, RowT, config_hash
 from pipelines.curation.ledger.receipts import RECEIPT, MadeBy, Provenance, code_version
 from pipelines.curation.ledger.tables import Part, published_ids
+from pipelines.curation.perception.base import make_perception, perception_in_use
+from pipelines.curation.perception.keyframes import check_perception
 from pipelines.curation.pools import (
     actor_pool,
     blocks_of,
@@ -115,6 +117,7 @@ class Curation:
         check_detector(config.detector.kind, config.detector.options)
         check_captioner(config.captioner, config.validation)
         self.aesthetics = ShotAesthetics.load(config.filters)
+        self.perception = perception_in_use(config.perception, config.filters)
         self.config, self.model, self.on_progress = config, model, on_progress
         self.share = config.resources
         self.run_id = uuid.uuid4().hex[:12]
@@ -122,7 +125,8 @@ class Curation:
         limits = config.decode
         damage = [limits.max_pixels, limits.max_error_ratio, limits.max_missing_ratio]
         decoded = config_hash(ANALYZE_VERSION, damage, config.detector, config.keyframes)
-        analyzed = config_hash(decoded, part_fingerprint(model, ("clip",)))
+        clip = part_fingerprint(model, ("clip",))
+        analyzed = config_hash(decoded, clip, *_perception_versions(self.perception))
         self.decoded = self._analysis_ledger("decoded", decoded)
         self.analyzed = self._analysis_ledger("analyzed", analyzed)
         self.captioned = caption_ledger(self.store, config, analyzed)
@@ -209,6 +213,7 @@ class Curation:
         return receipts.map_batches(  # 1:1, CPU or GPU; commits a batch of videos together
             on_nodes(EmbedShots, self.shared),
             fn_constructor_args=(self.model, self.store, self.decoded, self.analyzed, provenance),
+            fn_constructor_kwargs={"perception": self.perception},
             batch_size=min(share.videos_per_commit, max(1, num_videos // 4)),
             **actor_pool(share.embed_actors, cpus=share.embed_cpus, gpus=share.embed_gpus),
         )
@@ -350,6 +355,14 @@ class Curation:
             long |= {row["id"] for row in receipts.to_pylist() if row["status"] == LONG}
             self.on_progress(phase, done, total)
         return long
+
+
+def _perception_versions(config: PerceptionConfig) -> list[dict[str, str]]:
+    """Return what decides the results of perception, nothing if it is off; ConfigError if a
+    perceiver does not work or its package is not installed."""
+    perception = make_perception(config)
+    check_perception(perception)
+    return [versions] if (versions := perception.versions()) else []
 
 
 @contextmanager

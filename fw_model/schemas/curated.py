@@ -48,6 +48,10 @@ class ShotReason(enum.StrEnum):
     FLAT = "flat"  # hardly anything to see: one colour, a fade, a blank
     STATIC = "static"
     TEXT_HEAVY = "text_heavy"
+    SUBTITLED = "subtitled"
+    TOO_MANY_FACES = "too_many_faces"
+    NSFW = "nsfw"
+    PERCEPTION_FAILED = "perception_failed"  # a keyframe could not be examined
     UNAESTHETIC = "unaesthetic"
     DUPLICATE = "duplicate"
     SCENE_TOO_SHORT = "scene_too_short"

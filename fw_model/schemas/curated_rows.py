@@ -33,8 +33,33 @@ class ProvenanceRow(TypedDict):
     created_at: str
 
 
+class FaceRow(TypedDict):
+    """A face in a keyframe: its box in pixels of the keyframe, from the top left corner."""
+
+    x: Float32
+    y: Float32
+    width: Float32
+    height: Float32
+    score: Float32  # 0..1
+
+
+class TextLineRow(TypedDict):
+    """A line of text in a keyframe: what it says, and the upright box around it in pixels."""
+
+    text: str  # empty if it cannot be read
+    x: Float32
+    y: Float32
+    width: Float32
+    height: Float32
+    area_px: Float32  # of the line itself, which may be slanted
+    score: Float32  # 0..1
+
+
 class KeyframeRow(TypedDict):
-    """A keyframe of a shot; `uri` is relative to the output folder: media/ab/abcd....jpg."""
+    """A keyframe of a shot; `uri` is relative to the output folder: media/ab/abcd....jpg.
+
+    `faces`, `text_lines` and `nsfw` are null if they were not looked for.
+    """
 
     frame: Int64
     time_s: Float64
@@ -42,6 +67,9 @@ class KeyframeRow(TypedDict):
     sha256: str
     width: Int32
     height: Int32
+    faces: list[FaceRow] | None
+    text_lines: list[TextLineRow] | None
+    nsfw: Float32 | None  # probability of explicit content, 0..1
 
 
 class TransitionRow(TypedDict):
@@ -88,6 +116,12 @@ class MeasuredShotRow(TypedDict):
     embedding: Vector | None  # unit mean of the keyframes' CLIP embeddings
     crop: CropRow | None  # the bars that its keyframes are without; null for none
     field_order: str | None  # tff | bff if its frames are interlaced; null for progressive ones
+    # Of the keyframe with the most; null if not looked for, or if no keyframe could be examined.
+    num_faces: Int32 | None
+    ocr_area: Float32 | None  # share of the picture that lines of text cover, 0..1
+    subtitle_area: Float32 | None  # the part of it in the lowest third
+    nsfw: Float32 | None
+    perception_error: str | None  # why a keyframe could not be examined
 
 
 class SourceColumns(TypedDict):

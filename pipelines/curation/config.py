@@ -1,6 +1,7 @@
 """Settings of curation, one section per stage.
 
 Changing `detector`, `keyframes`, or the size and damage limits in `decode` decodes all videos
+again. Changing `perception`, or setting the first threshold that needs one, reads all keyframes
 again. Changing `scenes` or `filters` only selects and groups shots again; changing `captioner` or
 `validation` captions scenes again. The other settings do not affect the rows.
 """
@@ -44,6 +45,27 @@ class KeyframeConfig(StrictModel):
         "crop with each shot, for encoding and shot files.",
     )
     jpeg_quality: int = Field(88, ge=1, le=95, description="JPEG quality of stored keyframes.")
+
+
+class PerceptionConfig(StrictModel):
+    """What is looked for in keyframes besides CLIP. Each needs its extra, such as
+    `pip install "filmweaver[faces]"`; nothing is downloaded at run time."""
+
+    faces: str | None = Field(
+        None,
+        description="Face detector: centerface (extra faces) or module:Name; null: none, unless "
+        "filters.max_faces is set.",
+    )
+    text: str | None = Field(
+        None,
+        description="Text reader: rapidocr (extra text) or module:Name; null: none, unless "
+        "filters.max_subtitle_area is set.",
+    )
+    nsfw: str | None = Field(
+        None,
+        description="Scorer of explicit content: open_nsfw (extra nsfw) or module:Name; null: "
+        "none, unless filters.max_nsfw is set.",
+    )
 
 
 class DecodeConfig(StrictModel):
@@ -123,7 +145,25 @@ class FilterConfig(StrictModel):
         0.35,
         ge=0,
         le=1,
-        description="Largest share of the frame that text may cover in a kept shot.",
+        description="Largest share of the frame that text may cover in a kept shot: as read, if "
+        "there is a text reader, else as estimated from strokes.",
+    )
+    max_subtitle_area: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Largest share of the frame that text in its lowest third may cover in a kept "
+        "shot; two lines of subtitles cover about 0.06.",
+    )
+    max_faces: int | None = Field(
+        None, ge=0, description="Most faces in a keyframe of a kept shot."
+    )
+    max_nsfw: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Largest probability that a keyframe of a kept shot is explicit; 0.2 is "
+        "strict, 0.8 lax.",
     )
     aesthetic_head: str | None = Field(
         None,
@@ -299,6 +339,9 @@ class CurationConfig(StrictModel):
     decode: DecodeConfig = Field(default_factory=DecodeConfig, description="Decoding limits.")
     detector: DetectorConfig = Field(default_factory=DetectorConfig, description="Shot detector.")
     keyframes: KeyframeConfig = Field(default_factory=KeyframeConfig, description="Keyframes.")
+    perception: PerceptionConfig = Field(
+        default_factory=PerceptionConfig, description="Faces, text and explicit content."
+    )
     scenes: SceneConfig = Field(default_factory=SceneConfig, description="Scene clustering.")
     filters: FilterConfig = Field(default_factory=FilterConfig, description="Shot filters.")
     captioner: CaptionerConfig = Field(default_factory=CaptionerConfig, description="Captioner.")

@@ -29,7 +29,8 @@ from pipelines.llm.messages import Message, Part, image_part, json_part, text_pa
 from pipelines.storage.store import Store
 
 FINDERS: Mapping[str, str] = {
-    "openai": "pipelines.evaluation.character_finders:OpenAiCharacterFinder"
+    "openai": "pipelines.evaluation.character_finders:OpenAiCharacterFinder",
+    "faces": "pipelines.evaluation.face_finder:FaceCharacterFinder",
 }
 PROMPT_FILE = Path(__file__).parent / "prompts" / "find_characters.md"
 _UNITS = 1000  # the prompt asks for boxes in thousandths of the width and the height

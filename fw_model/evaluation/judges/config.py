@@ -57,8 +57,8 @@ class CharactersConfig(EndpointConfig):
 
     kind: str = Field(
         "none",
-        description="none (toy films: the toy judge; others: nothing), openai, or module:Name for "
-        "your own finder.",
+        description="none (toy films: the toy judge; others: nothing), openai, faces (offline, "
+        "shots with one character; extra faces), or module:Name for your own finder.",
     )
     budget_usd: float | None = Field(
         None,

@@ -29,10 +29,13 @@ from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
 from pipelines.curation.ids import keyframe_uri
 from pipelines.curation.ledger.ledger import Entry, Ledger
 from pipelines.curation.ledger.receipts import RECEIPT, Provenance, commit
+from pipelines.curation.perception.base import make_perception
+from pipelines.curation.perception.keyframes import Seen, examine, record
 from pipelines.storage.store import Store, fetched, file_info
 
 if TYPE_CHECKING:
     from fw_model.loading.config import ModelConfig
+    from pipelines.curation.config import PerceptionConfig
 
 PENDING_VIDEO = pa.schema(
     [
@@ -141,7 +144,8 @@ class EmbedShots:
     """RECEIPT of a decoded video -> RECEIPT of the video with embeddings, 1:1; a batch is committed
     together. A LONG receipt is passed on.
 
-    A shot without keyframes gets no embedding.
+    Each keyframe is read once, for its embedding and for what `perception` looks for. A shot
+    without keyframes gets no embedding.
     """
 
     BATCH = 64
@@ -153,10 +157,12 @@ class EmbedShots:
         decoded: Ledger[AnalyzedVideoRow],
         ledger: Ledger[AnalyzedVideoRow],
         provenance: Provenance,
+        perception: PerceptionConfig,
     ) -> None:
         from fw_model.loading.load import load_embedder
 
         self._embedder = load_embedder(model)
+        self._perception = make_perception(perception)
         self._store = store
         self._decoded = decoded
         self._ledger = ledger
@@ -173,20 +179,23 @@ class EmbedShots:
     def _embed(self, row: AnalyzedVideoRow) -> AnalyzedVideoRow:
         owners = [s for s, shot in enumerate(row["shots"]) for _ in shot["keyframes"]]
         uris = [k["uri"] for shot in row["shots"] for k in shot["keyframes"]]
-        rows = [
-            self._embed_pictures(uris[i : i + self.BATCH]) for i in range(0, len(uris), self.BATCH)
-        ]
+        rows: list[NDArray[np.float32]] = []
+        seen: list[Seen] = []
+        for i in range(0, len(uris), self.BATCH):
+            pictures = self._pictures(uris[i : i + self.BATCH])
+            rows.append(self._embedder.embed_images(pictures).cpu().numpy().astype(np.float32))
+            seen += [examine(picture, self._perception) for picture in pictures]
+        record(row["shots"], seen)
         if rows:
             means = mean_by_owner(np.concatenate(rows), owners, len(row["shots"]))
             for shot, mean in zip(row["shots"], means, strict=True):
                 shot["embedding"] = mean.tolist() if shot["keyframes"] else None
         return {**row, **self._provenance.stamp()}
 
-    def _embed_pictures(self, uris: Sequence[str]) -> NDArray[np.float32]:
-        pictures = [
+    def _pictures(self, uris: Sequence[str]) -> list[NDArray[np.uint8]]:
+        return [
             np.asarray(Image.open(io.BytesIO(self._store.read(uri))).convert("RGB")) for uri in uris
         ]
-        return self._embedder.embed_images(pictures).cpu().numpy().astype(np.float32)
 
 
 def mean_by_owner(

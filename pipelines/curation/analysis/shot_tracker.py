@@ -345,12 +345,20 @@ def _shot_row(
                 "sha256": k.sha256,
                 "width": k.width,
                 "height": k.height,
+                "faces": None,
+                "text_lines": None,
+                "nsfw": None,
             }
             for k in keyframes
         ],
         "embedding": None,
         "crop": _least([k.bars for k in keyframes]).row(),
         "field_order": field_order(measured.fields[content]),
+        "num_faces": None,
+        "ocr_area": None,
+        "subtitle_area": None,
+        "nsfw": None,
+        "perception_error": None,
     }
 
 

@@ -27,6 +27,11 @@ def drop_reason(
     A limit of None is switched off. A value of None, such as the aesthetic score of a shot without
     a keyframe, is not checked.
     """
+    # What may hide in a keyframe that could not be examined is not let through.
+    thresholds = (config.max_faces, config.max_subtitle_area, config.max_nsfw)
+    is_examined = any(threshold is not None for threshold in thresholds)
+    num_failed = 1 if is_examined and shot["perception_error"] else 0
+    area = shot["ocr_area"]
     side_px = min(video["width"] or 0, video["height"] or 0)
     length_s = duration_s(shot)
     limits: list[tuple[ShotReason, float | None, float | None, float | None]] = [
@@ -37,7 +42,16 @@ def drop_reason(
         (ShotReason.DARK, shot["luma"], config.min_luma, None),
         (ShotReason.FLAT, shot["contrast"], config.min_contrast, None),
         (ShotReason.STATIC, shot["motion"], config.min_motion, None),
-        (ShotReason.TEXT_HEAVY, shot["text_area"], None, config.max_text_area),
+        (
+            ShotReason.TEXT_HEAVY,
+            shot["text_area"] if area is None else area,
+            None,
+            config.max_text_area,
+        ),
+        (ShotReason.SUBTITLED, shot["subtitle_area"], None, config.max_subtitle_area),
+        (ShotReason.TOO_MANY_FACES, shot["num_faces"], None, config.max_faces),
+        (ShotReason.NSFW, shot["nsfw"], None, config.max_nsfw),
+        (ShotReason.PERCEPTION_FAILED, num_failed, None, 0),
         (ShotReason.UNAESTHETIC, aesthetic, config.min_aesthetic, None),
     ]
     for reason, value, smallest, largest in limits:

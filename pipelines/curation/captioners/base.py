@@ -34,7 +34,11 @@ CAPTIONERS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class ShotView:
-    """What a captioner knows about a shot. Frames are the shot's content, `[start, end)`."""
+    """What a captioner knows about a shot. Frames are the shot's content, `[start, end)`.
+
+    `num_faces`, `read_text` and `nsfw` are of the keyframe with the most; None if they were not
+    looked for.
+    """
 
     shot_id: str
     start_frame: int
@@ -46,6 +50,9 @@ class ShotView:
     keyframe_frames: tuple[int, ...]
     keyframe_uris: tuple[str, ...]
     keyframe_sha256s: tuple[str, ...]
+    num_faces: int | None = None
+    read_text: tuple[str, ...] | None = None
+    nsfw: float | None = None
 
 
 @dataclass(frozen=True)

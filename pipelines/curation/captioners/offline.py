@@ -2,7 +2,7 @@
 
 Deterministic; needs no network and no GPU. What the whole scene shares (who, where, when) is
 decided from all of its shots, so a character has the same name in each; what one shot shows
-(framing, action) is decided from that shot.
+(framing, action) is decided from that shot, and so are faces and text, if perception is on.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from pipelines.curation.captioners.vocabulary import PACKAGED, TagGroup, Vocabul
 Floats = NDArray[np.float32]
 HIGH_MOTION = 6.0  # mean change of luma per frame
 DARK_LUMA = 50.0
+EXPLICIT = 0.8  # the level from which Yahoo calls a picture explicit
+MAX_QUOTED = 120  # characters of on-screen text in a caption
+_NUMBERS = {1: "One", 2: "Two", 3: "Three", 4: "Four", 5: "Five", 6: "Six"}
 
 
 class OfflineCaptioner:
@@ -92,10 +95,25 @@ class OfflineCaptioner:
         text = " ".join(part for part in (f"{view}: {who}", does, shared["place"], when) if part)
         return ShotCaption(
             shot_id=shot.shot_id,
-            text=f"{text}.",
+            text=" ".join((f"{text}.", *seen_sentences(shot))),
             entity_ids=tuple(e.id for e in entities),
             framing=framing,
         )
+
+
+def seen_sentences(shot: ShotView) -> list[str]:
+    """Return sentences about what perception has found in a shot; none if it is off."""
+    sentences = []
+    if shot.num_faces:
+        count = _NUMBERS.get(shot.num_faces, str(shot.num_faces))
+        sentences.append(f"{count} {'face is' if shot.num_faces == 1 else 'faces are'} visible.")
+    if shot.read_text:
+        words = " / ".join(shot.read_text).replace('"', "'")
+        quoted = words if len(words) <= MAX_QUOTED else f"{words[:MAX_QUOTED].rstrip()}..."
+        sentences.append(f'On-screen text: "{quoted}".')
+    if shot.nsfw is not None and shot.nsfw >= EXPLICIT:
+        sentences.append("The picture is explicit.")
+    return sentences
 
 
 def _with_article(noun: str) -> str:

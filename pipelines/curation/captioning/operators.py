@@ -120,7 +120,19 @@ def _shot_view(shot: MeasuredShotRow) -> ShotView:
         keyframe_frames=tuple(k["frame"] for k in shot["keyframes"]),
         keyframe_uris=tuple(k["uri"] for k in shot["keyframes"]),
         keyframe_sha256s=tuple(k["sha256"] for k in shot["keyframes"]),
+        num_faces=shot["num_faces"],
+        read_text=_read_text(shot),
+        nsfw=shot["nsfw"],
     )
+
+
+def _read_text(shot: MeasuredShotRow) -> tuple[str, ...] | None:
+    """Return the lines of the keyframe that shows the most text; None if none was read."""
+    pages = [k["text_lines"] for k in shot["keyframes"] if k["text_lines"] is not None]
+    if not pages:
+        return None
+    longest = max(pages, key=lambda lines: sum(len(line["text"]) for line in lines))
+    return tuple(line["text"] for line in longest if line["text"])
 
 
 def _read_rows(

@@ -96,13 +96,13 @@ class Ledger(Generic[RowT]):
                 shrinkage = self._merge(keys, tables) / num_bytes
                 keys, tables, num_bytes = [], [], 0
             elif len(tables) == MAX_TABLES:  # a small table takes more memory than its rows
-                tables = [pa.concat_tables(tables).combine_chunks()]
+                tables = [_joined(tables).combine_chunks()]
         if keys:
             self._merge(keys, tables)
 
     def _merge(self, keys: Sequence[str], tables: Sequence[pa.Table]) -> int:
         """Replace files by one with all of their rows; return its size in bytes."""
-        merged, written = self._write(pa.concat_tables(tables))
+        merged, written = self._write(_joined(tables))
         for key in keys:
             if key != merged:
                 self.store.delete(key)
@@ -159,7 +159,9 @@ class Ledger(Generic[RowT]):
             table = self.store.read_table(key, columns)
             held = pc.is_in(table[self.id_column], pa.array(sorted(ids)))
             tables.append(table if pc.all(held).as_py() else table.filter(held))
-        found = pa.concat_tables(tables)
+        if columns is None:  # with nulls for columns that an older version did not write
+            tables = [self.schema.empty_table(), *tables]
+        found = _joined(tables)
         attempts = found["attempts"].to_pylist()
         places: dict[str, int] = {}
         for place, row_id in enumerate(found[self.id_column].to_pylist()):
@@ -169,3 +171,9 @@ class Ledger(Generic[RowT]):
 
     def _with_id(self, columns: Iterable[str]) -> list[str]:
         return list(dict.fromkeys([self.id_column, "attempts", *columns]))
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return tables as one; a column that one of them does not have is null there, inside nested
+    columns too."""
+    return pa.concat_tables(tables, promote_options="permissive")

@@ -29,7 +29,7 @@ CURATION = Path(__file__).parent.parent
 SOURCES = (".py", ".md", ".safetensors")
 MadeBy = Literal["analysis", "assembly", "captioning", "shot_files"]
 CODE: Mapping[MadeBy, tuple[str, ...]] = {
-    "analysis": ("analysis", "detectors"),
+    "analysis": ("analysis", "detectors", "perception"),
     "assembly": ("assembly",),
     "captioning": ("captioning", "captioners", "prompts", "../llm"),
     "shot_files": ("shot_files",),

@@ -21,6 +21,7 @@ from pipelines.curation.config import (
     DetectorConfig,
     FilterConfig,
     KeyframeConfig,
+    PerceptionConfig,
 )
 from tests.fw_model.evaluation.judge_files import saved, v1_state
 from tests.pipelines.curation.footage import write_film
@@ -182,6 +183,38 @@ def test_an_aesthetic_head_for_another_clip_is_refused_and_the_tables_stay(
     with pytest.raises(CheckpointError, match="reads embeddings of width 7"):
         curate(source, output, filters=FilterConfig(aesthetic_head=str(head)))
     assert len(table(output, "shots")) == first.shots
+
+
+def test_perception_decodes_nothing_again_and_its_thresholds_only_select(curated, source):
+    output, first = curated
+    fakes = "tests.pipelines.curation.fake_perceivers"
+    on = PerceptionConfig(faces=f"{fakes}:Faces", text=f"{fakes}:Text", nsfw=f"{fakes}:Broken")
+    words_first = {row["scene_id"]: row["shots"][0]["text"] for row in table(output, "captions")}
+    # What was read counts as text, not the estimate: it covers half of every keyframe.
+    seen = curate(source, output, perception=on, filters=FilterConfig(max_text_area=None))
+    assert (seen.videos_analyzed_now, seen.shots_dropped) == (0, first.shots_dropped)
+    shots = table(output, "shots")
+    for shot in shots:
+        assert shot["num_faces"] == max(len(k["faces"]) for k in shot["keyframes"]) > 0
+        assert shot["subtitle_area"] == shot["ocr_area"] == pytest.approx(0.5)
+        assert shot["perception_error"] == "nsfw: RuntimeError: poisoned"
+    for row in table(output, "captions"):
+        words = row["shots"][0]["text"]
+        assert words.startswith(words_first[row["scene_id"]])
+        assert 'visible. On-screen text: "FIN".' in words
+
+    few = FilterConfig(max_text_area=None, max_faces=0)
+    dropped = curate(source, output, perception=on, filters=few)
+    assert dropped.shot_reasons == {"too_many_faces": first.shots}
+    strict = FilterConfig(max_text_area=None, max_nsfw=0.9)
+    assert curate(source, output, perception=on, filters=strict).shot_reasons == {
+        "perception_failed": first.shots
+    }
+    assert len(list((output / "ledger" / "analyzed").iterdir())) == 2
+
+    back = curate(source, output)
+    assert (back.videos_analyzed_now, back.scenes_captioned_now) == (0, 0)
+    assert {shot["num_faces"] for shot in table(output, "shots")} == {None}
 
 
 def test_a_quarantined_video_is_tried_again_only_when_asked(curated, source):

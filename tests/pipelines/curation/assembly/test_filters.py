@@ -26,6 +26,11 @@ GOOD = {
     "luma": 120.0,
     "contrast": 40.0,
     "text_area": 0.0,
+    "num_faces": None,
+    "ocr_area": None,
+    "subtitle_area": None,
+    "nsfw": None,
+    "perception_error": None,
 }
 
 
@@ -50,6 +55,25 @@ def test_a_good_shot_is_kept():
 def test_a_bad_shot_is_dropped_with_its_reason(change, video, reason):
     config = FilterConfig(aesthetic_head="head.pth", min_aesthetic=4.5)
     assert drop_reason(GOOD | change, video, config, change.get("aesthetic")) == reason
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"num_faces": 4}, ShotReason.TOO_MANY_FACES),
+        ({"num_faces": 3}, None),
+        ({"subtitle_area": 0.06}, ShotReason.SUBTITLED),
+        ({"nsfw": 0.9}, ShotReason.NSFW),
+        ({"nsfw": 0.1, "perception_error": "nsfw: ValueError"}, ShotReason.PERCEPTION_FAILED),
+        ({"text_area": 0.6, "ocr_area": 0.1}, None),  # what was read counts, not the estimate
+        ({"text_area": 0.1, "ocr_area": 0.6}, ShotReason.TEXT_HEAVY),
+    ],
+)
+def test_what_was_seen_in_keyframes_drops_a_shot_only_beyond_its_threshold(change, reason):
+    config = FilterConfig(max_faces=3, max_subtitle_area=0.05, max_nsfw=0.8)
+    assert drop_reason(GOOD | change, VIDEO, config) == reason
+    if "ocr_area" not in change:
+        assert drop_reason(GOOD | change, VIDEO, FilterConfig()) is None
 
 
 def test_a_threshold_without_what_measures_it_is_refused():

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from pipelines.curation.captioners.base import (
     ShotView,
     make_captioner,
 )
+from pipelines.curation.captioners.offline import seen_sentences
 from pipelines.curation.captioners.sidecar import sidecar_state
 from pipelines.curation.captioning.caption_loop import CaptionLoop
 from pipelines.curation.captioning.checks import check_rank, check_structure, complaints
@@ -71,6 +73,23 @@ def test_the_offline_captioner_names_the_same_entity_in_every_shot(store):
     ids = {tuple(s["entity_ids"]) for s in row["shots"]}
     assert ids == {tuple(e["id"] for e in row["entities"])}
     assert set(row) <= set(CAPTIONS.names)
+
+
+@pytest.mark.parametrize(
+    ("seen", "sentences"),
+    [
+        ({}, []),
+        ({"num_faces": 0, "read_text": (), "nsfw": 0.01}, []),
+        ({"num_faces": 1}, ["One face is visible."]),
+        ({"num_faces": 12}, ["12 faces are visible."]),
+        ({"read_text": ("EXIT", 'to "Rome"')}, ["On-screen text: \"EXIT / to 'Rome'\"."]),
+        ({"read_text": ("x" * 500,)}, [f'On-screen text: "{"x" * 120}...".']),
+        ({"nsfw": 0.9}, ["The picture is explicit."]),
+    ],
+)
+def test_the_offline_captioner_says_what_was_seen_and_only_that(store, seen, sentences):
+    shot = scene(store).shots[0]
+    assert seen_sentences(replace(shot, **seen)) == sentences
 
 
 def test_a_sidecar_gives_the_shot_that_covers_most(store, tmp_path):

@@ -56,6 +56,21 @@ def test_a_column_within_a_column_is_read_alone(tmp_path):
     ]
 
 
+def test_a_column_that_an_older_version_did_not_write_is_null(tmp_path):
+    def of(*names):
+        inner = pa.list_(pa.struct([pa.field(name, pa.int32()) for name in names]))
+        columns = [("id", pa.string()), ("attempts", pa.int32()), ("shots", inner)]
+        return Ledger(Store(str(tmp_path)), "stage", "abc", pa.schema(columns), "id")
+
+    old, new = of("index"), of("index", "faces")
+    old.commit([row("a") | {"shots": [{"index": 1}]}])
+    (alone,) = new.read(new.entries(()))
+    assert alone["shots"] == [{"index": 1, "faces": None}]
+    new.commit([row("b") | {"shots": [{"index": 2, "faces": 3}]}])
+    both = {r["id"]: r["shots"] for r in new.read(new.entries(()))}
+    assert both == {"a": alone["shots"], "b": [{"index": 2, "faces": 3}]}
+
+
 def test_the_same_rows_twice_are_one_file(tmp_path):
     keys = {ledger(tmp_path).commit([row("a"), row("b")]) for _ in range(2)}
     keys.add(ledger(tmp_path).commit([row("b"), row("a")]))

@@ -1,0 +1,1 @@
+"""What is seen in keyframes beyond CLIP: faces, text, explicit content."""
