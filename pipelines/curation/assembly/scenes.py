@@ -79,8 +79,8 @@ def best_link(embeddings: Floats, shot: int, window: int) -> float:
     if not len(before):
         return 1.0
     similarity = before @ embeddings[shot : shot + window].T
-    is_near = np.tri(*similarity.shape, window - len(before), dtype=bool)
-    return float(similarity[is_near].max())
+    distance = np.arange(similarity.shape[1]) + np.arange(len(before), 0, -1)[:, None]
+    return float(similarity[distance <= window].max())
 
 
 def _scene(shots: list[int], links: list[float]) -> Scene:

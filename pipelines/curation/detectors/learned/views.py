@@ -49,7 +49,7 @@ def view_of(planes: NDArray[np.uint8]) -> View:
     levels = planes.astype(np.float32)
     # All planes, one below the other, are one picture to be halved.
     column = levels.reshape(-1, GRID_WIDTH)
-    if len(column):
-        column = cv2.resize(column, (COLUMNS, len(column) // 2), interpolation=cv2.INTER_AREA)
-    halved = np.asarray(column, np.float32).reshape(-1, 3, ROWS, COLUMNS)
+    size = COLUMNS, len(column) // 2
+    small = cv2.resize(column, size, interpolation=cv2.INTER_AREA) if len(column) else column
+    halved = np.asarray(small, np.float32).reshape(-1, 3, ROWS, COLUMNS)
     return View(levels, halved, find_borders(planes[:, 0]))
