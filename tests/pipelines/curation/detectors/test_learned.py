@@ -198,7 +198,7 @@ def test_the_gate_rejects_no_window_that_would_be_proposed(bars):
     proposed = np.array([propose(recent.part(s, e + 1)) is not None for s, e in spans])
     assert proposed.sum() > 10
     assert possible[proposed].all()
-    assert possible.mean() < 0.5  # and it does rule windows out
+    assert (~possible).sum() > 100  # and it does rule windows out
 
 
 def test_pairs_of_frames_are_compared_without_the_border_that_they_share():
