@@ -187,7 +187,9 @@ def read_published(
     `ids` chooses the rows, `limit` is the largest number of rows; None means all.
     """
     table = TABLE_OF[row_type]
-    wanted = None if ids is None else pc.field(CURATED_TABLES[table][1]).isin(list(ids))
+    wanted = None
+    if ids is not None:  # typed: an empty array would be of nulls
+        wanted = pc.field(CURATED_TABLES[table][1]).isin(pa.array(list(ids), pa.string()))
     rows: list[RowT] = []
     for key in published_files(store, table):
         found = store.read_table(key, columns, filters=wanted)

@@ -96,3 +96,8 @@ def test_a_table_with_a_row_twice_is_never_published(store):
     parts = [write_part(store, "scenes", i, [{"scene_id": "s"}], "run") for i in range(2)]
     with pytest.raises(DataError, match="twice"):
         check_unique(store, parts)
+
+
+def test_no_ids_choose_no_rows(store):
+    publish(store, stage(store, "first", 0.5), "first", {"run_id": "first"})
+    assert read_published(store, SceneRow, ["scene_id"], ids=[]) == []
