@@ -22,10 +22,12 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import ray.data
@@ -37,25 +39,22 @@ from fw_model.loading.fingerprints import part_fingerprint
 from fw_model.schemas.curated import ANALYZED_VIDEOS
 from fw_model.schemas.curated_rows import AnalyzedVideoRow
 from pipelines.curation.analysis.analyze import ANALYZE_VERSION, LONG
-from pipelines.curation.analysis.operators import (
-    PENDING_VIDEO,
-    AnalyzeVideos,
-    EmbedShots,
-    PendingVideoRow,
-)
+from pipelines.curation.analysis.operators import AnalyzeVideos, EmbedShots
 from pipelines.curation.analysis.phase import pending_videos
 from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
 from pipelines.curation.assembly.aesthetic import ShotAesthetics
 from pipelines.curation.assembly.phase import AssemblePhase
 from pipelines.curation.captioners.base import EngineResponse, check_captioner
 from pipelines.curation.captioning import vllm_rounds
-from pipelines.curation.captioning.operators import SCENE_PART, CaptionScenes, ScenePart
+from pipelines.curation.captioning.operators import CaptionScenes
 from pipelines.curation.captioning.phase import CaptionPhase, caption_ledger
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.detectors.base import check_detector
+from pipelines.curation.ledger.compaction import compact
 from pipelines.curation.ledger.ledger import Ledger, RowT, config_hash
-from pipelines.curation.ledger.receipts import RECEIPT, MadeBy, Provenance, code_version
-from pipelines.curation.ledger.tables import Part, published_ids
+from pipelines.curation.ledger.receipts import MadeBy, Provenance, code_version
+from pipelines.curation.ledger.shards import Shard, num_shards, shards_of
+from pipelines.curation.ledger.tables import Part
 from pipelines.curation.pools import (
     actor_pool,
     blocks_of,
@@ -66,8 +65,10 @@ from pipelines.curation.pools import (
 from pipelines.curation.report.finalize import ThisRun, finalize
 from pipelines.curation.report.prometheus import CurationSeries
 from pipelines.curation.report.summary import CurationSummary
-from pipelines.curation.shot_files.phase import PENDING_CUT, CutPhase, CutShots, cut_ledger
-from pipelines.curation.sources import Source, list_sources
+from pipelines.curation.shard_tasks import ShardTasks
+from pipelines.curation.shot_files.phase import CutPhase, CutShots, cut_ledger
+from pipelines.curation.sources import list_sources
+from pipelines.curation.spool import ShardSpool, SourceSpool
 from pipelines.storage.store import Store
 
 logger = logging.getLogger(__name__)
@@ -123,6 +124,8 @@ class Curation:
         self.analyzed = self._analysis_ledger("analyzed", analyzed)
         self.captioned = caption_ledger(self.store, config, analyzed)
         self.shot_files = cut_ledger(self.store, config, decoded)
+        self.num_shards = 1
+        self.tasks = ShardTasks(is_local=True)
 
     def _analysis_ledger(self, stage: str, settings_hash: str) -> Ledger[AnalyzedVideoRow]:
         return Ledger(self.store, stage, settings_hash, ANALYZED_VIDEOS, "source_id")
@@ -133,6 +136,7 @@ class Curation:
         seconds: dict[str, float] = {}
         with _timed(seconds, "list"):
             sources = list_sources(self.config)
+            self._share_out(len(sources))
         with _timed(seconds, "analyze"):
             num_analyzed = self.analyze(sources)
         with _timed(seconds, "assemble"):
@@ -143,47 +147,64 @@ class Curation:
             parts = self.cut(parts)
         this_run = ThisRun(self.run_id, len(sources), num_analyzed, num_captioned, seconds)
         with _timed(seconds, "finalize"):
-            return self.finalize(sources, parts, this_run)
+            return self.finalize(parts, this_run)
+
+    def _share_out(self, num_videos: int) -> None:
+        """Decide the number of shards; few videos are one, and are handled in this process."""
+        ledgers: list[Ledger[Any]] = [
+            self.decoded, self.analyzed, self.captioned, self.shot_files
+        ]  # fmt: skip
+        earlier = {count for ledger in ledgers for count in ledger.with_shards().counts}
+        self.num_shards = num_shards(num_videos, earlier)
+        self.tasks = ShardTasks(is_local=self.num_shards == 1)
+        self.decoded = self.decoded.with_shards(self.num_shards)
+        self.analyzed = self.analyzed.with_shards(self.num_shards)
+        self.captioned = self.captioned.with_shards(self.num_shards)
+        self.shot_files = self.shot_files.with_shards(self.num_shards)
 
     # analyze: video -> shots, keyframes, measurements -> embeddings
 
-    def analyze(self, sources: list[Source]) -> int:
+    def analyze(self, sources: SourceSpool) -> int:
         """Decode and embed what is not yet done; return how many videos were decoded."""
-        videos, not_embedded = pending_videos(
-            sources, self.decoded, self.analyzed, self.config.retry_quarantined
+        pending = pending_videos(
+            sources, self.num_shards, self.decoded, self.analyzed, self.config.retry_quarantined
         )
-        if videos:
-            num_actors = num_decoding_actors(self.share, len(videos))
-            graph = self._decode_and_embed(videos, num_actors, num_children=1)
-            long_ids = self._drain("analyze", graph, len(videos))
-            long = [video for video in videos if video["source_id"] in long_ids]
-            if long:  # each video takes several children, so fewer videos at once
+        num_videos = len(pending.to_decode)
+        if num_videos:
+            num_actors = num_decoding_actors(self.share, num_videos)
+            graph = self._decode_and_embed(pending.to_decode, num_actors, num_children=1)
+            long_ids = self._drain("analyze", graph, num_videos, pending.to_decode)
+            if long_ids:  # each video takes several children, so fewer videos at once
+                long = pending.to_decode.only("source_id", long_ids)
                 num_children = children_per_long_video(self.share)
                 num_actors = max(1, num_actors // num_children)
                 graph = self._decode_and_embed(long, num_actors, num_children=num_children)
                 self._drain("long", graph, len(long))
-        if not_embedded:
-            entries = not_embedded.items()
-            receipts = [{"id": i, "status": e.values["status"], "key": e.key} for i, e in entries]
-            num_actors = num_decoding_actors(self.share, len(receipts))
-            rows = blocks_of(receipts, RECEIPT, num_actors=num_actors)
-            self._drain("embed", self._embed(rows, len(receipts)), len(receipts))
-        return len(videos)
+        if len(pending.to_embed):
+            num_actors = num_decoding_actors(self.share, len(pending.to_embed))
+            receipts = blocks_of(pending.to_embed, num_actors=num_actors)
+            graph = self._embed(receipts, len(pending.to_embed))
+            self._drain("embed", graph, len(pending.to_embed))
+        return num_videos
 
     def _decode_and_embed(
-        self, videos: Sequence[PendingVideoRow], num_actors: int, *, num_children: int
+        self, videos: ShardSpool, num_actors: int, *, num_children: int
     ) -> ray.data.Dataset:
         config = self.config
         settings = AnalyzeSettings(
             config.decode, config.detector, config.keyframes, config_hash(config.detector)
         )
         provenance = self._provenance(self.decoded, "analysis")
-        rows = blocks_of(videos, PENDING_VIDEO, num_actors=num_actors)  # one row per video
-        rows = rows.map_batches(  # 1:1, CPU; decodes in child processes, commits each video
+        rows = blocks_of(videos, num_actors=num_actors)  # one row per video
+        rows = rows.map_batches(  # 1:1, CPU; decodes in child processes, commits some together
             AnalyzeVideos,
             fn_constructor_args=(settings, self.store, self.decoded, provenance),
-            fn_constructor_kwargs={"num_children": num_children},
-            batch_size=1,
+            fn_constructor_kwargs={
+                "num_children": num_children,
+                "videos_per_commit": self.share.videos_per_commit,
+                "seconds_per_commit": self.share.seconds_per_commit,
+            },
+            batch_size=None,
             **actor_pool(num_actors, cpus=decoding_cpus(self.share, num_children)),
         )
         return self._embed(rows, len(videos))
@@ -198,15 +219,15 @@ class Curation:
             **actor_pool(share.embed_actors, cpus=share.embed_cpus, gpus=share.embed_gpus),
         )
 
-    # assemble: analyzed videos -> tables of videos, shots and scenes; in the driver, numbers only
+    # assemble: analyzed videos -> tables of videos, shots and scenes; numbers only, shard by shard
 
-    def assemble(self, sources: list[Source]) -> list[Part]:
+    def assemble(self, sources: SourceSpool) -> list[Part]:
         """Filter and cluster; stage the videos, shots and scenes tables."""
-        on_part = partial(self.on_progress, "assemble")
+        on_shard = partial(self.on_progress, "assemble")
         phase = AssemblePhase(
-            self.config, self.store, self.analyzed, self.aesthetics, self.run_id, on_part
+            self.config, self.store, self.analyzed, self.aesthetics, self.run_id, on_shard
         )
-        return phase.run([source.source_id for source in sources])
+        return phase.run(sources, self.num_shards, self.tasks)
 
     # caption: scene -> a text for each of its shots
 
@@ -214,21 +235,21 @@ class Curation:
         """Caption the staged scenes that have no final answer yet; return how many there were."""
         provenance = self._provenance(self.captioned, "captioning")
         phase = CaptionPhase(self.config, self.store, self.captioned, provenance)
-        scenes = phase.pending(parts)
-        total = sum(len(row["scene_ids"]) for row in scenes)
-        if scenes:
-            estimate = phase.estimate(scenes)
+        scenes = phase.pending(parts, self.tasks)
+        total = scenes.count_in_lists("scene_ids")
+        if total:
+            estimate = phase.estimate(scenes, self.tasks)
             responses = self._engine_responses(phase, scenes) if phase.asks_engine() else {}
             self._drain("caption", self._caption(phase, scenes, responses), total)
             if estimate is not None:
-                phase.record(total, estimate)
+                phase.record(total, estimate, shards_of(self.num_shards))
         return total
 
     def _caption(
-        self, phase: CaptionPhase, scenes: list[ScenePart], responses: Mapping[str, EngineResponse]
+        self, phase: CaptionPhase, scenes: ShardSpool, responses: Mapping[str, EngineResponse]
     ) -> ray.data.Dataset:
         share, config = self.share, self.config
-        rows = blocks_of(scenes, SCENE_PART, num_actors=share.caption_actors)  # scenes_per_commit
+        rows = blocks_of(scenes, num_actors=share.caption_actors)  # scenes_per_commit
         return rows.map_batches(  # 1:N, CPU or GPU; commits the scenes of a row together
             CaptionScenes,
             fn_constructor_args=(config.captioner, config.validation, self.model, self.store),
@@ -245,7 +266,7 @@ class Curation:
         )
 
     def _engine_responses(
-        self, phase: CaptionPhase, scenes: list[ScenePart]
+        self, phase: CaptionPhase, scenes: ShardSpool
     ) -> dict[str, EngineResponse]:
         """Answer the questions about scenes with a model on the cluster (ray_llm), in rounds."""
         captioner, validation = self.config.captioner, self.config.validation
@@ -253,17 +274,17 @@ class Curation:
         settings = (captioner, validation, phase.prompts(), self.model, self.store)
 
         def ask(answers: Mapping[str, EngineResponse]) -> list[EngineResponse]:
-            rows = blocks_of(scenes, SCENE_PART, num_actors=1)
+            num_actors = self.share.caption_actors
+            rows = blocks_of(scenes, num_actors=num_actors)
             rows = rows.map_batches(  # 1:N, CPU; what to ask next, given the answers so far
                 vllm_rounds.OpenQuestions,
                 fn_constructor_args=(*settings, answers),
                 batch_size=1,
-                **actor_pool(1, cpus=1.0),
+                **actor_pool(num_actors, cpus=1.0),
             )
-            questions = rows.materialize()
-            if not questions.count():  # nothing to ask: do not start the engine
+            if not rows.take(1):  # nothing to ask: do not start the engine
                 return []
-            rows = engine(questions)  # 1:1, the GPUs of curation.captioner.engine
+            rows = engine(rows)  # 1:1, the GPUs of curation.captioner.engine
             keep = partial(vllm_rounds.keep_row, store=self.store)
             return rows.map(keep).take_all()  # 1:1, CPU; writes each answer to the store
 
@@ -283,11 +304,11 @@ class Curation:
             return parts
         provenance = self._provenance(self.shot_files, "shot_files")
         phase = CutPhase(self.store, self.shot_files, provenance)
-        videos = phase.pending(parts)
-        if videos:
+        videos = phase.pending(parts, self.tasks)
+        if len(videos):
             num_actors = num_decoding_actors(self.share, len(videos))
             is_copy = config.cut == "copy"
-            rows = blocks_of(videos, PENDING_CUT, num_actors=num_actors)  # one row per video
+            rows = blocks_of(videos, num_actors=num_actors)  # one row per video
             rows = rows.map_batches(  # 1:N, CPU; cuts in a child process, commits a video's files
                 CutShots,
                 fn_constructor_args=(
@@ -300,14 +321,12 @@ class Curation:
                 batch_size=1,
                 **actor_pool(num_actors, cpus=self.share.analyze_cpus),
             )
-            self._drain("cut", rows, sum(len(row["shot_ids"]) for row in videos))
-        return phase.with_files(parts)
+            self._drain("cut", rows, videos.count_in_lists("shot_ids"))
+        return phase.with_files(parts, self.tasks)
 
-    # finalize: staged tables -> published tables, counts, report; in the driver
+    # finalize: staged tables -> published tables, counts, report
 
-    def finalize(
-        self, sources: list[Source], parts: list[Part], this_run: ThisRun
-    ) -> CurationSummary:
+    def finalize(self, parts: list[Part], this_run: ThisRun) -> CurationSummary:
         """Publish the tables with a report, and merge the small files of the ledgers."""
         used = (self.decoded, self.analyzed, self.captioned)
         about = {
@@ -315,26 +334,43 @@ class Curation:
             "settings": {ledger.stage: ledger.settings_hash for ledger in used},
             "config": self.config.model_dump(mode="json"),
         }
-        summary = finalize(self.store, parts, self.captioned, about, this_run)
-        for ledger in (self.decoded, self.analyzed):
-            ledger.compact(source.source_id for source in sources)
-        self.captioned.compact(published_ids(self.store, "scenes"))
-        self.shot_files.compact(published_ids(self.store, "shots"))
+        summary = finalize(self.store, parts, self.captioned, about, this_run, self.tasks)
+        ledgers = (self.decoded, self.captioned, self.shot_files)  # assemble merged `analyzed`
+        work = ((ledger, shard) for shard in shards_of(self.num_shards) for ledger in ledgers)
+        for result in self.tasks.each(compact, work):
+            self.tasks.get(result)
         return summary
 
     def _provenance(self, ledger: Ledger[RowT], made_by: MadeBy) -> Provenance:
         return Provenance(ledger.settings_hash, code_version(made_by), self.run_id)
 
-    def _drain(self, phase: str, graph: ray.data.Dataset, total: int) -> set[str]:
-        """Run a graph to its end and report its progress; return the ids with status LONG."""
+    def _drain(
+        self, phase: str, graph: ray.data.Dataset, total: int, videos: ShardSpool | None = None
+    ) -> set[str]:
+        """Run a graph to its end and report its progress; return the ids with status LONG.
+
+        videos: what is being analyzed. A shard that is done is merged at once, so that a run that
+        is killed leaves small files of few shards only.
+        """
         done, long = 0, set()
+        left = Counter(videos.num_rows) if videos else None
         self.on_progress(phase, 0, total)
         batches: Iterable[pa.Table] = graph.iter_batches(batch_size=None, batch_format="pyarrow")
         for receipts in batches:
             done += receipts.num_rows
-            long |= {row["id"] for row in receipts.to_pylist() if row["status"] == LONG}
+            for row in receipts.to_pylist():
+                if row["status"] == LONG:
+                    long.add(row["id"])
+                elif left is not None:
+                    self._count_down(left, Shard.parse(row["key"]))
             self.on_progress(phase, done, total)
         return long
+
+    def _count_down(self, left: Counter[Shard], shard: Shard) -> None:
+        left[shard] -= 1
+        if not left[shard] and not self.tasks.is_local:
+            for ledger in (self.decoded, self.analyzed):
+                self.tasks.submit(compact, ledger, shard, cpus=0.0)
 
 
 def _set_up_ray_data() -> None:

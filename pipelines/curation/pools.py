@@ -5,32 +5,37 @@ Knows nothing about what the rows hold or what an actor does with them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
 import ray
 import ray.data
 
 from pipelines.curation.config import ResourceConfig
+from pipelines.curation.spool import ShardSpool
 
 MIN_BLOCKS = 256
 BLOCKS_PER_ACTOR = 128
+MAX_BLOCKS = 8192
 
 
-def blocks_of(
-    rows: Sequence[Mapping[str, object]], schema: pa.Schema, *, num_actors: int
-) -> ray.data.Dataset:
-    """Return a dataset with enough blocks that all actors end at about the same time.
+def blocks_of(spool: ShardSpool, *, num_actors: int) -> ray.data.Dataset:
+    """Return a dataset with enough blocks that all actors end at about the same time; the rows of
+    a block belong to one shard.
 
     No more than that: the driver keeps about 90 KiB per block until the run ends.
     """
-    size = max(1, -(-len(rows) // max(MIN_BLOCKS, BLOCKS_PER_ACTOR * num_actors)))
-    tables = [
-        pa.Table.from_pylist(list(rows[i : i + size]), schema=schema)
-        for i in range(0, max(1, len(rows)), size)
+    size = _rows_per_block(len(spool), num_actors)
+    blocks: Any = [
+        ray.put(table.slice(i, size).combine_chunks())
+        for _, table in spool.tables()
+        for i in range(0, table.num_rows, size)
     ]
-    return ray.data.from_arrow(tables)
+    return ray.data.from_arrow_refs(blocks)
+
+
+def _rows_per_block(num_rows: int, num_actors: int) -> int:
+    num_blocks = min(MAX_BLOCKS, max(MIN_BLOCKS, BLOCKS_PER_ACTOR * num_actors))
+    return max(1, -(-num_rows // num_blocks))
 
 
 def actor_pool(max_actors: int, *, cpus: float, gpus: float = 0.0) -> dict[str, Any]:

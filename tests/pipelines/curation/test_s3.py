@@ -22,8 +22,9 @@ from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.ledger.ledger import Ledger
 from pipelines.curation.ledger.receipts import Provenance
+from pipelines.curation.ledger.shards import Shard
 from pipelines.curation.ledger.tables import publish, published_ids, read_published, write_part
-from pipelines.curation.sources import Source, list_sources
+from pipelines.curation.sources import Source, list_sources, sources_of
 from pipelines.export import run_export
 from pipelines.storage import filesystems as locations
 from pipelines.storage import retry
@@ -42,8 +43,9 @@ def keys_of(bucket):
     return [o["Key"] for o in found if not o["Key"].endswith("/")]
 
 
-def sources_of(uri, **settings):
-    return list_sources(CurationConfig(source=uri, **settings))
+def listed_in(uri, **settings):
+    spool = list_sources(CurationConfig(source=uri, **settings))
+    return sorted(sources_of(spool.shard(Shard())), key=lambda source: source.uri)
 
 
 def test_a_store_in_a_bucket_keeps_moves_lists_and_forgets(bucket, tmp_path):
@@ -89,7 +91,7 @@ def test_a_ledger_and_tables_in_a_bucket_are_found_again(bucket):
 def test_a_folder_of_a_bucket_is_listed_whatever_its_names(bucket):
     for name in ("b.mp4", "a#1.webm", "deep/my film 100%.MOV", "c?x=1.mp4", "notes.txt"):
         put(bucket, f"in/{name}", b"x")
-    listed = sources_of("s3://films/in")
+    listed = listed_in("s3://films/in")
     uris = [source.uri for source in listed]
     names = ["a#1.webm", "b.mp4", "c?x=1.mp4", "deep/my film 100%.MOV"]
     assert uris == [f"s3://films/in/{name}" for name in names]
@@ -120,29 +122,27 @@ def test_a_manifest_names_videos_anywhere(bucket, tmp_path, in_bucket, suffix):
     put(bucket, f"lists/list.{suffix}", data)
     (tmp_path / f"list.{suffix}").write_bytes(data)
     folder = "s3://films/lists" if in_bucket else str(tmp_path)
-    found = {source.uri: source.size_bytes for source in sources_of(f"{folder}/list.{suffix}")}
+    found = {source.uri: source.size_bytes for source in listed_in(f"{folder}/list.{suffix}")}
     assert found == dict(zip(uris, (2, 1, -1), strict=True))
 
 
 def test_an_entry_without_an_address_stands_beside_its_manifest(bucket):
     put(bucket, "in/a.mp4", b"aa")
     put(bucket, "in/list.txt", b"a.mp4\n")
-    assert [source.uri for source in sources_of("s3://films/in/list.txt")] == [
-        "s3://films/in/a.mp4"
-    ]
+    assert [source.uri for source in listed_in("s3://films/in/list.txt")] == ["s3://films/in/a.mp4"]
 
 
 def test_a_row_without_an_address_is_refused(bucket):
     put(bucket, "list.parquet", parquet_of(["s3://films/in/a.mp4", None]))
     with pytest.raises(InputError, match=r"Row 2 .* has no uri"):
-        sources_of("s3://films/list.parquet")
+        listed_in("s3://films/list.parquet")
 
 
 def test_options_of_an_address_reach_its_neighbours(bucket, monkeypatch):
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     options = f"?endpoint_override={bucket.url.removeprefix('http://')}&scheme=http"
     put(bucket, "in/a.mp4", b"aa")
-    (source,) = sources_of(f"s3://films/in{options}")
+    (source,) = listed_in(f"s3://films/in{options}")
     assert source.uri == f"s3://films/in/a.mp4{options}"
     assert file_info(source.uri).size == 2
     assert Store(f"s3://films/out{options}").address("x") == f"s3://films/out/x{options}"
@@ -277,7 +277,7 @@ def test_a_video_that_cannot_be_fetched_is_away_and_not_unreadable(bucket, tmp_p
     monkeypatch.setattr(retry, "ATTEMPTS", 2)
     content = write_film(tmp_path / "a.mp4", [1]).read_bytes()
     put(bucket, "in/a.mp4", content)
-    (source,) = sources_of("s3://films/in/a.mp4")
+    (source,) = listed_in("s3://films/in/a.mp4")
     store, config = Store("s3://films/out"), CurationConfig()
     settings = AnalyzeSettings(config.decode, config.detector, config.keyframes, "hash")
     ledger = Ledger(store, "decoded", "abc", ANALYZED_VIDEOS, "source_id")

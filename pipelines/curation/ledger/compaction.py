@@ -1,0 +1,63 @@
+"""Merges the small files of a shard of a ledger, so that the next run reads few large ones."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.curation.ledger.ledger import Ledger, RowT
+from pipelines.curation.ledger.shards import Shard
+from pipelines.storage.store import REQUESTS_TOGETHER, in_parallel
+
+MAX_SMALL_FILES = 16
+SMALL_BYTES = 32 * 1024 * 1024
+FULL_BYTES = 64 * 1024 * 1024
+
+
+def compact(ledger: Ledger[RowT], shard: Shard) -> None:
+    """Merge the small files of a shard if there are many, into files sorted by id.
+
+    Superseded rows stay. A crash in between leaves rows in two files; readers return them once, and
+    the next compaction keeps them once.
+    """
+    sizes, _ = ledger.store.entries(ledger.folder_of(shard), ".parquet")
+    small = [key for key, size_bytes in sizes.items() if size_bytes < SMALL_BYTES]
+    if len(small) <= MAX_SMALL_FILES:
+        return
+    keys: list[str] = []
+    tables: list[pa.Table] = []
+    num_bytes = 0
+    shrinkage = 1.0  # size of a file divided by the size of its rows in memory
+    for i in range(0, len(small), REQUESTS_TOGETHER):
+        few = small[i : i + REQUESTS_TOGETHER]
+        for key, table in zip(few, in_parallel(ledger.store.read_table, few), strict=True):
+            keys.append(key)
+            tables.append(table)
+            num_bytes += table.nbytes
+            if num_bytes * shrinkage >= FULL_BYTES:
+                shrinkage = _merge(ledger, shard, keys, tables) / num_bytes
+                keys, tables, num_bytes = [], [], 0
+        if tables:  # a small table takes more memory than its rows
+            tables = [pa.concat_tables(tables).combine_chunks()]
+    if keys:
+        _merge(ledger, shard, keys, tables)
+
+
+def _merge(ledger: Ledger[RowT], shard: Shard, keys: list[str], tables: list[pa.Table]) -> int:
+    """Replace files by one with all of their rows; return its size in bytes."""
+    rows = pa.concat_tables(tables)
+    rows = rows.sort_by([(ledger.id_column, "ascending"), ("attempts", "ascending")])
+    merged, written = ledger.write(_once(rows, ledger.id_column), shard)
+    ledger.store.delete_many(key for key in keys if key != merged)
+    return written.size_bytes
+
+
+def _once(rows: pa.Table, id_column: str) -> pa.Table:
+    """Return sorted rows without those that equal the one before in id and attempts."""
+    if rows.num_rows < 2:
+        return rows
+    same = pa.array([True] * (rows.num_rows - 1))
+    for name in (id_column, "attempts"):
+        column = rows[name].combine_chunks()
+        same = pc.and_(same, pc.equal(column[1:], column[:-1]))
+    return rows.filter(pa.concat_arrays([pa.array([True]), pc.invert(same)]))
