@@ -35,10 +35,7 @@ import ray.data
 from fw_model.errors import ConfigError
 from fw_model.files.lock import only_one
 from fw_model.loading.config import ModelConfig
-from fw_model.loading.fingerprints import part_fingerprint
-from fw_model.schemas.curated import ANALYZED_VIDEOS
-from fw_model.schemas.curated_rows import AnalyzedVideoRow
-from pipelines.curation.analysis.analyze import ANALYZE_VERSION, LONG
+from pipelines.curation.analysis.analyze import LONG
 from pipelines.curation.analysis.operators import AnalyzeVideos, EmbedShots
 from pipelines.curation.analysis.phase import pending_videos
 from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
@@ -47,13 +44,12 @@ from pipelines.curation.assembly.phase import AssemblePhase
 from pipelines.curation.captioners.base import EngineResponse, check_captioner
 from pipelines.curation.captioning import vllm_rounds
 from pipelines.curation.captioning.operators import CaptionScenes
-from pipelines.curation.captioning.phase import CaptionPhase, caption_ledger
+from pipelines.curation.captioning.phase import CaptionPhase
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.detectors.base import check_detector
-from pipelines.curation.ledger.compaction import compact
 from pipelines.curation.ledger.ledger import Ledger, RowT, config_hash
 from pipelines.curation.ledger.receipts import MadeBy, Provenance, code_version
-from pipelines.curation.ledger.shards import Shard, num_shards, shards_of
+from pipelines.curation.ledger.shards import Shard
 from pipelines.curation.ledger.tables import Part
 from pipelines.curation.pools import (
     actor_pool,
@@ -65,8 +61,8 @@ from pipelines.curation.pools import (
 from pipelines.curation.report.finalize import ThisRun, finalize
 from pipelines.curation.report.prometheus import CurationSeries
 from pipelines.curation.report.summary import CurationSummary
-from pipelines.curation.shard_tasks import ShardTasks
-from pipelines.curation.shot_files.phase import CutPhase, CutShots, cut_ledger
+from pipelines.curation.run_ledgers import RunLedgers
+from pipelines.curation.shot_files.phase import CutPhase, CutShots
 from pipelines.curation.sources import list_sources
 from pipelines.curation.spool import ShardSpool, SourceSpool
 from pipelines.storage.store import Store
@@ -116,19 +112,7 @@ class Curation:
         self.share = config.resources
         self.run_id = uuid.uuid4().hex[:12]
         self.store = Store(config.output)
-        limits = config.decode
-        damage = [limits.max_pixels, limits.max_error_ratio, limits.max_missing_ratio]
-        decoded = config_hash(ANALYZE_VERSION, damage, config.detector, config.keyframes)
-        analyzed = config_hash(decoded, part_fingerprint(model, ("clip",)))
-        self.decoded = self._analysis_ledger("decoded", decoded)
-        self.analyzed = self._analysis_ledger("analyzed", analyzed)
-        self.captioned = caption_ledger(self.store, config, analyzed)
-        self.shot_files = cut_ledger(self.store, config, decoded)
-        self.num_shards = 1
-        self.tasks = ShardTasks(is_local=True)
-
-    def _analysis_ledger(self, stage: str, settings_hash: str) -> Ledger[AnalyzedVideoRow]:
-        return Ledger(self.store, stage, settings_hash, ANALYZED_VIDEOS, "source_id")
+        self.ledgers = RunLedgers.open(self.store, config, model)
 
     def run(self) -> CurationSummary:
         """Run the phases in order."""
@@ -136,7 +120,7 @@ class Curation:
         seconds: dict[str, float] = {}
         with _timed(seconds, "list"):
             sources = list_sources(self.config)
-            self._share_out(len(sources))
+            self.ledgers = self.ledgers.for_videos(len(sources))
         with _timed(seconds, "analyze"):
             num_analyzed = self.analyze(sources)
         with _timed(seconds, "assemble"):
@@ -149,25 +133,13 @@ class Curation:
         with _timed(seconds, "finalize"):
             return self.finalize(parts, this_run)
 
-    def _share_out(self, num_videos: int) -> None:
-        """Decide the number of shards; few videos are one, and are handled in this process."""
-        ledgers: list[Ledger[Any]] = [
-            self.decoded, self.analyzed, self.captioned, self.shot_files
-        ]  # fmt: skip
-        earlier = {count for ledger in ledgers for count in ledger.with_shards().counts}
-        self.num_shards = num_shards(num_videos, earlier)
-        self.tasks = ShardTasks(is_local=self.num_shards == 1)
-        self.decoded = self.decoded.with_shards(self.num_shards)
-        self.analyzed = self.analyzed.with_shards(self.num_shards)
-        self.captioned = self.captioned.with_shards(self.num_shards)
-        self.shot_files = self.shot_files.with_shards(self.num_shards)
-
     # analyze: video -> shots, keyframes, measurements -> embeddings
 
     def analyze(self, sources: SourceSpool) -> int:
         """Decode and embed what is not yet done; return how many videos were decoded."""
+        ledgers, retry = self.ledgers, self.config.retry_quarantined
         pending = pending_videos(
-            sources, self.num_shards, self.decoded, self.analyzed, self.config.retry_quarantined
+            sources, ledgers.num_shards, ledgers.decoded, ledgers.analyzed, retry
         )
         num_videos = len(pending.to_decode)
         if num_videos:
@@ -194,11 +166,11 @@ class Curation:
         settings = AnalyzeSettings(
             config.decode, config.detector, config.keyframes, config_hash(config.detector)
         )
-        provenance = self._provenance(self.decoded, "analysis")
+        provenance = self._provenance(self.ledgers.decoded, "analysis")
         rows = blocks_of(videos, num_actors=num_actors)  # one row per video
         rows = rows.map_batches(  # 1:1, CPU; decodes in child processes, commits some together
             AnalyzeVideos,
-            fn_constructor_args=(settings, self.store, self.decoded, provenance),
+            fn_constructor_args=(settings, self.store, self.ledgers.decoded, provenance),
             fn_constructor_kwargs={
                 "num_children": num_children,
                 "videos_per_commit": self.share.videos_per_commit,
@@ -211,10 +183,16 @@ class Curation:
 
     def _embed(self, receipts: ray.data.Dataset, num_videos: int) -> ray.data.Dataset:
         share = self.share
-        provenance = self._provenance(self.analyzed, "analysis")
+        provenance = self._provenance(self.ledgers.analyzed, "analysis")
         return receipts.map_batches(  # 1:1, CPU or GPU; commits a batch of videos together
             EmbedShots,
-            fn_constructor_args=(self.model, self.store, self.decoded, self.analyzed, provenance),
+            fn_constructor_args=(
+                self.model,
+                self.store,
+                self.ledgers.decoded,
+                self.ledgers.analyzed,
+                provenance,
+            ),
             batch_size=min(share.videos_per_commit, max(1, num_videos // 4)),
             **actor_pool(share.embed_actors, cpus=share.embed_cpus, gpus=share.embed_gpus),
         )
@@ -225,24 +203,24 @@ class Curation:
         """Filter and cluster; stage the videos, shots and scenes tables."""
         on_shard = partial(self.on_progress, "assemble")
         phase = AssemblePhase(
-            self.config, self.store, self.analyzed, self.aesthetics, self.run_id, on_shard
+            self.config, self.store, self.ledgers.analyzed, self.aesthetics, self.run_id, on_shard
         )
-        return phase.run(sources, self.num_shards, self.tasks)
+        return phase.run(sources, self.ledgers.num_shards, self.ledgers.tasks)
 
     # caption: scene -> a text for each of its shots
 
     def caption(self, parts: list[Part]) -> int:
         """Caption the staged scenes that have no final answer yet; return how many there were."""
-        provenance = self._provenance(self.captioned, "captioning")
-        phase = CaptionPhase(self.config, self.store, self.captioned, provenance)
-        scenes = phase.pending(parts, self.tasks)
+        provenance = self._provenance(self.ledgers.captioned, "captioning")
+        phase = CaptionPhase(self.config, self.store, self.ledgers.captioned, provenance)
+        scenes = phase.pending(parts, self.ledgers.tasks)
         total = scenes.count_in_lists("scene_ids")
         if total:
-            estimate = phase.estimate(scenes, self.tasks)
+            estimate = phase.estimate(scenes, self.ledgers.tasks)
             responses = self._engine_responses(phase, scenes) if phase.asks_engine() else {}
             self._drain("caption", self._caption(phase, scenes, responses), total)
             if estimate is not None:
-                phase.record(total, estimate, shards_of(self.num_shards))
+                phase.record(total, estimate, self.ledgers.shards)
         return total
 
     def _caption(
@@ -254,7 +232,7 @@ class Curation:
             CaptionScenes,
             fn_constructor_args=(config.captioner, config.validation, self.model, self.store),
             fn_constructor_kwargs={
-                "ledger": self.captioned,
+                "ledger": self.ledgers.captioned,
                 "provenance": phase.provenance,
                 "num_actors": share.caption_actors,
                 "prompts": phase.prompts(),
@@ -302,9 +280,9 @@ class Curation:
         config = self.config
         if config.cut == "none":
             return parts
-        provenance = self._provenance(self.shot_files, "shot_files")
-        phase = CutPhase(self.store, self.shot_files, provenance)
-        videos = phase.pending(parts, self.tasks)
+        provenance = self._provenance(self.ledgers.shot_files, "shot_files")
+        phase = CutPhase(self.store, self.ledgers.shot_files, provenance)
+        videos = phase.pending(parts, self.ledgers.tasks)
         if len(videos):
             num_actors = num_decoding_actors(self.share, len(videos))
             is_copy = config.cut == "copy"
@@ -315,30 +293,29 @@ class Curation:
                     is_copy,
                     config.decode,
                     self.store,
-                    self.shot_files,
+                    self.ledgers.shot_files,
                     provenance,
                 ),
                 batch_size=1,
                 **actor_pool(num_actors, cpus=self.share.analyze_cpus),
             )
             self._drain("cut", rows, videos.count_in_lists("shot_ids"))
-        return phase.with_files(parts, self.tasks)
+        return phase.with_files(parts, self.ledgers.tasks)
 
     # finalize: staged tables -> published tables, counts, report
 
     def finalize(self, parts: list[Part], this_run: ThisRun) -> CurationSummary:
         """Publish the tables with a report, and merge the small files of the ledgers."""
-        used = (self.decoded, self.analyzed, self.captioned)
+        used = (self.ledgers.decoded, self.ledgers.analyzed, self.ledgers.captioned)
         about = {
             "run_id": self.run_id,
             "settings": {ledger.stage: ledger.settings_hash for ledger in used},
             "config": self.config.model_dump(mode="json"),
         }
-        summary = finalize(self.store, parts, self.captioned, about, this_run, self.tasks)
-        ledgers = (self.decoded, self.captioned, self.shot_files)  # assemble merged `analyzed`
-        work = ((ledger, shard) for shard in shards_of(self.num_shards) for ledger in ledgers)
-        for result in self.tasks.each(compact, work):
-            self.tasks.get(result)
+        summary = finalize(
+            self.store, parts, self.ledgers.captioned, about, this_run, self.ledgers.tasks
+        )
+        self.ledgers.merge()
         return summary
 
     def _provenance(self, ledger: Ledger[RowT], made_by: MadeBy) -> Provenance:
@@ -352,7 +329,7 @@ class Curation:
         videos: what is being analyzed. A shard that is done is merged at once, so that a run that
         is killed leaves small files of few shards only.
         """
-        done, long = 0, set()
+        done, long, merging = 0, set(), list[Any]()
         left = Counter(videos.num_rows) if videos else None
         self.on_progress(phase, 0, total)
         batches: Iterable[pa.Table] = graph.iter_batches(batch_size=None, batch_format="pyarrow")
@@ -362,15 +339,13 @@ class Curation:
                 if row["status"] == LONG:
                     long.add(row["id"])
                 elif left is not None:
-                    self._count_down(left, Shard.parse(row["key"]))
+                    shard = Shard.parse(row["key"])
+                    left[shard] -= 1
+                    merging += [] if left[shard] else self.ledgers.merge_analyzed(shard)
             self.on_progress(phase, done, total)
+        for result in merging:
+            self.ledgers.tasks.get(result)
         return long
-
-    def _count_down(self, left: Counter[Shard], shard: Shard) -> None:
-        left[shard] -= 1
-        if not left[shard] and not self.tasks.is_local:
-            for ledger in (self.decoded, self.analyzed):
-                self.tasks.submit(compact, ledger, shard, cpus=0.0)
 
 
 def _set_up_ray_data() -> None:

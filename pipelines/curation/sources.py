@@ -23,8 +23,9 @@ from fw_model.schemas.curated import PASSING_VIDEO_REASONS
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.spool import SourceSpool
 from pipelines.storage.filesystems import filesystem, neighbour
+from pipelines.storage.parallel import REQUESTS_TOGETHER, in_parallel
 from pipelines.storage.retry import retry
-from pipelines.storage.store import REQUESTS_TOGETHER, fetched, file_info, in_parallel
+from pipelines.storage.store import fetched, file_info
 
 ROWS_AT_ONCE = 8192
 FEWEST_FOLDERS = 16  # that are listed at the same time, each with all that is below it

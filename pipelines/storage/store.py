@@ -12,7 +12,6 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
@@ -26,13 +25,12 @@ from fw_model.errors import StorageError
 from fw_model.files.atomic import atomic_file, write_atomic
 from pipelines.storage.byte_ranges import ByteRange, read_ranges
 from pipelines.storage.filesystems import filesystem, is_local, neighbour
+from pipelines.storage.parallel import in_parallel
 from pipelines.storage.retry import retry
 from pipelines.storage.tempdirs import temporary_folder
 
 BLOCK_BYTES = 1 << 25
 WHOLE_BYTES = 1 << 23  # a smaller table is read whole: parts of it would be more requests
-REQUESTS_TOGETHER = 24
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -231,7 +229,7 @@ class Store:
         """
         return self._try("read", key, lambda: self._parquet(key, columns, filters))
 
-    def find_table(self, key: str, columns: list[str]) -> pa.Table | None:
+    def find_table(self, key: str, columns: list[str] | None = None) -> pa.Table | None:
         """Return what `read_table` returns, None if there is no file at `key`."""
         with self._named("read", key):
             try:
@@ -285,15 +283,6 @@ class Store:
             size = 0 if self._is_local else source.size()
             is_whole = 0 < size <= WHOLE_BYTES
             yield pa.BufferReader(source.read_at(size, 0)) if is_whole else source
-
-
-def in_parallel(action: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Return the result of `action` for each item, in order; it mostly waits for the store."""
-    found = list(items)
-    if len(found) < 2:
-        return [action(item) for item in found]
-    with ThreadPoolExecutor(min(REQUESTS_TOGETHER, len(found))) as pool:
-        return list(pool.map(action, found))
 
 
 def _copy_local(source: Path, path: Path) -> None:

@@ -18,7 +18,7 @@ from pipelines.curation.ledger.ledger import Entry, Ledger
 from pipelines.curation.ledger.shards import Shard, shards_of
 from pipelines.curation.sources import Source, sources_of
 from pipelines.curation.spool import ShardSpool, SourceSpool
-from pipelines.storage.store import REQUESTS_TOGETHER, in_parallel
+from pipelines.storage.parallel import REQUESTS_TOGETHER, in_parallel
 
 
 @dataclass(frozen=True)

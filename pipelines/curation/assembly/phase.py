@@ -30,7 +30,8 @@ from pipelines.curation.ledger.tables import Draft, Part, manifest_files
 from pipelines.curation.shard_tasks import ShardTasks
 from pipelines.curation.spool import SourceSpool
 from pipelines.storage.arrow_rows import iter_rows
-from pipelines.storage.store import Store, in_parallel
+from pipelines.storage.parallel import in_parallel
+from pipelines.storage.store import Store
 
 SHOTS_PER_PART = 8_000  # 32 to 64 MB, with their embeddings
 VIDEOS_PER_PART = 8_000

@@ -42,7 +42,8 @@ from pipelines.curation.ledger.tables import Part, by_shard
 from pipelines.curation.shard_tasks import ShardTasks
 from pipelines.curation.spool import ShardSpool
 from pipelines.storage.arrow_rows import iter_rows
-from pipelines.storage.store import Store, in_parallel
+from pipelines.storage.parallel import in_parallel
+from pipelines.storage.store import Store
 
 logger = logging.getLogger(__name__)
 

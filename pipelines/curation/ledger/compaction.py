@@ -1,4 +1,6 @@
-"""Merges the small files of a shard of a ledger, so that the next run reads few large ones."""
+"""Merges the small files of a shard of a ledger, so that the next run reads few large ones, and
+divides those of runs with fewer shards.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.curation.ledger.ledger import Ledger, RowT
-from pipelines.curation.ledger.shards import Shard
-from pipelines.storage.store import REQUESTS_TOGETHER, in_parallel
+from pipelines.curation.ledger.shards import Shard, shard_of
+from pipelines.storage.parallel import REQUESTS_TOGETHER, in_parallel
 
 MAX_SMALL_FILES = 16
 SMALL_BYTES = 32 * 1024 * 1024
@@ -41,6 +43,22 @@ def compact(ledger: Ledger[RowT], shard: Shard) -> None:
             tables = [pa.concat_tables(tables).combine_chunks()]
     if keys:
         _merge(ledger, shard, keys, tables)
+
+
+def divide(ledger: Ledger[RowT], key: str, count: int) -> None:
+    """Replace a file of a run with fewer shards by one file for each of `count` shards with rows.
+
+    The rows must have the address of their video.
+    """
+    rows = ledger.store.find_table(key)
+    if rows is None:
+        return  # an earlier try got this far
+    shards = [shard_of(uri, count) for uri in rows["uri"].to_pylist()]
+    places: dict[Shard, list[int]] = {}
+    for place, shard in enumerate(shards):
+        places.setdefault(shard, []).append(place)
+    in_parallel(lambda shard: ledger.write(rows.take(places[shard]), shard), places)
+    ledger.store.delete(key)
 
 
 def _merge(ledger: Ledger[RowT], shard: Shard, keys: list[str], tables: list[pa.Table]) -> int:

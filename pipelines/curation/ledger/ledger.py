@@ -24,7 +24,8 @@ from pydantic import BaseModel
 
 from pipelines.curation.ledger.shards import Shard
 from pipelines.storage.arrow_rows import iter_rows
-from pipelines.storage.store import REQUESTS_TOGETHER, Store, Written, in_parallel
+from pipelines.storage.parallel import REQUESTS_TOGETHER, in_parallel
+from pipelines.storage.store import Store, Written
 
 LEDGER_FOLDER = "ledger"
 ROWS_PER_GROUP = 64  # rows of long videos are large, and a reader may want few
@@ -75,9 +76,16 @@ class Ledger(Generic[RowT]):
 
     def with_shards(self, count: int = 1) -> Self:
         """Return this ledger for runs with `count` shards and those whose files are there."""
-        _, folders = self.store.entries(self.folder)
-        found = {1, count, *(Shard.parse(name).count for name in folders)}
-        return replace(self, counts=tuple(sorted(found)))
+        files, folders = self.store.entries(self.folder, ".parquet")
+        found = {count, *(Shard.parse(name).count for name in folders)}
+        return replace(self, counts=tuple(sorted(found | {1} if files else found)))
+
+    def files_of_fewer_shards(self, count: int) -> list[str]:
+        """Return the keys of the files of runs with fewer than `count` shards."""
+        shards = [Shard(i, few) for few in self.counts if few < count for i in range(few)]
+        folders = [self.folder_of(shard) for shard in shards]
+        listed = in_parallel(lambda folder: self.store.entries(folder, ".parquet")[0], folders)
+        return [key for sizes in listed for key in sizes]
 
     def commit(
         self, rows: Sequence[RowT], shard: Shard = WHOLE, *, named_after: int | None = None
@@ -123,12 +131,23 @@ class Ledger(Generic[RowT]):
     def tables(
         self, columns: Iterable[str], shard: Shard | None = None
     ) -> Iterator[tuple[str, pa.Table]]:
-        """Yield each file's key and rows, with the id, the attempts and `columns`."""
-        wanted, keys = self._with_id(columns), list(self.sizes(shard))
-        for i in range(0, len(keys), REQUESTS_TOGETHER):
-            few = keys[i : i + REQUESTS_TOGETHER]
-            tables = in_parallel(lambda key: self.store.read_table(key, wanted), few)
-            yield from zip(few, tables, strict=True)
+        """Yield each file's key and rows, with the id, the attempts and `columns`.
+
+        Files that are merged meanwhile are listed again, so some rows may come twice.
+        """
+        wanted, seen, is_complete = self._with_id(columns), set[str](), False
+        while not is_complete:
+            is_complete = True
+            keys = [key for key in self.sizes(shard) if key not in seen]
+            for i in range(0, len(keys), REQUESTS_TOGETHER):
+                few = keys[i : i + REQUESTS_TOGETHER]
+                tables = in_parallel(lambda key: self.store.find_table(key, wanted), few)
+                for key, table in zip(few, tables, strict=True):
+                    seen.add(key)
+                    if table is None:
+                        is_complete = False
+                    else:
+                        yield key, table
 
     def every_row(self, columns: Iterable[str], shard: Shard | None = None) -> Iterator[Entry]:
         """Yield all rows with `columns`, including superseded ones."""

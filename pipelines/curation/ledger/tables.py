@@ -26,7 +26,8 @@ from fw_model.schemas.curated_rows import CaptionRow, SceneRow, ShotRow, VideoRo
 from pipelines.curation.ledger.ledger import WHOLE
 from pipelines.curation.ledger.shards import Shard
 from pipelines.storage.arrow_rows import ROWS_AT_ONCE, iter_rows
-from pipelines.storage.store import Store, in_parallel
+from pipelines.storage.parallel import in_parallel
+from pipelines.storage.store import Store
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

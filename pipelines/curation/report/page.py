@@ -18,7 +18,8 @@ from fw_model.pages.render import render_page
 from fw_model.schemas.curated_rows import CaptionRow, SceneRow, ShotRow, VideoRow
 from pipelines.curation.ledger.tables import first_places, read_published
 from pipelines.curation.report.summary import CurationSummary, read_summary
-from pipelines.storage.store import Store, in_parallel
+from pipelines.storage.parallel import in_parallel
+from pipelines.storage.store import Store
 
 TEMPLATE = Path(__file__).with_name("report.html")
 MAX_SCENES = 36

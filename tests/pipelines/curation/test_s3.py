@@ -126,6 +126,55 @@ def test_a_manifest_names_videos_anywhere(bucket, tmp_path, in_bucket, suffix):
     assert found == dict(zip(uris, (2, 1, -1), strict=True))
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_manifest_with_sizes_needs_no_lookup(bucket, suffix):
+    sink = io.BytesIO()
+    columns = {"uri": ["s3://films/in/gone.mp4"], "size_bytes": [5], "modified": ["7"]}
+    pq.write_table(pa.table(columns), sink)
+    data = {
+        "csv": b"uri,size_bytes,modified\ns3://films/in/gone.mp4,5,7\n",
+        "jsonl": b'{"uri": "s3://films/in/gone.mp4", "size_bytes": 5, "modified": 7}\n',
+        "parquet": sink.getvalue(),
+    }[suffix]
+    put(bucket, f"lists/list.{suffix}", data)
+    assert listed_in(f"s3://films/lists/list.{suffix}") == [
+        Source("s3://films/in/gone.mp4", 5, "7")
+    ]
+
+
+def test_a_folder_with_many_folders_is_listed_whole(bucket):
+    names = [f"{top}/{deep}/{n}.mp4" for top in "ab" for deep in range(10) for n in range(2)]
+    for name in [*names, "c.mp4"]:
+        put(bucket, f"in/{name}", b"x")
+    found = [source.uri.removeprefix("s3://films/in/") for source in listed_in("s3://films/in")]
+    assert found == sorted([*names, "c.mp4"])
+    assert len(listed_in("s3://films/in", recursive=False)) == 1
+    first = [source.uri for source in listed_in("s3://films/in", limit=3)]
+    assert first == [f"s3://films/in/{name}" for name in sorted(names)[:3]]
+
+
+def test_many_keys_of_one_object_are_two_requests(bucket):
+    store = Store("s3://films/out")
+    store.write("a.pack", bytes(range(200)))
+    before = bucket.num_requests
+    assert store.read_many(["a.pack#10,2", "a.pack#0,1", "a.pack#199,1"]) == [
+        bytes([10, 11]), b"\0", bytes([199])
+    ]  # fmt: skip
+    assert bucket.num_requests == before + 2
+    assert store.read_if_there("gone") is None
+    assert bucket.num_requests == before + 3
+
+
+def test_a_small_table_is_two_requests(bucket):
+    store = Store("s3://films/out")
+    store.write_table("t.parquet", pa.table({"a": range(1000), "b": ["x"] * 1000}))
+    before = bucket.num_requests
+    assert store.read_table("t.parquet", ["a"]).num_rows == 1000
+    assert bucket.num_requests == before + 2
+    assert store.find_table("gone.parquet", ["a"]) is None
+    assert bucket.num_requests == before + 3
+
+
 def test_an_entry_without_an_address_stands_beside_its_manifest(bucket):
     put(bucket, "in/a.mp4", b"aa")
     put(bucket, "in/list.txt", b"a.mp4\n")
