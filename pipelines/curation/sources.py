@@ -9,7 +9,7 @@ import csv
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -179,14 +179,16 @@ def _manifest(uri: str, path: str) -> Iterator[pa.Table]:
                         f"Row {number} of the manifest {uri} has no uri; fill it in or remove the "
                         "row."
                     )
-            yield _table(in_parallel(lambda entry: _described(entry, uri, folder), few))
+            yield _table(_described([(_absolute(e.uri, uri, folder), e) for e in few]))
 
 
-def _described(entry: ManifestEntry, manifest: str, folder: str) -> Source:
-    address = _absolute(entry.uri, manifest, folder)
-    if entry.size_bytes is None:
-        return _look_up(address)
-    return Source(address, entry.size_bytes, entry.modified)
+def _described(entries: Sequence[tuple[str, ManifestEntry]]) -> Iterator[Source]:
+    """Yield the sources of entries with their addresses."""
+    unknown = [address for address, entry in entries if entry.size_bytes is None]
+    found = iter(in_parallel(_look_up, unknown))
+    for address, entry in entries:
+        is_known = entry.size_bytes is not None
+        yield Source(address, entry.size_bytes or 0, entry.modified) if is_known else next(found)
 
 
 def _absolute(name: str, manifest: str, folder: str) -> str:
