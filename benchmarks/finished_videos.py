@@ -100,6 +100,8 @@ def analyzed_rows(
     table = template.take(pa.array(np.zeros(len(ids), np.int64)))
     for name, values in (("source_id", ids), ("video_id", ids), ("uri", uris)):
         table = table.set_column(table.column_names.index(name), name, pa.array(values))
+    if not num_shots:
+        return table
     shots = table["shots"].combine_chunks()
     total = len(ids) * num_shots
     prints = [rng.bytes(32) for _ in range(3 * total)]
