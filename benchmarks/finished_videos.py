@@ -8,6 +8,7 @@ rows are still committed a few at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from pipelines.curation.ledger.ledger import Ledger
 from pipelines.curation.ledger.shards import Shard, num_shards, shards_of
 from pipelines.curation.run_ledgers import RunLedgers
 from pipelines.curation.sources import list_sources, sources_of
+from pipelines.storage.arrow_rows import iter_rows
 from pipelines.storage.parallel import in_parallel
 from pipelines.storage.store import Store
 
@@ -87,8 +89,12 @@ def write_finished(manifest: Path, output: str, shots_per_video: int) -> None:
 
 
 def _commit(ledger: Ledger, rows: pa.Table, shard: Shard, together: int) -> None:
-    starts = range(0, rows.num_rows, together)
-    in_parallel(lambda start: ledger.write(rows.slice(start, together), shard), starts)
+    run = replace(ledger, run_id="killed")
+    if together == rows.num_rows:
+        ledger.write_merged(rows, shard)
+        return
+    few = [rows.slice(start, together) for start in range(0, rows.num_rows, together)]
+    in_parallel(lambda table: run.commit(list(iter_rows(table)), shard), few)
 
 
 def analyzed_rows(

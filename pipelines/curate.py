@@ -120,7 +120,7 @@ class Curation:
         seconds: dict[str, float] = {}
         with _timed(seconds, "list"):
             sources = list_sources(self.config)
-            self.ledgers = self.ledgers.for_videos(len(sources))
+            self.ledgers = self.ledgers.for_videos(len(sources), self.run_id)
         with _timed(seconds, "analyze"):
             num_analyzed = self.analyze(sources)
         with _timed(seconds, "assemble"):

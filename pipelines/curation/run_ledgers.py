@@ -53,8 +53,9 @@ class RunLedgers:
         """All shards."""
         return shards_of(self.num_shards)
 
-    def for_videos(self, num_videos: int) -> RunLedgers:
-        """Return the ledgers with as many shards as so many videos need, or earlier runs had.
+    def for_videos(self, num_videos: int, run_id: str) -> RunLedgers:
+        """Return the ledgers of a run, with as many shards as so many videos need, or earlier runs
+        had.
 
         A single shard is handled in this process. Earlier rows are moved to the shard of their
         video, except shot files: their rows are small and do not name it.
@@ -65,17 +66,17 @@ class RunLedgers:
         wide = replace(self, num_shards=count, tasks=ShardTasks(is_local=count == 1))
         return replace(
             wide,
-            decoded=wide._divided(self.decoded),
-            analyzed=wide._divided(self.analyzed),
-            captioned=wide._divided(self.captioned),
-            shot_files=self.shot_files.with_shards(count),
+            decoded=wide._divided(self.decoded, run_id),
+            analyzed=wide._divided(self.analyzed, run_id),
+            captioned=wide._divided(self.captioned, run_id),
+            shot_files=self.shot_files.with_shards(count, run_id),
         )
 
-    def _divided(self, ledger: Ledger[RowT]) -> Ledger[RowT]:
+    def _divided(self, ledger: Ledger[RowT], run_id: str) -> Ledger[RowT]:
         keys = ledger.with_shards(self.num_shards).files_of_fewer_shards(self.num_shards)
         for result in self.tasks.each(divide, ((ledger, key, self.num_shards) for key in keys)):
             self.tasks.get(result)
-        return ledger.with_shards(self.num_shards)
+        return ledger.with_shards(self.num_shards, run_id)
 
     def merge_analyzed(self, shard: Shard) -> list[Any]:
         """Start to merge the small files of an analyzed shard; return results of `tasks`.

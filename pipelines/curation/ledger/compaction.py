@@ -11,7 +11,8 @@ from pipelines.curation.ledger.ledger import Ledger, RowT
 from pipelines.curation.ledger.shards import Shard, shard_of
 from pipelines.storage.parallel import REQUESTS_TOGETHER, in_parallel
 
-MAX_SMALL_FILES = 16
+MAX_SMALL_FILES = 512  # of a single shard
+MAX_SMALL_FILES_PER_SHARD = 16
 SMALL_BYTES = 32 * 1024 * 1024
 FULL_BYTES = 64 * 1024 * 1024
 
@@ -22,27 +23,39 @@ def compact(ledger: Ledger[RowT], shard: Shard) -> None:
     Superseded rows stay. A crash in between leaves rows in two files; readers return them once, and
     the next compaction keeps them once.
     """
-    sizes, _ = ledger.store.entries(ledger.folder_of(shard), ".parquet")
-    small = [key for key, size_bytes in sizes.items() if size_bytes < SMALL_BYTES]
-    if len(small) <= MAX_SMALL_FILES:
+    merged, runs = ledger.runs(shard)
+    small = [key for key, size_bytes in merged.items() if size_bytes < SMALL_BYTES]
+    loose = [key for run in runs for key in ledger.store.keys(run, ".parquet")]
+    most = MAX_SMALL_FILES if shard.count == 1 else MAX_SMALL_FILES_PER_SHARD
+    if len(small) + len(loose) <= most:
         return
-    keys: list[str] = []
+    written = _merge_all(ledger, shard, small + loose)
+    ledger.store.delete_many(set(small) - written)
+    for run in runs:  # with few requests for all of its files
+        ledger.store.delete_folder(run)
+
+
+def _merge_all(ledger: Ledger[RowT], shard: Shard, small: list[str]) -> set[str]:
+    """Write the rows of small files in few large ones; return the keys of these."""
+    written: set[str] = set()
     tables: list[pa.Table] = []
     num_bytes = 0
     shrinkage = 1.0  # size of a file divided by the size of its rows in memory
     for i in range(0, len(small), REQUESTS_TOGETHER):
         few = small[i : i + REQUESTS_TOGETHER]
-        for key, table in zip(few, in_parallel(ledger.store.read_table, few), strict=True):
-            keys.append(key)
+        for table in in_parallel(ledger.store.read_table, few):
             tables.append(table)
             num_bytes += table.nbytes
             if num_bytes * shrinkage >= FULL_BYTES:
-                shrinkage = _merge(ledger, shard, keys, tables) / num_bytes
-                keys, tables, num_bytes = [], [], 0
+                key, size_bytes = _merge(ledger, shard, tables)
+                written.add(key)
+                shrinkage = size_bytes / num_bytes
+                tables, num_bytes = [], 0
         if tables:  # a small table takes more memory than its rows
             tables = [pa.concat_tables(tables).combine_chunks()]
-    if keys:
-        _merge(ledger, shard, keys, tables)
+    if tables:
+        written.add(_merge(ledger, shard, tables)[0])
+    return written
 
 
 def divide(ledger: Ledger[RowT], key: str, count: int) -> None:
@@ -57,17 +70,16 @@ def divide(ledger: Ledger[RowT], key: str, count: int) -> None:
     places: dict[Shard, list[int]] = {}
     for place, shard in enumerate(shards):
         places.setdefault(shard, []).append(place)
-    in_parallel(lambda shard: ledger.write(rows.take(places[shard]), shard), places)
+    in_parallel(lambda shard: ledger.write_merged(rows.take(places[shard]), shard), places)
     ledger.store.delete(key)
 
 
-def _merge(ledger: Ledger[RowT], shard: Shard, keys: list[str], tables: list[pa.Table]) -> int:
-    """Replace files by one with all of their rows; return its size in bytes."""
+def _merge(ledger: Ledger[RowT], shard: Shard, tables: list[pa.Table]) -> tuple[str, int]:
+    """Write rows in one file; return its key and its size in bytes."""
     rows = pa.concat_tables(tables)
     rows = rows.sort_by([(ledger.id_column, "ascending"), ("attempts", "ascending")])
-    merged, written = ledger.write(_once(rows, ledger.id_column), shard)
-    ledger.store.delete_many(key for key in keys if key != merged)
-    return written.size_bytes
+    key, written = ledger.write_merged(_once(rows, ledger.id_column), shard)
+    return key, written.size_bytes
 
 
 def _once(rows: pa.Table, id_column: str) -> pa.Table:

@@ -6,8 +6,8 @@ a rerun reads the ids to find what is done, and with a changed setting it finds 
 over. A row that was tried again is added beside the earlier one; of all rows with the same id,
 readers take the one with the most attempts.
 
-Each shard of the videos has a folder of its own there, except the only shard. Files of earlier runs
-with fewer shards stay where they are; readers of a shard find them too.
+Each shard of the videos has a folder of its own there, except the only shard. In it, each run has a
+folder for its small files, which is removed as a whole once they are merged.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pipelines.storage.parallel import REQUESTS_TOGETHER, in_parallel
 from pipelines.storage.store import Store, Written
 
 LEDGER_FOLDER = "ledger"
+RUN_PREFIX = "run-"
 ROWS_PER_GROUP = 64  # rows of long videos are large, and a reader may want few
 WHOLE = Shard()
 
@@ -55,7 +56,8 @@ class Entry:
 class Ledger(Generic[RowT]):
     """The finished rows of one stage under one set of settings; `schema` has `attempts`.
 
-    `counts` are the numbers of shards of which there may be files, see `with_shards`.
+    `counts` are the numbers of shards of which there may be files, see `with_shards`; `run_id` is
+    that of the run that commits rows.
     """
 
     store: Store
@@ -64,6 +66,7 @@ class Ledger(Generic[RowT]):
     schema: pa.Schema
     id_column: str
     counts: tuple[int, ...] = (1,)
+    run_id: str = ""
 
     @property
     def folder(self) -> str:
@@ -74,18 +77,17 @@ class Ledger(Generic[RowT]):
         """The folder of a shard, for the rows of runs with as many shards."""
         return f"{self.folder}/{shard.name}".rstrip("/")
 
-    def with_shards(self, count: int = 1) -> Self:
-        """Return this ledger for runs with `count` shards and those whose files are there."""
+    def with_shards(self, count: int = 1, run_id: str = "") -> Self:
+        """Return this ledger for a run with `count` shards and those whose files are there."""
         files, folders = self.store.entries(self.folder, ".parquet")
         found = {count, *(Shard.parse(name).count for name in folders)}
-        return replace(self, counts=tuple(sorted(found | {1} if files else found)))
+        counts = tuple(sorted(found | {1} if files else found))
+        return replace(self, counts=counts, run_id=run_id)
 
     def files_of_fewer_shards(self, count: int) -> list[str]:
         """Return the keys of the files of runs with fewer than `count` shards."""
         shards = [Shard(i, few) for few in self.counts if few < count for i in range(few)]
-        folders = [self.folder_of(shard) for shard in shards]
-        listed = in_parallel(lambda folder: self.store.entries(folder, ".parquet")[0], folders)
-        return [key for sizes in listed for key in sizes]
+        return [key for sizes in in_parallel(self._sizes, shards) for key in sizes]
 
     def commit(
         self, rows: Sequence[RowT], shard: Shard = WHOLE, *, named_after: int | None = None
@@ -97,36 +99,55 @@ class Ledger(Generic[RowT]):
         """
         table = pa.Table.from_pylist(list(rows), schema=self.schema)
         named = rows if named_after is None else [rows[named_after]]
-        key = self.key(named, shard)
+        key = f"{self._folder_of_run(shard)}/{self._name(named)}"
         self.store.write_table(key, table)
         return key
 
-    def write(self, table: pa.Table, shard: Shard) -> tuple[str, Written]:
-        """Write a table in a file named after all of its rows; return its key."""
-        key = self.key(table.select([self.id_column, "attempts"]).to_pylist(), shard)
+    def write_merged(self, table: pa.Table, shard: Shard) -> tuple[str, Written]:
+        """Write rows that are committed already in one file; return its key."""
+        name = self._name(table.select([self.id_column, "attempts"]).to_pylist())
+        key = f"{self.folder_of(shard)}/{name}"
         return key, self.store.write_table(key, table, rows_per_group=ROWS_PER_GROUP)
 
     def committed(
         self, row_id: str, attempts: int, columns: Iterable[str], shard: Shard = WHOLE
     ) -> list[Entry]:
         """Return the rows of the file that is named after a row; none if there is no such file."""
-        key = self.key([{self.id_column: row_id, "attempts": attempts}], shard)
+        name = self._name([{self.id_column: row_id, "attempts": attempts}])
+        key = f"{self._folder_of_run(shard)}/{name}"
         table = self.store.find_table(key, self._with_id(columns))
         return [] if table is None else [Entry(key, values) for values in table.to_pylist()]
 
-    def key(self, rows: Iterable[Mapping[str, object]], shard: Shard = WHOLE) -> str:
-        """Return the key of a file that is named after these rows."""
+    def _folder_of_run(self, shard: Shard) -> str:
+        """The folder for this run's small files; a single shard has one folder for all."""
+        own = f"/{RUN_PREFIX}{self.run_id}" if shard.count > 1 and self.run_id else ""
+        return self.folder_of(shard) + own
+
+    def _name(self, rows: Iterable[Mapping[str, object]]) -> str:
+        """Return the name of a file that is named after these rows."""
         held = sorted(f"{row[self.id_column]} {row['attempts']}" for row in rows)
         name = hashlib.sha256("\n".join(held).encode()).hexdigest()[:32]
-        return f"{self.folder_of(shard)}/{name}.parquet"
+        return f"{name}.parquet"
 
     def sizes(self, shard: Shard | None = None) -> dict[str, int]:
         """Return the size of each file that may hold rows of a shard; None: of all files."""
         if shard is None:
             return self.store.sizes(self.folder, ".parquet")
-        folders = [self.folder_of(shard.within(count)) for count in self.counts]
-        listed = in_parallel(lambda folder: self.store.entries(folder, ".parquet")[0], folders)
+        listed = in_parallel(self._sizes, [shard.within(count) for count in self.counts])
         return {key: size for sizes in listed for key, size in sizes.items()}
+
+    def runs(self, shard: Shard) -> tuple[dict[str, int], list[str]]:
+        """Return the size of each file directly in a shard's folder, and the folders of runs."""
+        merged, folders = self.store.entries(self.folder_of(shard), ".parquet")
+        names = [name for name in folders if name.startswith(RUN_PREFIX)]
+        return merged, [f"{self.folder_of(shard)}/{name}" for name in names]
+
+    def _sizes(self, shard: Shard) -> dict[str, int]:
+        """Return the size of each file in a shard's folder."""
+        sizes, runs = self.runs(shard)
+        for run in runs:
+            sizes |= self.store.sizes(run, ".parquet")
+        return sizes
 
     def tables(
         self, columns: Iterable[str], shard: Shard | None = None

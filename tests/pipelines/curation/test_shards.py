@@ -63,6 +63,7 @@ def test_an_output_that_grows_into_more_shards_recomputes_nothing(
     films, tmp_path, monkeypatch, ray_cluster
 ):
     monkeypatch.setattr(compaction, "MAX_SMALL_FILES", 1)
+    monkeypatch.setattr(compaction, "MAX_SMALL_FILES_PER_SHARD", 1)
     few = ResourceConfig(scenes_per_commit=2)
     first = curate(films, tmp_path, resources=few, cut="copy")
     before = tables(tmp_path)
