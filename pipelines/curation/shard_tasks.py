@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Any
 
 import ray
@@ -38,8 +39,7 @@ class ShardTasks:
         """Return the result of a call, or a reference to it; of `parts` results, a list."""
         if self.is_local:
             return function(*arguments)
-        task = ray.remote(num_cpus=cpus, num_returns=parts)(function)
-        return task.remote(*arguments)
+        return _remote(function).options(num_cpus=cpus, num_returns=parts).remote(*arguments)
 
     def each(
         self,
@@ -77,3 +77,9 @@ class ShardTasks:
 
     def _most_waiting(self) -> int:
         return max(FEWEST_WAITING, int(WAITING_PER_CPU * ray.cluster_resources().get("CPU", 1)))
+
+
+@cache
+def _remote(function: Callable[..., Any]) -> Any:
+    """Return the remote function, one for all calls: each is sent to the cluster anew."""
+    return ray.remote(function)

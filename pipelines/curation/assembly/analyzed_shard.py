@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from fw_model.schemas.curated_rows import AnalyzedVideoRow
-from pipelines.curation.assembly.aesthetic import ShotAesthetics
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.ledger.ledger import Entry, Ledger
 from pipelines.curation.ledger.shards import Shard
 from pipelines.curation.sources import sources_of
+
+if TYPE_CHECKING:
+    from pipelines.curation.assembly.aesthetic import ShotAesthetics
 
 NUMBERS_PER_SHARD = 1 << 40
 FINGERPRINTS = "shots.list.element.fingerprint"

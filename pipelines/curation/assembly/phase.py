@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from fw_model.schemas.curated_rows import AnalyzedVideoRow, ProvenanceRow, SceneRow
-from pipelines.curation.assembly.aesthetic import ShotAesthetics
 from pipelines.curation.assembly.analyzed_shard import (
     NUMBERS_PER_SHARD,
     AnalyzedShard,
@@ -32,6 +32,9 @@ from pipelines.curation.spool import SourceSpool
 from pipelines.storage.arrow_rows import iter_rows
 from pipelines.storage.parallel import in_parallel
 from pipelines.storage.store import Store
+
+if TYPE_CHECKING:
+    from pipelines.curation.assembly.aesthetic import ShotAesthetics
 
 SHOTS_PER_PART = 8_000  # 32 to 64 MB, with their embeddings
 VIDEOS_PER_PART = 8_000
