@@ -1,16 +1,22 @@
 """How do time and memory of curation grow with the shots of a video, and with the videos?
 
-    python -m benchmarks.curation_growth [--shots N,..] [--videos N,..] [--rows N,..] [--json FILE]
+    python -m benchmarks.curation_growth [--store local|s3] [--shots N,..] [--videos N,..]
+        [--rows N,..] [--shots-per-row N] [--latency-ms N] [--json FILE]
 
 Each size is curated whole (analyze, embed, caption offline, finalize) by a process with its own Ray
 on two CPUs, while the memory of its driver, its decoding children and its actors is read four times
 a second. Compare the seconds that each further shot or video costs from size to size: they leave
 out what every run needs to start.
 
-What the driver does by itself (listing what is done, duplicates, scenes, tables, compaction) is
-then measured for more videos than can be decoded here: rows of two shots, as analysis commits them.
+More videos than can be decoded here are rows of analyzed videos, as an interrupted run leaves them
+(`benchmarks/finished_videos.py`). A run finds them (list, analyze), makes the tables (assemble),
+gives every shot the same text (caption) and publishes (finalize).
+
+With --store s3, source and output are in a bucket of an S3 server on loopback, which counts the
+requests and answers each --latency-ms late. Short videos then have five shots.
+
 An empty list leaves a table out. --quick curates one small video and publishes 1,000 and 2,000
-rows.
+rows; with --store s3, four videos and 500 rows.
 """
 
 from __future__ import annotations
@@ -18,29 +24,30 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
 import numpy as np
 import psutil
 
+from benchmarks.finished_videos import settings, write_finished, write_manifest
+from benchmarks.object_store import BUCKET, ObjectStore, serve
 from benchmarks.report import Row, parser, report
-from fw_model.schemas.curated import ANALYZED_VIDEOS
-from pipelines.curation.ledger.ledger import Ledger
 from pipelines.storage.store import Store
 
 MIB = 1024 * 1024
 FRAMES_PER_SHOT = 10
-ROWS_PER_COMMIT = 8
+SHOTS_PER_VIDEO = 5
 THIS = (sys.executable, "-m", "benchmarks.curation_growth")
 ROLES = {"child": "pipelines.curation.analysis.decode_process", "actor": "ray::MapWorker"}
 
@@ -60,18 +67,25 @@ def main() -> None:
     arguments = _arguments()
     if arguments.curate:
         _curate(*arguments.curate)
-        return
-    if arguments.drive:
-        _drive(*arguments.drive)
-        return
-    sizes = (arguments.shots, arguments.videos, arguments.rows)
+    elif arguments.finish:
+        _finish(*arguments.finish)
+    elif arguments.store == "s3":
+        report(arguments, "curation_growth_s3", _in_bucket(arguments))
+    else:
+        rows = _on_disk(arguments)
+        rows.sort(key=lambda row: not row.metric.startswith("each further"))
+        report(arguments, "curation_growth", rows)
+
+
+def _on_disk(arguments: argparse.Namespace) -> list[Row]:
+    shots, videos, finished = arguments.shots, arguments.videos, arguments.rows
     if arguments.quick:
-        sizes = ([20], [], [1000, 2000])
+        shots, videos, finished = [20], [], [1000, 2000]
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as temporary:
         for title, numbers, write in (
-            ("shots in one video", sizes[0], _one_video),
-            ("short videos", sizes[1], _many_videos),
+            ("shots in one video", shots, _one_video),
+            ("short videos", videos, _many_videos),
         ):
             costs = []
             for size in numbers:
@@ -80,10 +94,57 @@ def main() -> None:
                 write(folder / "films", size)
                 costs.append(measure(size, folder))
             rows += _rows(title, costs)
-        costs = [measure_driver(size, Path(temporary) / f"rows_{size}") for size in sizes[2]]
+        costs = []
+        for size in finished:
+            folder = Path(temporary) / f"rows_{size}"
+            folder.mkdir()
+            costs.append(measure_finished(size, folder, str(folder / "out"), arguments))
         rows += _rows("rows of videos", costs)
-    rows.sort(key=lambda row: not row.metric.startswith("each further"))
-    report(arguments, "curation_growth", rows)
+    return rows
+
+
+def _in_bucket(arguments: argparse.Namespace) -> list[Row]:
+    """Count the requests of short videos, and time a run over finished ones."""
+    videos, finished = arguments.videos, arguments.rows
+    if arguments.quick:
+        videos, finished = [4], [500]
+    rows: list[Row] = []
+    with serve() as server, tempfile.TemporaryDirectory() as temporary:
+        os.environ.update(server.environment())
+        for size in videos:
+            films = Path(temporary) / f"films_{size}"
+            films.mkdir()
+            _many_videos(films, size, SHOTS_PER_VIDEO)
+            source, output = f"s3://{BUCKET}/in{size}", f"s3://{BUCKET}/out{size}"
+            store = Store(source)
+            for film in films.iterdir():
+                store.write_file(film.name, film)
+            figures = Path(temporary) / "figures.json"
+            server.set_latency(arguments.latency_ms / 1000)
+            before = server.counts()
+            subprocess.run([*THIS, "--finish", source, output, str(figures)], check=True)
+            rows += request_rows(f"{size} videos", size, server.counts() - before, figures)
+            server.set_latency(0.0)
+        costs = []
+        for size in finished:
+            folder = Path(temporary) / f"rows_{size}"
+            folder.mkdir()
+            output = f"s3://{BUCKET}/rows{size}"
+            costs.append(measure_finished(size, folder, output, arguments, server))
+        rows += _rows("rows of videos", costs)
+    return rows
+
+
+def request_rows(title: str, size: int, counts: Counter[str], figures: Path) -> list[Row]:
+    """Return the requests per video by phase and by kind."""
+    phases: dict[str, dict[str, int]] = json.loads(figures.read_text(encoding="utf-8"))["requests"]
+    rows = [Row(f"requests per video, {title} of {SHOTS_PER_VIDEO} shots",
+                round(counts.total() / size, 2))]  # fmt: skip
+    for phase, kinds in phases.items():
+        note = ", ".join(f"{kind} {number}" for kind, number in sorted(kinds.items()))
+        per_video = round(sum(kinds.values()) / size, 2)
+        rows.append(Row(f"requests per video, {title}, {phase}", per_video, note=note))
+    return rows
 
 
 def measure(size: int, folder: Path) -> Cost:
@@ -102,79 +163,54 @@ def measure(size: int, folder: Path) -> Cost:
     return Cost(size, summary["seconds"], time.perf_counter() - started, peak)
 
 
-def measure_driver(size: int, folder: Path) -> Cost:
-    """Commit rows of analyzed videos and have a process do with them what a driver does."""
-    _, ledger = _ledger(str(folder))
-    for first in range(0, size, ROWS_PER_COMMIT):
-        rows = [_analyzed(number) for number in range(first, min(size, first + ROWS_PER_COMMIT))]
-        ledger.commit(rows)
-    words = [*THIS, "--drive", str(folder), str(folder / "figures.json")]
+def measure_finished(
+    size: int,
+    folder: Path,
+    output: str,
+    arguments: argparse.Namespace,
+    server: ObjectStore | None = None,
+) -> Cost:
+    """Write rows of analyzed videos and have another process curate them to the end."""
+    manifest, figures = folder / "videos.parquet", folder / "figures.json"
+    write_manifest(manifest, size)
+    write_finished(manifest, output, arguments.shots_per_row)
+    if server is not None:
+        server.set_latency(arguments.latency_ms / 1000)
     started = time.perf_counter()
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
-    return Cost(size, figures["seconds"], time.perf_counter() - started, figures["mib"])
+    subprocess.run([*THIS, "--finish", str(manifest), output, str(figures)], check=True)
+    wall_s = time.perf_counter() - started
+    if server is not None:
+        server.set_latency(0.0)
+    found = json.loads(figures.read_text(encoding="utf-8"))
+    return Cost(size, found["seconds"], wall_s, found["mib"])
 
 
-def _drive(output: str, figures: str) -> None:
-    """Assemble, check and publish all rows of a ledger and compact it; write time and memory."""
-    from pipelines.curation.assembly.phase import AssemblePhase
-    from pipelines.curation.config import CurationConfig
-    from pipelines.curation.ledger.tables import check_unique, publish
+def _finish(source: str, output: str, figures: str) -> None:
+    """Curate with a captioner that costs nothing; write time, memory and requests by phase."""
+    from cluster.ray_start import start_ray
+    from fw_model.loading.config import ModelConfig
+    from pipelines.curate import run_curation
 
-    store, ledger = _ledger(output)
-    config = CurationConfig(output=output)
-    process, seconds = psutil.Process(), {}
-    mib = {"imported": process.memory_info().rss / MIB}
-    started = time.perf_counter()
-    source_ids = sorted(ledger.entries(["status", "reason"]))
-    seconds["list"] = time.perf_counter() - started
-    mib["listed"] = process.memory_info().rss / MIB
-    phase = AssemblePhase(config, store, ledger, None, "run", lambda done, total: None)
-    parts = phase.run(source_ids)
-    seconds["assemble"] = time.perf_counter() - started - seconds["list"]
-    check_unique(store, parts)
-    publish(store, parts, "run", {})
-    ledger.compact(source_ids)
-    seconds["finish"] = time.perf_counter() - started - sum(seconds.values())
-    mib["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    Path(figures).write_text(json.dumps({"seconds": seconds, "mib": mib}), encoding="utf-8")
+    start_ray("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    url = os.environ.get("AWS_ENDPOINT_URL") if output.startswith("s3") else None
+    server = ObjectStore(url) if url else None
+    requests: dict[str, Counter[str]] = {}
+    last = server.counts() if server else Counter()
 
+    def on_progress(phase: str, done: int, total: int) -> None:
+        nonlocal last
+        if server and (done == total or not done):
+            now = server.counts()
+            name = phase if done else f"before {phase}"
+            requests[name] = requests.get(name, Counter()) + (now - last)
+            last = now
 
-def _ledger(output: str) -> tuple[Store, Ledger]:
-    store = Store(output)
-    return store, Ledger(store, "analyzed", "rows", ANALYZED_VIDEOS, "source_id")
-
-
-def _analyzed(number: int) -> dict[str, Any]:
-    """Return the row of a video of two shots of 4 s, different for every number."""
-    rng = np.random.default_rng(number)
-    name = f"{number:012d}"
-    shots = [_shot(rng, name, index) for index in range(2)]
-    return {
-        "source_id": name, "video_id": name, "uri": f"s3://bucket/videos/{name}.mp4",
-        "status": "kept", "attempts": 1, "width": 1920, "height": 1080, "fps": 24.0,
-        "num_frames": 192, "duration_s": 8.0, "num_shots": 2, "shots": shots, "analyze_s": 0.5,
-    }  # fmt: skip
-
-
-def _shot(rng: np.random.Generator, video: str, index: int) -> dict[str, Any]:
-    embedding = rng.normal(size=512).astype(np.float32)
-    sha256 = rng.bytes(32).hex()
-    first, last = 96 * index, 96 * (index + 1)
-    return {
-        "shot_id": f"{video}{index}", "index": index, "start_frame": first, "end_frame": last,
-        "content_start_frame": first, "content_end_frame": last,
-        "start_s": first / 24, "end_s": last / 24,
-        "motion": 5.0, "luma": 100.0, "contrast": 40.0, "text_area": 0.0,
-        "fingerprint": [rng.bytes(32) for _ in range(3)],
-        "colours": np.full(128, 128**-0.5, np.float32),
-        "keyframes": [
-            {"frame": frame, "time_s": frame / 24, "uri": f"media/{sha256}.jpg", "sha256": sha256,
-             "width": 512, "height": 288}
-            for frame in range(first + 16, last, 32)
-        ],
-        "embedding": embedding / np.linalg.norm(embedding),
-    }  # fmt: skip
+    summary = run_curation(settings(source, output), ModelConfig(), on_progress=on_progress)
+    if server:
+        requests["finalize"] = server.counts() - last
+    mib = {"driver": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    found = {"seconds": summary.seconds, "mib": mib, "requests": requests}
+    Path(figures).write_text(json.dumps(found), encoding="utf-8")
 
 
 def _memory(driver: int) -> list[tuple[str, float]]:
@@ -211,10 +247,10 @@ def _one_video(folder: Path, num_shots: int) -> None:
     _write_video(folder / "film.mp4", num_shots, seed=0)
 
 
-def _many_videos(folder: Path, number: int) -> None:
+def _many_videos(folder: Path, number: int, num_shots: int = 2) -> None:
     with ProcessPoolExecutor(2) as pool:
         futures = [
-            pool.submit(_write_video, folder / f"{index:06d}.mp4", 2, seed=index + 1)
+            pool.submit(_write_video, folder / f"{index:06d}.mp4", num_shots, seed=index + 1)
             for index in range(number)
         ]
         for future in futures:
@@ -265,12 +301,23 @@ def _numbers(words: str) -> list[int]:
 
 def _arguments() -> argparse.Namespace:
     made = parser(__doc__)
+    made.add_argument("--store", choices=["local", "s3"], default="local")
     made.add_argument("--shots", type=_numbers, default="100,1000,10000", help="in one video")
-    made.add_argument("--videos", type=_numbers, default="100,1000,3000", help="of two shots")
-    made.add_argument("--rows", type=_numbers, default="10000,30000,100000", help="of videos")
+    made.add_argument("--videos", type=_numbers, help="short ones (default: by --store)")
+    made.add_argument("--rows", type=_numbers, help="of finished videos (default: by --store)")
+    made.add_argument("--shots-per-row", type=int, default=SHOTS_PER_VIDEO)
+    made.add_argument("--latency-ms", type=float, default=20.0, help="of each request (s3)")
     made.add_argument("--curate", nargs=2, metavar=("SOURCE", "OUTPUT"), help=argparse.SUPPRESS)
-    made.add_argument("--drive", nargs=2, metavar=("OUTPUT", "FIGURES"), help=argparse.SUPPRESS)
-    return made.parse_args()
+    made.add_argument(
+        "--finish", nargs=3, metavar=("SOURCE", "OUTPUT", "FIGURES"), help=argparse.SUPPRESS
+    )
+    found = made.parse_args()
+    is_local = found.store == "local"
+    if found.videos is None:
+        found.videos = [100, 1000, 3000] if is_local else [200]
+    if found.rows is None:
+        found.rows = [100_000, 1_000_000] if is_local else [100_000]
+    return found
 
 
 if __name__ == "__main__":

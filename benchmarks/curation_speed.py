@@ -149,13 +149,16 @@ def two_core_scaling(film: Path, *, rounds: int, videos: int = 4) -> float:
 
 def ray_overhead(folder: Path, most: int) -> list[Row]:
     """Return what a short video costs through Ray and by itself, from the growth of two runs."""
+    import pyarrow as pa
     import ray
 
     from fw_model.schemas.curated import ANALYZED_VIDEOS
     from pipelines.curation.analysis.operators import PENDING_VIDEO, AnalyzeVideos
     from pipelines.curation.ledger.ledger import Ledger
     from pipelines.curation.ledger.receipts import Provenance
+    from pipelines.curation.ledger.shards import Shard
     from pipelines.curation.pools import blocks_of
+    from pipelines.curation.spool import ShardSpool
     from pipelines.storage.store import Store
 
     video = folder / "short.mp4"
@@ -173,7 +176,9 @@ def ray_overhead(folder: Path, most: int) -> list[Row]:
             for i in range(number)
         ]  # fmt: skip
         started = time.perf_counter()
-        analyzed = blocks_of(rows, PENDING_VIDEO).map_batches(
+        videos = ShardSpool()
+        videos.put(Shard(), pa.Table.from_pylist(rows, schema=PENDING_VIDEO))
+        analyzed = blocks_of(videos).map_batches(
             AnalyzeVideos,
             fn_constructor_args=(SETTINGS, store, ledger, Provenance("", "", "")),
             batch_size=1, batch_format="pyarrow", num_cpus=1.0,

@@ -22,10 +22,12 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import ray.data
@@ -33,30 +35,23 @@ import ray.data
 from fw_model.errors import ConfigError
 from fw_model.files.lock import only_one
 from fw_model.loading.config import ModelConfig
-from fw_model.loading.fingerprints import part_fingerprint
 from fw_model.loading.folders import model_paths
-from fw_model.schemas.curated import ANALYZED_VIDEOS
-from fw_model.schemas.curated_rows import AnalyzedVideoRow
-from pipelines.curation.analysis.analyze import ANALYZE_VERSION, LONG
-from pipelines.curation.analysis.operators import (
-    PENDING_VIDEO,
-    AnalyzeVideos,
-    EmbedShots,
-    PendingVideoRow,
-)
+from pipelines.curation.analysis.analyze import LONG
+from pipelines.curation.analysis.operators import AnalyzeVideos, EmbedShots
 from pipelines.curation.analysis.phase import pending_videos
 from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
 from pipelines.curation.assembly.aesthetic import ShotAesthetics
 from pipelines.curation.assembly.phase import AssemblePhase
 from pipelines.curation.captioners.base import EngineResponse, check_captioner
 from pipelines.curation.captioning import vllm_rounds
-from pipelines.curation.captioning.operators import SCENE_PART, CaptionScenes, ScenePart
-from pipelines.curation.captioning.phase import CaptionPhase, caption_ledger
+from pipelines.curation.captioning.operators import CaptionScenes
+from pipelines.curation.captioning.phase import CaptionPhase
 from pipelines.curation.config import CurationConfig, PerceptionConfig
 from pipelines.curation.detectors.base import check_detector
 from pipelines.curation.ledger.ledger import Ledger, RowT, config_hash
-from pipelines.curation.ledger.receipts import RECEIPT, MadeBy, Provenance, code_version
-from pipelines.curation.ledger.tables import Part, published_ids
+from pipelines.curation.ledger.receipts import MadeBy, Provenance, code_version
+from pipelines.curation.ledger.shards import Shard
+from pipelines.curation.ledger.tables import Part
 from pipelines.curation.perception.base import make_perception, perception_in_use
 from pipelines.curation.perception.keyframes import check_perception
 from pipelines.curation.pools import (
@@ -71,8 +66,10 @@ from pipelines.curation.pools import (
 from pipelines.curation.report.finalize import ThisRun, finalize
 from pipelines.curation.report.prometheus import CurationSeries
 from pipelines.curation.report.summary import CurationSummary
-from pipelines.curation.shot_files.phase import PENDING_CUT, CutPhase, CutShots, cut_ledger
-from pipelines.curation.sources import Source, list_sources
+from pipelines.curation.run_ledgers import RunLedgers
+from pipelines.curation.shot_files.phase import CutPhase, CutShots
+from pipelines.curation.sources import list_sources
+from pipelines.curation.spool import ShardSpool, SourceSpool
 from pipelines.storage.shared_paths import sample, shared_paths
 from pipelines.storage.store import Store
 
@@ -122,18 +119,9 @@ class Curation:
         self.share = config.resources
         self.run_id = uuid.uuid4().hex[:12]
         self.store = Store(config.output)
-        limits = config.decode
-        damage = [limits.max_pixels, limits.max_error_ratio, limits.max_missing_ratio]
-        decoded = config_hash(ANALYZE_VERSION, damage, config.detector, config.keyframes)
-        clip = part_fingerprint(model, ("clip",))
-        analyzed = config_hash(decoded, clip, *_perception_versions(self.perception))
-        self.decoded = self._analysis_ledger("decoded", decoded)
-        self.analyzed = self._analysis_ledger("analyzed", analyzed)
-        self.captioned = caption_ledger(self.store, config, analyzed)
-        self.shot_files = cut_ledger(self.store, config, decoded)
-
-    def _analysis_ledger(self, stage: str, settings_hash: str) -> Ledger[AnalyzedVideoRow]:
-        return Ledger(self.store, stage, settings_hash, ANALYZED_VIDEOS, "source_id")
+        self.ledgers = RunLedgers.open(
+            self.store, config, model, _perception_versions(self.perception)
+        )
 
     def run(self) -> CurationSummary:
         """Run the phases in order."""
@@ -141,6 +129,7 @@ class Curation:
         seconds: dict[str, float] = {}
         with _timed(seconds, "list"):
             sources = list_sources(self.config)
+            self.ledgers = self.ledgers.for_videos(len(sources), self.run_id)
         with shared_paths(self._read_by_nodes(sources), self.config.output) as self.shared:
             with _timed(seconds, "analyze"):
                 num_analyzed = self.analyze(sources)
@@ -152,54 +141,55 @@ class Curation:
                 parts = self.cut(parts)
         this_run = ThisRun(self.run_id, len(sources), num_analyzed, num_captioned, seconds)
         with _timed(seconds, "finalize"):
-            return self.finalize(sources, parts, this_run)
+            return self.finalize(parts, this_run)
 
-    def _read_by_nodes(self, sources: list[Source]) -> list[tuple[str, str]]:
+    def _read_by_nodes(self, sources: SourceSpool) -> list[tuple[str, str]]:
         """Return what every node must see: (role, path or URI)."""
         config = self.config
         options = [str(value) for value in config.detector.options.values()]
         files = [("detector file", option) for option in options if Path(option).is_file()]
         vocabulary = config.captioner.vocabulary
         files += [("vocabulary", vocabulary)] if vocabulary else []
-        found = [source.uri for source in sources if source.size_bytes >= 0]
-        return [*sample("source", found), *files, *model_paths(self.model)]
+        return [*sample("source", sources.some_found()), *files, *model_paths(self.model)]
 
     # analyze: video -> shots, keyframes, measurements -> embeddings
 
-    def analyze(self, sources: list[Source]) -> int:
+    def analyze(self, sources: SourceSpool) -> int:
         """Decode and embed what is not yet done; return how many videos were decoded."""
-        videos, not_embedded = pending_videos(
-            sources, self.decoded, self.analyzed, self.config.retry_quarantined
+        ledgers, retry = self.ledgers, self.config.retry_quarantined
+        pending = pending_videos(
+            sources, ledgers.num_shards, ledgers.decoded, ledgers.analyzed, retry
         )
-        if videos:
-            graph = self._decode_and_embed(videos, num_children=1)
-            long_ids = self._drain("analyze", graph, len(videos))
-            long = [video for video in videos if video["source_id"] in long_ids]
-            if long:  # each video takes several children, so fewer videos at once
+        num_videos = len(pending.to_decode)
+        if num_videos:
+            graph = self._decode_and_embed(pending.to_decode, num_children=1)
+            long_ids = self._drain("analyze", graph, num_videos, pending.to_decode)
+            if long_ids:  # each video takes several children, so fewer videos at once
+                long = pending.to_decode.only("source_id", long_ids)
                 num_children = children_per_long_video(self.share)
                 graph = self._decode_and_embed(long, num_children=num_children)
                 self._drain("long", graph, len(long))
-        if not_embedded:
-            entries = not_embedded.items()
-            receipts = [{"id": i, "status": e.values["status"], "key": e.key} for i, e in entries]
-            rows = blocks_of(receipts, RECEIPT)
-            self._drain("embed", self._embed(rows, len(receipts)), len(receipts))
-        return len(videos)
+        if len(pending.to_embed):
+            graph = self._embed(blocks_of(pending.to_embed), len(pending.to_embed))
+            self._drain("embed", graph, len(pending.to_embed))
+        return num_videos
 
-    def _decode_and_embed(
-        self, videos: Sequence[PendingVideoRow], *, num_children: int
-    ) -> ray.data.Dataset:
+    def _decode_and_embed(self, videos: ShardSpool, *, num_children: int) -> ray.data.Dataset:
         config = self.config
         settings = AnalyzeSettings(
             config.decode, config.detector, config.keyframes, config_hash(config.detector)
         )
-        provenance = self._provenance(self.decoded, "analysis")
-        rows = blocks_of(videos, PENDING_VIDEO)  # one row per video
-        rows = rows.map_batches(  # 1:1, CPU; decodes in child processes, commits each video
+        provenance = self._provenance(self.ledgers.decoded, "analysis")
+        rows = blocks_of(videos)  # one row per video
+        rows = rows.map_batches(  # 1:1, CPU; decodes in child processes, commits some together
             on_nodes(AnalyzeVideos, self.shared),
-            fn_constructor_args=(settings, self.store, self.decoded, provenance),
-            fn_constructor_kwargs={"num_children": num_children},
-            batch_size=1,
+            fn_constructor_args=(settings, self.store, self.ledgers.decoded, provenance),
+            fn_constructor_kwargs={
+                "num_children": num_children,
+                "videos_per_commit": self.share.videos_per_commit,
+                "seconds_per_commit": self.share.seconds_per_commit,
+            },
+            batch_size=None,
             **actor_pool(
                 max_decoding_actors(self.share, len(videos)),
                 cpus=decoding_cpus(self.share, num_children),
@@ -209,51 +199,57 @@ class Curation:
 
     def _embed(self, receipts: ray.data.Dataset, num_videos: int) -> ray.data.Dataset:
         share = self.share
-        provenance = self._provenance(self.analyzed, "analysis")
+        provenance = self._provenance(self.ledgers.analyzed, "analysis")
         return receipts.map_batches(  # 1:1, CPU or GPU; commits a batch of videos together
             on_nodes(EmbedShots, self.shared),
-            fn_constructor_args=(self.model, self.store, self.decoded, self.analyzed, provenance),
+            fn_constructor_args=(
+                self.model,
+                self.store,
+                self.ledgers.decoded,
+                self.ledgers.analyzed,
+                provenance,
+            ),
             fn_constructor_kwargs={"perception": self.perception},
             batch_size=min(share.videos_per_commit, max(1, num_videos // 4)),
             **actor_pool(share.embed_actors, cpus=share.embed_cpus, gpus=share.embed_gpus),
         )
 
-    # assemble: analyzed videos -> tables of videos, shots and scenes; in the driver, numbers only
+    # assemble: analyzed videos -> tables of videos, shots and scenes; numbers only, shard by shard
 
-    def assemble(self, sources: list[Source]) -> list[Part]:
+    def assemble(self, sources: SourceSpool) -> list[Part]:
         """Filter and cluster; stage the videos, shots and scenes tables."""
-        on_part = partial(self.on_progress, "assemble")
+        on_shard = partial(self.on_progress, "assemble")
         phase = AssemblePhase(
-            self.config, self.store, self.analyzed, self.aesthetics, self.run_id, on_part
+            self.config, self.store, self.ledgers.analyzed, self.aesthetics, self.run_id, on_shard
         )
-        return phase.run([source.source_id for source in sources])
+        return phase.run(sources, self.ledgers.num_shards, self.ledgers.tasks)
 
     # caption: scene -> a text for each of its shots
 
     def caption(self, parts: list[Part]) -> int:
         """Caption the staged scenes that have no final answer yet; return how many there were."""
-        provenance = self._provenance(self.captioned, "captioning")
-        phase = CaptionPhase(self.config, self.store, self.captioned, provenance)
-        scenes = phase.pending(parts)
-        total = sum(len(row["scene_ids"]) for row in scenes)
-        if scenes:
-            estimate = phase.estimate(scenes)
+        provenance = self._provenance(self.ledgers.captioned, "captioning")
+        phase = CaptionPhase(self.config, self.store, self.ledgers.captioned, provenance)
+        scenes = phase.pending(parts, self.ledgers.tasks)
+        total = scenes.count_in_lists("scene_ids")
+        if total:
+            estimate = phase.estimate(scenes, self.ledgers.tasks)
             responses = self._engine_responses(phase, scenes) if phase.asks_engine() else {}
             self._drain("caption", self._caption(phase, scenes, responses), total)
             if estimate is not None:
-                phase.record(total, estimate)
+                phase.record(total, estimate, self.ledgers.shards)
         return total
 
     def _caption(
-        self, phase: CaptionPhase, scenes: list[ScenePart], responses: Mapping[str, EngineResponse]
+        self, phase: CaptionPhase, scenes: ShardSpool, responses: Mapping[str, EngineResponse]
     ) -> ray.data.Dataset:
         share, config = self.share, self.config
-        rows = blocks_of(scenes, SCENE_PART)  # scenes_per_commit
+        rows = blocks_of(scenes)  # scenes_per_commit
         return rows.map_batches(  # 1:N, CPU or GPU; commits the scenes of a row together
             on_nodes(CaptionScenes, self.shared),
             fn_constructor_args=(config.captioner, config.validation, self.model, self.store),
             fn_constructor_kwargs={
-                "ledger": self.captioned,
+                "ledger": self.ledgers.captioned,
                 "provenance": phase.provenance,
                 "num_actors": share.caption_actors,
                 "prompts": phase.prompts(),
@@ -265,7 +261,7 @@ class Curation:
         )
 
     def _engine_responses(
-        self, phase: CaptionPhase, scenes: list[ScenePart]
+        self, phase: CaptionPhase, scenes: ShardSpool
     ) -> dict[str, EngineResponse]:
         """Answer the questions about scenes with a model on the cluster (ray_llm), in rounds."""
         captioner, validation = self.config.captioner, self.config.validation
@@ -273,17 +269,17 @@ class Curation:
         settings = (captioner, validation, phase.prompts(), self.model, self.store)
 
         def ask(answers: Mapping[str, EngineResponse]) -> list[EngineResponse]:
-            rows = blocks_of(scenes, SCENE_PART)
+            num_actors = self.share.caption_actors
+            rows = blocks_of(scenes)
             rows = rows.map_batches(  # 1:N, CPU; what to ask next, given the answers so far
                 on_nodes(vllm_rounds.OpenQuestions, self.shared),
                 fn_constructor_args=(*settings, answers),
                 batch_size=1,
-                **actor_pool(1, cpus=1.0),
+                **actor_pool(num_actors, cpus=1.0),
             )
-            questions = rows.materialize()
-            if not questions.count():  # nothing to ask: do not start the engine
+            if not rows.take(1):  # nothing to ask: do not start the engine
                 return []
-            rows = engine(questions)  # 1:1, the GPUs of curation.captioner.engine
+            rows = engine(rows)  # 1:1, the GPUs of curation.captioner.engine
             keep = partial(vllm_rounds.keep_row, store=self.store)
             return rows.map(keep).take_all()  # 1:1, CPU; writes each answer to the store
 
@@ -301,59 +297,71 @@ class Curation:
         config = self.config
         if config.cut == "none":
             return parts
-        provenance = self._provenance(self.shot_files, "shot_files")
-        phase = CutPhase(self.store, self.shot_files, provenance)
-        videos = phase.pending(parts)
-        if videos:
+        provenance = self._provenance(self.ledgers.shot_files, "shot_files")
+        phase = CutPhase(self.store, self.ledgers.shot_files, provenance)
+        videos = phase.pending(parts, self.ledgers.tasks)
+        if len(videos):
             num_actors = max_decoding_actors(self.share, len(videos))
             is_copy = config.cut == "copy"
-            rows = blocks_of(videos, PENDING_CUT)  # one row per video
+            rows = blocks_of(videos)  # one row per video
             rows = rows.map_batches(  # 1:N, CPU; cuts in a child process, commits a video's files
                 on_nodes(CutShots, self.shared),
                 fn_constructor_args=(
                     is_copy,
                     config.decode,
                     self.store,
-                    self.shot_files,
+                    self.ledgers.shot_files,
                     provenance,
                 ),
                 batch_size=1,
                 **actor_pool(num_actors, cpus=self.share.analyze_cpus),
             )
-            self._drain("cut", rows, sum(len(row["shot_ids"]) for row in videos))
-        return phase.with_files(parts)
+            self._drain("cut", rows, videos.count_in_lists("shot_ids"))
+        return phase.with_files(parts, self.ledgers.tasks)
 
-    # finalize: staged tables -> published tables, counts, report; in the driver
+    # finalize: staged tables -> published tables, counts, report
 
-    def finalize(
-        self, sources: list[Source], parts: list[Part], this_run: ThisRun
-    ) -> CurationSummary:
+    def finalize(self, parts: list[Part], this_run: ThisRun) -> CurationSummary:
         """Publish the tables with a report, and merge the small files of the ledgers."""
-        used = (self.decoded, self.analyzed, self.captioned)
+        used = (self.ledgers.decoded, self.ledgers.analyzed, self.ledgers.captioned)
         about = {
             "run_id": self.run_id,
             "settings": {ledger.stage: ledger.settings_hash for ledger in used},
             "config": self.config.model_dump(mode="json"),
         }
-        summary = finalize(self.store, parts, self.captioned, about, this_run)
-        for ledger in (self.decoded, self.analyzed):
-            ledger.compact(source.source_id for source in sources)
-        self.captioned.compact(published_ids(self.store, "scenes"))
-        self.shot_files.compact(published_ids(self.store, "shots"))
+        summary = finalize(
+            self.store, parts, self.ledgers.captioned, about, this_run, self.ledgers.tasks
+        )
+        self.ledgers.merge()
         return summary
 
     def _provenance(self, ledger: Ledger[RowT], made_by: MadeBy) -> Provenance:
         return Provenance(ledger.settings_hash, code_version(made_by), self.run_id)
 
-    def _drain(self, phase: str, graph: ray.data.Dataset, total: int) -> set[str]:
-        """Run a graph to its end and report its progress; return the ids with status LONG."""
-        done, long = 0, set()
+    def _drain(
+        self, phase: str, graph: ray.data.Dataset, total: int, videos: ShardSpool | None = None
+    ) -> set[str]:
+        """Run a graph to its end and report its progress; return the ids with status LONG.
+
+        videos: what is being analyzed. A shard that is done is merged at once, so that a run that
+        is killed leaves small files of few shards only.
+        """
+        done, long, merging = 0, set(), list[Any]()
+        left = Counter(videos.num_rows) if videos else None
         self.on_progress(phase, 0, total)
         batches: Iterable[pa.Table] = graph.iter_batches(batch_size=None, batch_format="pyarrow")
         for receipts in batches:
             done += receipts.num_rows
-            long |= {row["id"] for row in receipts.to_pylist() if row["status"] == LONG}
+            for row in receipts.to_pylist():
+                if row["status"] == LONG:
+                    long.add(row["id"])
+                elif left is not None:
+                    shard = Shard.parse(row["key"])
+                    left[shard] -= 1
+                    merging += [] if left[shard] else self.ledgers.merge_analyzed(shard)
             self.on_progress(phase, done, total)
+        for result in merging:
+            self.ledgers.tasks.get(result)
         return long
 
 

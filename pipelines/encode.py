@@ -20,7 +20,13 @@ import ray.data
 
 from fw_model.loading.config import ModelConfig
 from fw_model.loading.folders import model_paths
-from pipelines.curation.pools import actor_pool, blocks_of, fitting_cpus, on_nodes, set_up_ray_data
+from pipelines.curation.pools import (
+    actor_pool,
+    blocks_of_rows,
+    fitting_cpus,
+    on_nodes,
+    set_up_ray_data,
+)
 from pipelines.encoding.captioned_videos import read_curated
 from pipelines.encoding.config import EncodeConfig
 from pipelines.encoding.dataset_store import EncodedStore
@@ -69,7 +75,9 @@ def _encode(
     store: EncodedStore,
     shared: SharedPaths,
 ) -> ray.data.Dataset:
-    rows = blocks_of([pending_row(video) for video in videos], PENDING_VIDEO)  # one row per video
+    rows = blocks_of_rows(
+        [pending_row(video) for video in videos], PENDING_VIDEO
+    )  # one row per video
     return rows.map_batches(  # 1:1, CPU or GPU; holds the models, commits a batch as a part
         on_nodes(EncodeVideos, shared),
         fn_constructor_args=(model, config, store.store.uri),

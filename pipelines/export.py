@@ -19,7 +19,7 @@ from pipelines.storage.store import Store
 
 MARKER = "export.json"
 FORMATS = ("parquet", "webdataset", "lance")
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _mark(target: Store, marker: dict[str, Any]) -> None:
 
 
 def _count(snapshot: Snapshot, curated: str) -> ExportSummary:
-    sizes = [len(scene.shots) for scene in snapshot.every_scene()]
+    sizes = snapshot.count()
     if not sizes:
         raise DataError(
             f"{curated} has no captioned scene; look at its report.html for why scenes were "

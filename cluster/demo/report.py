@@ -44,7 +44,7 @@ def write_report(
     store = Store(str(curated))
     drops = [row["drop_reason"] for row in read_published(store, ShotRow, ["drop_reason"])]
     dropped = Counter(reason for reason in drops if reason)
-    scenes = _scenes(store, curated)
+    scenes = _scenes(store)
     page = render_page(
         TEMPLATE,
         title=title,
@@ -85,7 +85,7 @@ def _counts(curated: Path, num_shots: int, num_dropped: int) -> Bars:
     return [(name, count, str(count)) for name, count in counts.items()]
 
 
-def _scenes(store: Store, curated: Path) -> list[dict[str, object]]:
+def _scenes(store: Store) -> list[dict[str, object]]:
     """Return the captioned scenes: the middle keyframe and the caption of each shot."""
     keyframes = {
         row["shot_id"]: row["keyframes"] or []
@@ -95,7 +95,7 @@ def _scenes(store: Store, curated: Path) -> list[dict[str, object]]:
     def picture(shot_id: str) -> str:
         found = keyframes.get(shot_id, [])
         middle = found[len(found) // 2]["uri"] if found else None
-        return data_uri(curated / middle, "image/jpeg") if middle else ""
+        return data_uri(store.read(middle), "image/jpeg") if middle else ""
 
     return [
         {

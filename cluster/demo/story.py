@@ -6,6 +6,7 @@ reference is one of their keyframes. Both are ordinary story files for `filmweav
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import yaml
@@ -114,9 +115,10 @@ def _reference_frame(config: ToyFilmsConfig) -> Image.Image:
 
 def _keyframe(curated: Path, shot_id: str) -> Image.Image:
     """Return the middle keyframe of a curated shot."""
-    for row in read_published(Store(str(curated)), ShotRow, ["shot_id", "keyframes"]):
+    store = Store(str(curated))
+    for row in read_published(store, ShotRow, ["shot_id", "keyframes"]):
         if row["shot_id"] == shot_id and row["keyframes"]:
             keyframe = row["keyframes"][len(row["keyframes"]) // 2]
-            with Image.open(curated / keyframe["uri"]) as image:
+            with Image.open(io.BytesIO(store.read(keyframe["uri"]))) as image:
                 return image.convert("RGB")
     raise DataError(f"Shot {shot_id} of {curated} has no keyframe; curate into a new folder.")

@@ -301,7 +301,12 @@ class ResourceConfig(StrictModel):
         0.0, ge=0, description="GPUs that a captioning actor reserves; may be a fraction."
     )
     caption_actors: int = Field(1, ge=1, description="Most captioning actors.")
-    videos_per_commit: int = Field(8, ge=1, le=4096, description="Videos committed together.")
+    videos_per_commit: int = Field(
+        32, ge=1, le=4096, description="Most videos that are committed together."
+    )
+    seconds_per_commit: float = Field(
+        30.0, ge=0, description="Decoded videos are committed at least this often, seconds."
+    )
     scenes_per_commit: int = Field(32, ge=1, le=4096, description="Scenes committed together.")
 
 

@@ -15,12 +15,14 @@ import ray.data
 from ray.data.read_api import from_blocks
 
 from pipelines.curation.config import ResourceConfig
+from pipelines.curation.spool import ShardSpool
 from pipelines.storage.shared_paths import SharedPaths
 
 Operator = TypeVar("Operator")
 
-MAX_BLOCKS = 2048
+MAX_BLOCKS = 4096
 """Enough for a cluster that grows to hundreds of actors; the driver keeps 90 KiB for each."""
+ROWS_IN_MEMORY = 1_000_000
 
 
 def set_up_ray_data() -> None:
@@ -39,8 +41,24 @@ def _is_no_error(record: logging.LogRecord) -> bool:
     return record.levelno < logging.ERROR
 
 
-def blocks_of(rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> ray.data.Dataset:
-    """Return a dataset with enough blocks that actors which join late still find work."""
+def blocks_of(spool: ShardSpool) -> ray.data.Dataset:
+    """Return a dataset with enough blocks that actors which join late still find work; the rows of
+    a block belong to one shard."""
+    size = max(1, -(-len(spool) // MAX_BLOCKS))
+    blocks = (
+        table.slice(start, size).combine_chunks()
+        for _, table in spool.tables()
+        for start in range(0, table.num_rows, size)
+    )
+    if len(spool) <= ROWS_IN_MEMORY:
+        return from_blocks(list(blocks))
+    # Never all of them in this process, at the price of a task for each.
+    refs: Any = [ray.put(block) for block in blocks]
+    return ray.data.from_arrow_refs(refs)
+
+
+def blocks_of_rows(rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> ray.data.Dataset:
+    """Return a dataset with a block for each row, or for a few if there are many."""
     size = max(1, -(-len(rows) // MAX_BLOCKS))
     tables = [
         pa.Table.from_pylist(list(rows[i : i + size]), schema=schema)

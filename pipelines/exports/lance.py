@@ -4,7 +4,7 @@ width, so that shots can be searched by vector and read at random. Each is writt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from itertools import islice
 from typing import Any
@@ -32,7 +32,11 @@ def check_lance() -> Any:
 def export_lance(snapshot: Snapshot, target: Store) -> None:
     """Write both datasets."""
     schema = _shot_schema(snapshot)
-    shots = (row for scene in snapshot.every_scene() for row in _shots(scene, snapshot.store))
+    shots = (
+        row
+        for scene, media in snapshot.with_media()
+        for row in _shots(scene, media, snapshot.store)
+    )
     _write(target.address("shots.lance"), schema, shots)
     _write(target.address("scenes.lance"), SCENE_ROWS, map(scene_row, snapshot.every_scene()))
 
@@ -46,9 +50,11 @@ def _shot_schema(snapshot: Snapshot) -> pa.Schema:
     return schema.append(pa.field("keyframe_jpegs", pa.list_(pa.large_binary())))
 
 
-def _shots(scene: CuratedScene, store: Store) -> Iterator[dict[str, Any]]:
+def _shots(
+    scene: CuratedScene, media: Mapping[str, bytes], store: Store
+) -> Iterator[dict[str, Any]]:
     for shot, row in zip(scene.shots, shot_rows(scene, store), strict=True):
-        jpegs = [store.read(keyframe["uri"]) for keyframe in shot.measured["keyframes"]]
+        jpegs = [media[keyframe["uri"]] for keyframe in shot.measured["keyframes"]]
         yield row | {"keyframe_jpegs": jpegs}
 
 

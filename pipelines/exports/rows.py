@@ -10,10 +10,21 @@ from typing import Any
 import pyarrow as pa
 
 from fw_model.schemas.curated import CLIP_FIELDS, ENTITY, KEYFRAME, MEASURED_SHOT_FIELDS
+from fw_model.schemas.curated_rows import KeyframeRow
 from pipelines.exports.snapshot import CuratedScene
+from pipelines.storage.byte_ranges import ByteRange
 from pipelines.storage.store import Store
 
 _LEFT_OUT = ("index", "transition_in", "fingerprint", "colours", "keyframes", "embedding")
+
+EXPORTED_KEYFRAME = pa.struct(
+    [
+        *KEYFRAME,
+        # The bytes of the file at `uri` that are the JPEG; null if all of them are.
+        pa.field("offset", pa.int64()),
+        pa.field("length", pa.int64()),
+    ]
+)
 
 SHOT_ROWS = pa.schema(
     [
@@ -27,7 +38,7 @@ SHOT_ROWS = pa.schema(
         pa.field("entity_ids", pa.list_(pa.string())),
         pa.field("framing", pa.string()),
         pa.field("entities", pa.list_(ENTITY)),  # of the whole scene
-        pa.field("keyframes", pa.list_(KEYFRAME)),
+        pa.field("keyframes", pa.list_(EXPORTED_KEYFRAME)),
         *CLIP_FIELDS,
         pa.field("embedding", pa.list_(pa.float32())),
     ]
@@ -69,10 +80,16 @@ def _shot_row(scene: CuratedScene, position: int, store: Store) -> dict[str, Any
         "position": position,
         "framing": shot.said["framing"],
         "entities": scene.caption["entities"],
-        "keyframes": [k | {"uri": store.address(k["uri"])} for k in shot.measured["keyframes"]],
+        "keyframes": [_keyframe(keyframe, store) for keyframe in shot.measured["keyframes"]],
         "clip_uri": store.address(clip) if clip else None,
     }
     return {name: known.get(name) for name in SHOT_ROWS.names}
+
+
+def _keyframe(keyframe: KeyframeRow, store: Store) -> dict[str, Any]:
+    file, offset, length = ByteRange.parse(keyframe["uri"])
+    place = {"offset": None if length is None else offset, "length": length}
+    return {**keyframe, "uri": store.address(file), **place}
 
 
 def scene_row(scene: CuratedScene) -> dict[str, Any]:

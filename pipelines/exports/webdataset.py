@@ -13,9 +13,8 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +41,8 @@ def export_webdataset(snapshot: Snapshot, target: Store, *, max_shard_bytes: int
     done = _finished(target)
     num_done = sum(len(scene_ids) for scene_ids in done)
     samples = (
-        (scene.scene["scene_id"], _sample(scene, snapshot.store))
-        for scene in islice(snapshot.every_scene(), num_done, None)
+        (scene.scene["scene_id"], _sample(scene, media, snapshot.store))
+        for scene, media in snapshot.with_media(num_done)
     )
     with temporary_folder() as folder:
         for number, shard in enumerate(_packed(samples, max_shard_bytes, folder), len(done)):
@@ -92,7 +91,7 @@ def _packed(
         yield shard
 
 
-def _sample(scene: CuratedScene, store: Store) -> dict[str, bytes]:
+def _sample(scene: CuratedScene, found: Mapping[str, bytes], store: Store) -> dict[str, bytes]:
     """Return the files of a scene by name."""
     scene_id = scene.scene["scene_id"]
     media: dict[str, bytes] = {}
@@ -100,10 +99,10 @@ def _sample(scene: CuratedScene, store: Store) -> dict[str, bytes]:
     for shot, row in zip(scene.shots, shot_rows(scene, store), strict=True):
         stem = f"{scene_id}.s{row['position']:03d}"
         pictures = {f"{stem}.k{i}.jpg": k for i, k in enumerate(shot.measured["keyframes"])}
-        media |= {name: store.read(k["uri"]) for name, k in pictures.items()}
+        media |= {name: found[k["uri"]] for name, k in pictures.items()}
         clip = shot.measured.get("clip_uri")
         if clip:
-            media[f"{stem}.mp4"] = store.read(clip)
+            media[f"{stem}.mp4"] = found[clip]
         named = [k | {"file": name} for name, k in zip(pictures, row["keyframes"], strict=True)]
         left_out = ("embedding", "entities")  # hundreds of numbers; already in the scene
         about = {name: value for name, value in row.items() if name not in left_out}

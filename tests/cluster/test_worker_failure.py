@@ -6,7 +6,7 @@ from cluster.console import one_sentence
 from cluster.ray_start import RayConfig, ray_session
 from cluster.worker_failure import LOG_FILE, WorkerFailed, worker_failure
 from fw_model.errors import StorageError
-from pipelines.curation.pools import actor_pool, blocks_of, on_nodes, set_up_ray_data
+from pipelines.curation.pools import actor_pool, blocks_of_rows, on_nodes, set_up_ray_data
 from pipelines.storage.shared_paths import SharedPath, SharedPaths
 from tests.pipelines.failing_operators import ROW, FailingOperator, FailsToStart
 
@@ -20,7 +20,7 @@ def fail_in_task(error: Exception) -> None:
 def run(operator, error: Exception, shared: SharedPaths | None = None) -> BaseException:
     """Return what a command gets from a graph whose operator raises `error`."""
     set_up_ray_data()
-    rows = blocks_of([{"name": "a"}], ROW)
+    rows = blocks_of_rows([{"name": "a"}], ROW)
     checked = on_nodes(operator, shared or SharedPaths("", ""))
     graph = rows.map_batches(checked, fn_constructor_args=(error,), **actor_pool(1, cpus=0.5))
     with pytest.raises(Exception) as raised, ray_session(RayConfig()):  # noqa: PT011

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,12 +26,14 @@ from fw_model.similarity import unit_rows
 from pipelines.curation.analysis.analyze import LONG, quarantined_row
 from pipelines.curation.analysis.decode_process import DecodeSandbox
 from pipelines.curation.analysis.parallel_decode import analyze_in_ranges
-from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
-from pipelines.curation.ids import keyframe_uri
+from pipelines.curation.analysis.shot_tracker import AnalyzeSettings, OnKeyframe
+from pipelines.curation.analysis.video_commits import DECODED, VideoCommit
 from pipelines.curation.ledger.ledger import Entry, Ledger
 from pipelines.curation.ledger.receipts import RECEIPT, Provenance, commit
+from pipelines.curation.ledger.shards import Shard
 from pipelines.curation.perception.base import make_perception
 from pipelines.curation.perception.keyframes import Seen, examine, record
+from pipelines.storage.arrow_rows import iter_rows
 from pipelines.storage.store import Store, fetched, file_info
 
 if TYPE_CHECKING:
@@ -44,23 +47,26 @@ PENDING_VIDEO = pa.schema(
         pa.field("size_bytes", pa.int64()),
         pa.field("modified", pa.string()),
         pa.field("attempts", pa.int32()),
+        pa.field("shard", pa.string()),
     ]
 )
 """What is known of a video that waits to be analyzed."""
 
 
 class PendingVideoRow(TypedDict):
-    """A row of PENDING_VIDEO; `size_bytes` is -1 if the file was not found."""
+    """A row of PENDING_VIDEO; `size_bytes` is -1 if the file was not found, `shard` the name of its
+    shard."""
 
     source_id: str
     uri: str
     size_bytes: int
     modified: str
     attempts: int
+    shard: str | None
 
 
 class AnalyzeVideos:
-    """PENDING_VIDEO -> RECEIPT, 1:1; each video is committed by itself.
+    """PENDING_VIDEO -> DECODED, 1:1; commits the videos of a block in order, a few at a time.
 
     Owns decoding children. With one child, a video that is too long for it is not committed: its
     receipt says LONG. With several, a video is analyzed in time ranges by all of them.
@@ -74,35 +80,75 @@ class AnalyzeVideos:
         provenance: Provenance,
         *,
         num_children: int = 1,
+        videos_per_commit: int = 1,
+        seconds_per_commit: float = 0.0,
     ) -> None:
         self._settings = settings
         self._store = store
         self._ledger = ledger
         self._provenance = provenance
+        self._videos_per_commit = videos_per_commit
+        self._seconds_per_commit = seconds_per_commit
         self._children = [DecodeSandbox(settings) for _ in range(num_children)]
 
     def __call__(self, pending: pa.Table) -> pa.Table:
-        return pa.concat_tables([self._receipt(row) for row in pending.to_pylist()])
+        by_shard: dict[str, list[PendingVideoRow]] = {}
+        for row in pending.to_pylist():
+            by_shard.setdefault(row["shard"] or "", []).append(row)
+        done = [
+            receipts
+            for shard, rows in by_shard.items()
+            for receipts in self._commits(rows, Shard.parse(shard))
+        ]
+        return pa.concat_tables([DECODED.empty_table(), *done])
 
     def __del__(self) -> None:
         for child in getattr(self, "_children", []):
             child.close()
 
-    def _receipt(self, pending: PendingVideoRow) -> pa.Table:
+    def _commits(self, rows: Sequence[PendingVideoRow], shard: Shard) -> Iterator[pa.Table]:
+        """Analyze and commit videos of one shard; yield their receipts."""
         # The whole block of a worker that died is sent again: committed videos are not redone.
-        done = self._ledger.committed(pending["source_id"], pending["attempts"])
-        if done is not None:
-            receipt = {"id": pending["source_id"], "status": done.values["status"], "key": done.key}
-            return pa.Table.from_pylist([receipt], schema=RECEIPT)
-        row = self._analyze(pending)
-        if row["status"] != LONG:
-            return commit(self._ledger, [row])
-        receipt = {"id": row["source_id"], "status": LONG, "key": None}
-        return pa.Table.from_pylist([receipt], schema=RECEIPT)
+        done = self._committed(rows, shard)
+        videos = VideoCommit(
+            self._ledger,
+            shard,
+            max_videos=self._videos_per_commit,
+            max_s=self._seconds_per_commit,
+        )
+        for pending in rows:
+            if pending["source_id"] in done:
+                yield _receipt(pending, done[pending["source_id"]])
+                continue
+            row = self._analyze(pending, videos.add_keyframe)
+            if row["status"] == LONG:
+                yield _receipt(pending, Entry("", {"status": LONG}))
+                continue
+            videos.add(row)
+            if videos.is_due:
+                yield videos.write()
+        yield videos.write()
 
-    def _analyze(self, pending: PendingVideoRow) -> AnalyzedVideoRow:
+    def _committed(self, rows: Sequence[PendingVideoRow], shard: Shard) -> dict[str, Entry]:
+        """Return what an earlier try of this block has committed.
+
+        A commit is named after its first video and holds the videos that follow, up to the first
+        video of the next commit.
+        """
+        done: dict[str, Entry] = {}
+        for row in rows:
+            if row["source_id"] in done:
+                continue
+            found = self._ledger.committed(row["source_id"], row["attempts"], ["status"], shard)
+            if not found and not done:
+                break
+            done |= {entry.values["source_id"]: entry for entry in found}
+        attempts = {row["source_id"]: row["attempts"] for row in rows}
+        return {i: e for i, e in done.items() if attempts.get(i) == e.values["attempts"]}
+
+    def _analyze(self, pending: PendingVideoRow, on_keyframe: OnKeyframe) -> AnalyzedVideoRow:
         return {
-            **self._decode(pending["uri"], was_found=pending["size_bytes"] >= 0),
+            **self._decode(pending["uri"], on_keyframe, was_found=pending["size_bytes"] >= 0),
             **self._provenance.stamp(),
             "source_id": pending["source_id"],
             "bytes": pending["size_bytes"],
@@ -111,7 +157,7 @@ class AnalyzeVideos:
             "detector": self._settings.detector.kind,
         }
 
-    def _decode(self, uri: str, *, was_found: bool) -> DecodedVideoRow:
+    def _decode(self, uri: str, on_keyframe: OnKeyframe, *, was_found: bool) -> DecodedVideoRow:
         with contextlib.ExitStack() as stack:
             try:
                 # Listing may have failed where opening works.
@@ -126,26 +172,29 @@ class AnalyzeVideos:
                     uri=uri,
                     children=self._children,
                     settings=self._settings,
-                    on_keyframe=self._store_keyframe,
+                    on_keyframe=on_keyframe,
                 )
             range_s = self._settings.decode.range_s
             return self._children[0].analyze(
                 path,
                 uri=uri,
-                on_keyframe=self._store_keyframe,
+                on_keyframe=on_keyframe,
                 longest_s=2 * range_s if range_s is not None else None,
             )
 
-    def _store_keyframe(self, sha256: str, jpeg: bytes) -> None:
-        self._store.write_once(keyframe_uri(sha256), jpeg)
+
+def _receipt(pending: PendingVideoRow, entry: Entry) -> pa.Table:
+    """Return the receipt of a video that this block does not commit."""
+    row = {"id": pending["source_id"], "status": entry.values["status"], "key": entry.key}
+    return pa.Table.from_pylist([row], schema=DECODED)
 
 
 class EmbedShots:
-    """RECEIPT of a decoded video -> RECEIPT of the video with embeddings, 1:1; a batch is committed
-    together. A LONG receipt is passed on.
+    """DECODED -> RECEIPT of the video with embeddings, 1:1; the videos of a batch that belong to
+    one shard are committed together. A LONG receipt is passed on.
 
-    Each keyframe is read once, for its embedding and for what `perception` looks for. A shot
-    without keyframes gets no embedding.
+    Each keyframe is read once, for its embedding and for what `perception` looks for. A video that
+    did not come with its receipt is read. A shot without keyframes gets no embedding.
     """
 
     BATCH = 64
@@ -169,20 +218,37 @@ class EmbedShots:
         self._provenance = provenance
 
     def __call__(self, receipts: pa.Table) -> pa.Table:
-        rows = receipts.to_pylist()
-        entries = {row["id"]: Entry(row["key"], {}) for row in rows if row["status"] != LONG}
-        decoded = self._decoded.read(entries)
-        done = commit(self._ledger, [self._embed(row) for row in decoded])
-        long = [row for row in rows if row["status"] == LONG]
-        return pa.concat_tables([done, pa.Table.from_pylist(long, schema=RECEIPT)])
+        is_long = pc.equal(receipts["status"], LONG)
+        done = [receipts.filter(is_long).select(RECEIPT.names)]
+        by_shard: dict[Shard, list[AnalyzedVideoRow]] = {}
+        for key, row, jpegs in self._videos(receipts.filter(pc.invert(is_long))):
+            by_shard.setdefault(Shard.parse(key), []).append(self._embed(row, jpegs))
+        done += [commit(self._ledger, rows, shard) for shard, rows in by_shard.items()]
+        return pa.concat_tables(done)
 
-    def _embed(self, row: AnalyzedVideoRow) -> AnalyzedVideoRow:
+    def _videos(
+        self, receipts: pa.Table
+    ) -> Iterator[tuple[str, AnalyzedVideoRow, list[bytes] | None]]:
+        """Yield the key, the row and, if they came along, the keyframes of each video."""
+        came = pc.is_valid(receipts["video"])
+        passed = receipts.filter(came)
+        rows = pa.Table.from_struct_array(passed["video"]) if passed.num_rows else passed[:0]
+        jpegs = passed["jpegs"].to_pylist()
+        keys = passed["key"].to_pylist()
+        yield from zip(keys, iter_rows(rows, AnalyzedVideoRow), jpegs, strict=True)
+        others = receipts.filter(pc.invert(came)).select(RECEIPT.names).to_pylist()
+        entries = {row["id"]: Entry(row["key"], {}) for row in others}
+        for row in self._decoded.read(entries):
+            yield entries[row["source_id"]].key, row, None
+
+    def _embed(self, row: AnalyzedVideoRow, jpegs: Sequence[bytes] | None) -> AnalyzedVideoRow:
         owners = [s for s, shot in enumerate(row["shots"]) for _ in shot["keyframes"]]
         uris = [k["uri"] for shot in row["shots"] for k in shot["keyframes"]]
         rows: list[NDArray[np.float32]] = []
         seen: list[Seen] = []
         for i in range(0, len(uris), self.BATCH):
-            pictures = self._pictures(uris[i : i + self.BATCH])
+            few = slice(i, i + self.BATCH)
+            pictures = _pictures(jpegs[few] if jpegs else self._store.read_many(uris[few]))
             rows.append(self._embedder.embed_images(pictures).cpu().numpy().astype(np.float32))
             seen += [examine(picture, self._perception) for picture in pictures]
         record(row["shots"], seen)
@@ -192,10 +258,9 @@ class EmbedShots:
                 shot["embedding"] = mean.tolist() if shot["keyframes"] else None
         return {**row, **self._provenance.stamp()}
 
-    def _pictures(self, uris: Sequence[str]) -> list[NDArray[np.uint8]]:
-        return [
-            np.asarray(Image.open(io.BytesIO(self._store.read(uri))).convert("RGB")) for uri in uris
-        ]
+
+def _pictures(jpegs: Sequence[bytes]) -> list[NDArray[np.uint8]]:
+    return [np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")) for jpeg in jpegs]
 
 
 def mean_by_owner(

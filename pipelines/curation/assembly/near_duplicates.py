@@ -4,8 +4,10 @@ Candidates are found by bands of the fingerprint, and none is missed: two hashes
 most d bits agree in at least one of d + 1 bands. A duplicate must then match in every keyframe, in
 length and in embedding, so two takes from the same camera position are not mistaken for one.
 
-Two passes keep memory small for millions of shots: `DuplicateCandidates` keeps a few numbers per
-shot and finds the shots that share a band with another; `find_duplicates` compares only these.
+Shots are known by numbers until they are compared. `pairs_in_band` finds, in one band, the shots
+that share its value with another; `groups_of` joins such pairs to groups that have no band in
+common; `find_duplicates` compares the shots of a group. So bands and groups can be handled in
+parallel, and the result is that of comparing all shots in one order.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from pipelines.curation.config import FilterConfig
 
 HASH_BITS = 256
 LENGTH_TOLERANCE = 0.05
-PRINTS_AT_ONCE = 4096
 
 Bands = NDArray[np.uint64]
+Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -36,42 +38,33 @@ class ShotPrint:
     embedding: NDArray[np.float32] | None
 
 
-class DuplicateCandidates:
-    """Finds shots that share a band of their middle fingerprint; keeps 8 (d + 1) bytes per shot."""
+def pairs_in_band(numbers: Numbers, values: Bands) -> Numbers:
+    """Return pairs [P, 2] of shot numbers that join all shots with equal values of a band.
 
-    def __init__(self, max_distance_bits: int) -> None:
-        self._num_bands = max_distance_bits + 1
-        self._videos: list[str] = []
-        self._waiting: list[bytes] = []  # fingerprints not yet split into bands
-        self._bands: list[Bands] = []
-        self._places: list[NDArray[np.int32]] = []  # [shots, (video, position in it)]
+    numbers [N]: of the shots; values [N]: of one of their bands.
+    """
+    order = np.lexsort((numbers, values))
+    numbers, values = numbers[order], values[order]
+    equal = values[1:] == values[:-1]
+    return np.stack([numbers[:-1][equal], numbers[1:][equal]], axis=1)
 
-    def add(self, video: str, shots: Sequence[Sequence[bytes]]) -> None:
-        """Add the shots of a video, each with the fingerprints of its keyframes."""
-        printed = [i for i, prints in enumerate(shots) if prints]
-        if not printed:
-            return
-        self._waiting += [middle(shots[i]) for i in printed]
-        if len(self._waiting) >= PRINTS_AT_ONCE:
-            self._split_waiting()
-        places = [(len(self._videos), i) for i in printed]
-        self._places.append(np.array(places, np.int32))
-        self._videos.append(video)
 
-    def found(self) -> dict[str, set[int]]:
-        """Return the candidates: video -> the positions of its shots."""
-        candidates: dict[str, set[int]] = defaultdict(set)
-        self._split_waiting()
-        if self._bands:
-            places = np.concatenate(self._places)
-            for video, shot in places[_shared(np.concatenate(self._bands))].tolist():
-                candidates[self._videos[video]].add(shot)
-        return dict(candidates)
-
-    def _split_waiting(self) -> None:
-        if self._waiting:
-            self._bands.append(bands(self._waiting, self._num_bands))
-            self._waiting = []
+def groups_of(pairs: Numbers) -> Numbers:
+    """Return [N, 2], sorted: the number of each shot in the pairs [P, 2], and the smallest number
+    of the shots that pairs connect it to, which names its group."""
+    numbers, ends = np.unique(pairs, return_inverse=True)
+    ends = ends.reshape(-1, 2)
+    names = np.arange(len(numbers))
+    while True:  # the names halve their distance to the smallest in every round
+        smaller = names.copy()
+        lowest = names[ends].min(axis=1, initial=len(numbers))
+        np.minimum.at(smaller, names[ends[:, 0]], lowest)
+        np.minimum.at(smaller, names[ends[:, 1]], lowest)
+        smaller = smaller[smaller]
+        smaller = np.minimum(smaller, smaller[names])
+        if np.array_equal(smaller, names):
+            return np.stack([numbers, numbers[names]], axis=1)
+        names = smaller
 
 
 def find_duplicates(shots: Iterable[ShotPrint], config: FilterConfig) -> set[str]:
@@ -145,14 +138,3 @@ def _number(bits: NDArray[np.uint8]) -> NDArray[np.uint64]:
     odd[0] = 1
     mixed: NDArray[np.uint64] = (words * odd).sum(axis=1, dtype=np.uint64)
     return mixed
-
-
-def _shared(rows: Bands) -> NDArray[np.bool_]:
-    """Return which rows [N, number] equal another row in at least one column."""
-    shared = np.zeros(len(rows), bool)
-    for column in rows.T:
-        order = np.argsort(column, kind="stable")
-        equal = column[order[1:]] == column[order[:-1]]
-        shared[order[1:][equal]] = True
-        shared[order[:-1][equal]] = True
-    return shared

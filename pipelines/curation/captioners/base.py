@@ -67,7 +67,12 @@ class SceneView:
 
     def jpegs(self, shot: ShotView) -> list[bytes]:
         """Return the keyframes of a shot as JPEG; StorageError if one is missing."""
-        return [self.store.read(uri) for uri in shot.keyframe_uris]
+        return self.store.read_many(shot.keyframe_uris)
+
+    def all_jpegs(self) -> list[list[bytes]]:
+        """Return the keyframes of every shot, as `jpegs` does, in as few requests as possible."""
+        found = iter(self.store.read_many([u for shot in self.shots for u in shot.keyframe_uris]))
+        return [[next(found) for _ in shot.keyframe_uris] for shot in self.shots]
 
 
 @dataclass(frozen=True)

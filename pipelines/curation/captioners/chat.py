@@ -111,12 +111,12 @@ class ChatCaptioner:
 
         The store is called in threads, so that a slow store does not block the other scenes.
         """
-        if await asyncio.to_thread(self._store.exists, key):
-            cached = await asyncio.to_thread(self._store.read, key)
+        cached = await asyncio.to_thread(self._store.read_if_there, key)
+        if cached is not None:
             return str(json.loads(cached)["content"]), self._cached_usage(key)
         content, usage = await self._ask(await asyncio.to_thread(make_question))
         try:
-            await asyncio.to_thread(cache_answer, self._store.write_once, key, content)
+            await asyncio.to_thread(cache_answer, self._store.write, key, content)
         except StorageError as error:  # the answer is paid for, and still goes into its row
             logger.warning("cannot cache an answer, so asking again will cost again: %s", error)
         return content, usage

@@ -165,9 +165,10 @@ class SceneQuestions:
 def _labelled_keyframes(scene: SceneView, captions: Sequence[str] = ()) -> list[Part]:
     """Return the keyframes of each shot below its number, followed by its caption, if any."""
     content: list[Part] = []
-    for number, shot in enumerate(scene.shots, start=1):
+    shots = zip(scene.shots, scene.all_jpegs(), strict=True)
+    for number, (shot, jpegs) in enumerate(shots, start=1):
         content.append(text_part(f"Shot {number}, {shot.duration_s:.1f} s:"))
-        content += [image_part(jpeg) for jpeg in scene.jpegs(shot)]
+        content += [image_part(jpeg) for jpeg in jpegs]
         if captions:
             content.append(text_part(captions[number - 1]))
     return content

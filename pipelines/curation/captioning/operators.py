@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypedDict, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fw_model.schemas.curated import MEASURED_SHOT_FIELDS
-from fw_model.schemas.curated_rows import CaptionRow, MeasuredShotRow, SceneRow
+from fw_model.schemas.curated_rows import CaptionRow, MeasuredShotRow
 from pipelines.curation.captioners.base import (
     CaptionContext,
     EngineResponse,
@@ -23,6 +23,7 @@ from pipelines.curation.captioning.caption_loop import CaptionLoop
 from pipelines.curation.config import CaptionerConfig, ValidationConfig
 from pipelines.curation.ledger.ledger import Ledger
 from pipelines.curation.ledger.receipts import Provenance, commit
+from pipelines.curation.ledger.shards import Shard
 from pipelines.llm.budget import Budget
 from pipelines.storage.arrow_rows import iter_rows, schema_of
 from pipelines.storage.store import Store
@@ -30,17 +31,20 @@ from pipelines.storage.store import Store
 if TYPE_CHECKING:
     from fw_model.loading.config import ModelConfig
 
-RowT = TypeVar("RowT")
-
 
 class ScenePart(TypedDict):
-    """Scenes to caption, of one part of the scenes table and the matching part of the shots table.
-    `attempts` counts each scene's attempts, including the coming one."""
+    """Scenes to caption, of one part of the shots table; the lists have one entry per scene.
 
-    scenes_key: str
+    `attempts` counts a scene's attempts, including the coming one; its shots are among the rows
+    `[starts, ends)` of the part.
+    """
+
+    shard: str
     shots_key: str
     scene_ids: list[str]
     attempts: list[int]
+    starts: list[int]
+    ends: list[int]
 
 
 SCENE_PART = schema_of(ScenePart)
@@ -83,27 +87,37 @@ class CaptionScenes:
         attempts = dict(zip(part["scene_ids"], part["attempts"], strict=True))
         for row in rows:
             row["attempts"] = attempts[row["scene_id"]]
-        return commit(self._ledger, rows)
+        return commit(self._ledger, rows, Shard.parse(part["shard"]))
+
+
+class SceneShotRow(MeasuredShotRow):
+    """The columns of the shots table that describe a shot of a scene."""
+
+    scene_id: str
+    video_id: str
+    uri: str
+
+
+SCENE_SHOT_COLUMNS = [*(f.name for f in MEASURED_SHOT_FIELDS), "scene_id", "video_id", "uri"]
 
 
 def scenes_of(part: ScenePart, store: Store) -> list[SceneView]:
-    """Return the scenes of a part, each with its shots."""
-    columns = ["scene_id", "video_id", "uri", "shot_ids"]
-    key, ids = part["scenes_key"], part["scene_ids"]
-    scenes = _read_rows(SceneRow, store, key, "scene_id", ids, columns)
-    shot_ids = [shot_id for scene in scenes for shot_id in scene["shot_ids"]]
-    columns = [field.name for field in MEASURED_SHOT_FIELDS]
-    measured = _read_rows(MeasuredShotRow, store, part["shots_key"], "shot_id", shot_ids, columns)
-    shots = {shot["shot_id"]: _shot_view(shot) for shot in measured}
+    """Return the scenes of a part, each with its shots; only the rows near them are read."""
+    spans = list(zip(part["starts"], part["ends"], strict=True))
+    table = store.read_row_groups(part["shots_key"], SCENE_SHOT_COLUMNS, spans)
+    table = table.filter(pc.is_in(table["scene_id"], pa.array(part["scene_ids"], pa.string())))
+    shots: dict[str, list[SceneShotRow]] = {}
+    for shot in iter_rows(table, SceneShotRow):
+        shots.setdefault(shot["scene_id"], []).append(shot)
     return [
         SceneView(
-            scene["scene_id"],
-            scene["video_id"],
-            scene["uri"],
-            tuple(shots[shot_id] for shot_id in scene["shot_ids"]),
+            scene_id,
+            shots[scene_id][0]["video_id"],
+            shots[scene_id][0]["uri"],
+            tuple(map(_shot_view, shots[scene_id])),
             store,
         )
-        for scene in scenes
+        for scene_id in part["scene_ids"]
     ]
 
 
@@ -133,17 +147,3 @@ def _read_text(shot: MeasuredShotRow) -> tuple[str, ...] | None:
         return None
     longest = max(pages, key=lambda lines: sum(len(line["text"]) for line in lines))
     return tuple(line["text"] for line in longest if line["text"])
-
-
-def _read_rows(
-    row_type: type[RowT],
-    store: Store,
-    key: str,
-    column: str,
-    ids: Sequence[str],
-    columns: list[str],
-) -> list[RowT]:
-    """Return the rows with these ids. They are filtered while reading, because a part holds many
-    scenes, of which few are needed at once."""
-    wanted = pc.field(column).isin(pa.array(sorted(set(ids)), pa.string()))
-    return list(iter_rows(store.read_table(key, columns, filters=wanted), row_type))

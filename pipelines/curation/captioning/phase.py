@@ -7,8 +7,13 @@ scenes without a final answer. Knows nothing about what is asked.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from fw_model.config import load_yaml
 from fw_model.registry import resolve
@@ -21,7 +26,7 @@ from pipelines.curation.captioners.ray_llm import RayLlmCaptioner
 from pipelines.curation.captioners.sidecar import sidecar_state
 from pipelines.curation.captioning.caption_loop import CAPTION_VERSION
 from pipelines.curation.captioning.cost_estimate import CaptionEstimate, estimate_captions
-from pipelines.curation.captioning.operators import ScenePart, scenes_of
+from pipelines.curation.captioning.operators import SCENE_PART, ScenePart, scenes_of
 from pipelines.curation.captioning.shared_budget import (
     RunRecord,
     SharedBudget,
@@ -32,7 +37,12 @@ from pipelines.curation.captioning.shared_budget import (
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
 from pipelines.curation.ledger.receipts import Provenance
-from pipelines.curation.ledger.tables import Part
+from pipelines.curation.ledger.shards import Shard
+from pipelines.curation.ledger.tables import Part, by_shard
+from pipelines.curation.shard_tasks import ShardTasks
+from pipelines.curation.spool import ShardSpool
+from pipelines.storage.arrow_rows import iter_rows
+from pipelines.storage.parallel import in_parallel
 from pipelines.storage.store import Store
 
 logger = logging.getLogger(__name__)
@@ -88,60 +98,91 @@ class CaptionPhase:
         """Return the instructions to a model."""
         return load_prompts(self.config.captioner, self.config.validation)
 
-    def pending(self, parts: Sequence[Part]) -> list[ScenePart]:
+    def pending(self, parts: Sequence[Part], tasks: ShardTasks) -> ShardSpool:
         """Return the scenes to caption, as rows of SCENE_PART."""
-        known = self.ledger.entries(["reason", "cache_key"])
-        scenes = [p for p in parts if p.table == "scenes"]
-        shots = [p for p in parts if p.table == "shots"]
-        pending: list[ScenePart] = []
-        for scene_part, shot_part in zip(scenes, shots, strict=True):
-            rows = self.store.read_table(scene_part.key, ["scene_id", "uri"]).to_pylist()
-            entries = [known.get(row["scene_id"]) for row in rows]
-            waiting = [
-                (row["scene_id"], 1 + (entry.values["attempts"] if entry else 0))
-                for row, entry in zip(rows, entries, strict=True)
-                if entry is None or not self._lasts(entry, row["uri"])
-            ]
-            size = self.config.resources.scenes_per_commit
-            pending += [
-                {
-                    "scenes_key": scene_part.key,
-                    "shots_key": shot_part.key,
-                    "scene_ids": [scene_id for scene_id, _ in waiting[i : i + size]],
-                    "attempts": [attempts for _, attempts in waiting[i : i + size]],
+        spool = ShardSpool()
+        grouped = by_shard(parts)
+        work = ((self, shard, few) for shard, few in grouped.items())
+        found = tasks.each(pending_of_shard, work)
+        for shard, result in zip(grouped, found, strict=True):
+            spool.put(shard, tasks.get(result))
+        return spool
+
+    def pending_parts(self, shard: Shard, parts: Sequence[Part]) -> Iterator[ScenePart]:
+        """Yield the scenes of one shard to caption."""
+        rows = {
+            part.place: self.store.read_table(part.key, ["scene_id", "uri"]).to_pylist()
+            for part in parts
+            if part.table == "scenes"
+        }
+        ids = {row["scene_id"] for few in rows.values() for row in few}
+        known = self.ledger.entries(["reason", "cache_key"], shard, ids) if ids else {}
+        lasting = self._lasting(
+            known, {r["scene_id"]: r["uri"] for few in rows.values() for r in few}
+        )
+        size = self.config.resources.scenes_per_commit
+        for part in parts:
+            if part.table != "shots":
+                continue
+            waiting = [r["scene_id"] for r in rows[part.place] if r["scene_id"] not in lasting]
+            spans = scene_rows(self.store, part.key) if waiting else {}
+            for i in range(0, len(waiting), size):
+                few = waiting[i : i + size]
+                yield {
+                    "shard": shard.name,
+                    "shots_key": part.key,
+                    "scene_ids": few,
+                    "attempts": [
+                        1 + (known[s].values["attempts"] if s in known else 0) for s in few
+                    ],
+                    "starts": [spans[s][0] for s in few],
+                    "ends": [spans[s][1] for s in few],
                 }
-                for i in range(0, len(waiting), size)
-            ]
-        return pending
 
-    def _lasts(self, caption: Entry, uri: str) -> bool:
-        """Return whether asking again would give the same answer for a scene of the video `uri`."""
-        reason, again = caption.values["reason"], self.config.retry_rejected
-        if reason in PASSING_CAPTION_REASONS:
-            return False
-        if reason is not None and ("all" in again or reason in again):
-            return False
-        is_sidecar = self.config.captioner.kind == "sidecar"
-        return not is_sidecar or caption.values["cache_key"] == sidecar_state(uri)
+    def _lasting(self, known: Mapping[str, Entry], uris: Mapping[str, str]) -> set[str]:
+        """Return the scenes for which asking again would give the same answer; uris: of their
+        videos."""
+        states: dict[str, str] = {}
+        if self.config.captioner.kind == "sidecar":
+            asked = list({uris[scene_id] for scene_id in known})
+            states = dict(zip(asked, in_parallel(sidecar_state, asked), strict=True))
+        return {
+            scene_id
+            for scene_id, caption in known.items()
+            if not self._is_asked_again(caption.values["reason"])
+            and (not states or caption.values["cache_key"] == states[uris[scene_id]])
+        }
 
-    def estimate(self, pending: Sequence[ScenePart]) -> CaptionEstimate | None:
+    def _is_asked_again(self, reason: str | None) -> bool:
+        again = self.config.retry_rejected
+        passes = reason in PASSING_CAPTION_REASONS
+        return passes or (reason is not None and ("all" in again or reason in again))
+
+    def estimate(self, pending: ShardSpool, tasks: ShardTasks) -> CaptionEstimate | None:
         """Estimate what the pending scenes will cost; None for a captioner that costs nothing."""
         config = self.config.captioner
         captioner = resolve(config.kind, CAPTIONERS, "captioner")
         if not (isinstance(captioner, type) and issubclass(captioner, ChatCaptioner)):
             return None
-        estimate = estimate_captions(self._asked(pending), config, self.config.validation)
+        answered = tasks.submit(answered_questions, self.store)
+        work = ((self, table, answered) for _, table in pending.tables())
+        estimate = CaptionEstimate()
+        for result in tasks.each(estimate_of_shard, work):
+            estimate = estimate.plus(tasks.get(result))
         left = None
         if config.budget_usd is not None:
             left = max(0.0, config.budget_usd - spent_before(self.store))
         logger.info(estimate.sentence(left))
         return estimate
 
-    def record(self, num_scenes: int, estimate: CaptionEstimate) -> None:
+    def record(self, num_scenes: int, estimate: CaptionEstimate, shards: Iterable[Shard]) -> None:
         """Record what this run was expected to cost and what it did cost, for the report."""
         run_id, columns = self.provenance.run_id, ("requests", "prompt_tokens", "output_tokens")
-        rows = self.ledger.every_row(["run_id", *columns])
-        mine = [row.values for row in rows if row.values["run_id"] == run_id]
+        sums: Counter[str] = Counter()
+        for shard in shards:
+            for row in self.ledger.every_row(["run_id", *columns], shard):
+                if row.values["run_id"] == run_id:
+                    sums.update({name: row.values[name] for name in columns})
         record_run(
             self.store,
             RunRecord(
@@ -150,14 +191,52 @@ class CaptionPhase:
                 num_scenes=num_scenes,
                 estimate=estimate,
                 cost_usd=spent_by(self.store, run_id),
-                **{name: sum(values[name] for values in mine) for name in columns},
+                **{name: sums[name] for name in columns},
             ),
         )
 
-    def _asked(self, pending: Sequence[ScenePart]) -> Iterator[tuple[SceneView, bool]]:
-        """Yield the pending scenes, each with whether its first question has a cached answer."""
-        questions = SceneQuestions(self.config.captioner, self.prompts())
-        answered = frozenset(self.store.keys(ANSWERS, ".json"))
-        for part in pending:
-            for scene in scenes_of(part, self.store):
-                yield scene, questions.caption_key(scene) in answered
+
+def pending_of_shard(phase: CaptionPhase, shard: Shard, parts: Sequence[Part]) -> pa.Table:
+    """Return `pending_parts` as a table of SCENE_PART."""
+    return pa.Table.from_pylist(list(phase.pending_parts(shard, parts)), schema=SCENE_PART)
+
+
+def scene_rows(store: Store, shots_key: str) -> dict[str, tuple[int, int]]:
+    """Return the rows `[start, end)` of a part of the shots table that hold each scene's shots."""
+    spans: dict[str, tuple[int, int]] = {}
+    column = store.read_table(shots_key, ["scene_id"])["scene_id"].to_pylist()
+    for row, scene_id in enumerate(column):
+        if scene_id is not None:
+            spans[scene_id] = (spans.get(scene_id, (row, row))[0], row + 1)
+    return spans
+
+
+def answered_questions(store: Store) -> NDArray[np.uint64]:
+    """Return the sorted starts of the keys of all cached answers: 8 bytes each."""
+    _, folders = store.entries(ANSWERS)
+    found = in_parallel(
+        lambda folder: [_start(key) for key in store.entries(f"{ANSWERS}/{folder}", ".json")[0]],
+        folders,
+    )
+    return np.sort(np.array([start for few in found for start in few], np.uint64))
+
+
+def _start(key: str) -> int:
+    return int(key.rpartition("/")[2][:16], 16)
+
+
+def estimate_of_shard(
+    phase: CaptionPhase, pending: pa.Table, answered: NDArray[np.uint64]
+) -> CaptionEstimate:
+    """Estimate the cost of the scenes in a table of SCENE_PART."""
+    config = phase.config.captioner
+    questions = SceneQuestions(config, phase.prompts())
+
+    def asked() -> Iterator[tuple[SceneView, bool]]:
+        for part in iter_rows(pending, ScenePart):
+            for scene in scenes_of(part, phase.store):
+                start = np.uint64(_start(questions.caption_key(scene)))
+                place = int(np.searchsorted(answered, start))
+                yield scene, place < len(answered) and answered[place] == start
+
+    return estimate_captions(asked(), config, phase.config.validation)

@@ -175,7 +175,7 @@ def keep_row(row: Row, *, store: Store) -> EngineResponse:
     """Cache an answer, and return the response without its text."""
     error = str(row.get(ERROR_COLUMN) or "")[:300]
     if not error:
-        cache_answer(store.write_once, row["key"], row["content"])
+        cache_answer(store.write, row["key"], row["content"])
     return {
         "key": row["key"],
         "error": error,

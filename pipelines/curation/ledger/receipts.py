@@ -12,7 +12,8 @@ from typing import Literal, TypedDict
 import pyarrow as pa
 
 from fw_model.schemas.curated_rows import ProvenanceRow
-from pipelines.curation.ledger.ledger import Ledger, RowT
+from pipelines.curation.ledger.ledger import WHOLE, Ledger, RowT
+from pipelines.curation.ledger.shards import Shard
 from pipelines.storage.arrow_rows import schema_of
 
 
@@ -56,9 +57,9 @@ class Provenance:
         }
 
 
-def commit(ledger: Ledger[RowT], rows: Sequence[RowT]) -> pa.Table:
-    """Commit rows together and return their receipts."""
-    key = ledger.commit(rows) if rows else ""
+def commit(ledger: Ledger[RowT], rows: Sequence[RowT], shard: Shard = WHOLE) -> pa.Table:
+    """Commit rows of a shard together and return their receipts."""
+    key = ledger.commit(rows, shard) if rows else ""
     receipts = [{"id": r[ledger.id_column], "status": r["status"], "key": key} for r in rows]
     return pa.Table.from_pylist(receipts, schema=RECEIPT)
 

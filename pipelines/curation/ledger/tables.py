@@ -12,9 +12,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,13 +23,17 @@ import pyarrow.compute as pc
 from fw_model.errors import DataError
 from fw_model.schemas.curated import CURATED_TABLES, SCHEMA_VERSION
 from fw_model.schemas.curated_rows import CaptionRow, SceneRow, ShotRow, VideoRow
+from pipelines.curation.ledger.ledger import WHOLE
+from pipelines.curation.ledger.shards import Shard
 from pipelines.storage.arrow_rows import ROWS_AT_ONCE, iter_rows
+from pipelines.storage.parallel import in_parallel
 from pipelines.storage.store import Store
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 STAGING = "staging"
+ROWS_PER_GROUP = {"shots": 256}  # captioning reads the shots of few scenes at once
 MANIFEST = "manifest.json"
 
 RowT = TypeVar("RowT")
@@ -50,6 +55,8 @@ class Part:
     size_bytes: int
     sha256: str  # of the file
     content_sha256: str  # of the rows, so independent of the Parquet writer
+    place: int = 0  # the parts with the same place in all tables belong together
+    shard: str = ""
 
 
 class Draft:
@@ -69,7 +76,7 @@ class Draft:
             if len(self._rows) == ROWS_AT_ONCE:
                 self._convert()
 
-    def stage(self, store: Store, place: int, run_id: str) -> Part:
+    def stage(self, store: Store, place: int, run_id: str, shard: Shard = WHOLE) -> Part:
         """Write the rows as part number `place` of the table."""
         self._convert()
         # One batch, so that the hash does not depend on how the rows came.
@@ -77,8 +84,11 @@ class Draft:
         self._batches = []
         digest = _content_sha256(content)
         key = f"{STAGING}/{run_id}/{self.table}/part-{place:05d}-{digest[:12]}.parquet"
-        written = store.write_table(key, content)
-        return Part(self.table, key, content.num_rows, written.size_bytes, written.sha256, digest)
+        written = store.write_table(key, content, rows_per_group=ROWS_PER_GROUP.get(self.table))
+        size_bytes, sha256 = written
+        return Part(
+            self.table, key, content.num_rows, size_bytes, sha256, digest, place, shard.name
+        )
 
     def _convert(self) -> None:
         if self._rows:
@@ -87,12 +97,25 @@ class Draft:
 
 
 def write_part(
-    store: Store, table: str, place: int, rows: Iterable[Mapping[str, object]], run_id: str
+    store: Store,
+    table: str,
+    place: int,
+    rows: Iterable[Mapping[str, object]],
+    run_id: str,
+    shard: Shard = WHOLE,
 ) -> Part:
     """Stage the rows of one part of `table`."""
     draft = Draft(table)
     draft.add(rows)
-    return draft.stage(store, place, run_id)
+    return draft.stage(store, place, run_id, shard)
+
+
+def by_shard(parts: Iterable[Part]) -> dict[Shard, list[Part]]:
+    """Return the parts of each shard, in order."""
+    found: dict[Shard, list[Part]] = {}
+    for part in parts:
+        found.setdefault(Shard.parse(part.shard), []).append(part)
+    return found
 
 
 def _content_sha256(content: pa.Table) -> str:
@@ -120,6 +143,7 @@ def check_unique(store: Store, parts: Iterable[Part]) -> None:
     """Raise DataError if an id occurs twice in a table.
 
     This is the last check that every row appears exactly once: no such table is ever published.
+    Equal ids come from equal addresses, so each shard can be checked by itself.
     """
     seen: dict[str, set[str]] = {}
     doubled: list[str] = []
@@ -139,21 +163,52 @@ def check_unique(store: Store, parts: Iterable[Part]) -> None:
 def publish(store: Store, parts: Sequence[Part], run_id: str, about: Mapping[str, object]) -> None:
     """Make the staged parts the finished tables; `about` goes into the manifest."""
     new = {part.key: part.key.removeprefix(f"{STAGING}/{run_id}/") for part in parts}
-    old = {key for table in CURATED_TABLES for key in store.keys(table, ".parquet")}
-    for staged, key in new.items():
-        store.move(staged, key)
-    listed = [asdict(part) | {"key": new[part.key]} for part in parts]
-    manifest = {"schema_version": SCHEMA_VERSION, **about, "files": listed}
+    listed = in_parallel(lambda table: store.keys(table, ".parquet"), CURATED_TABLES)
+    old = {key for keys in listed for key in keys}
+    known = {(file["key"], file["sha256"]) for file in manifest_files(store) if file["key"] in old}
+    changed = {
+        part.key: new[part.key] for part in parts if (new[part.key], part.sha256) not in known
+    }
+    store.move_many(changed, f"{STAGING}/{run_id}")
+    files = [asdict(part) | {"key": new[part.key]} for part in parts]
+    manifest = {"schema_version": SCHEMA_VERSION, **about, "files": files}
     store.write(MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
-    for key in old - set(new.values()):
-        store.delete(key)
+    store.delete_many(old - set(new.values()))
     store.delete_folder(STAGING)
 
 
+def manifest_files(store: Store) -> list[dict[str, Any]]:
+    """Return what the manifest says about each file of the finished tables; empty without one."""
+    manifest = store.read_if_there(MANIFEST)
+    return [] if manifest is None else list(json.loads(manifest)["files"])
+
+
+def place_of(key: str) -> int:
+    """Return the place in the name of a published file; DataError if it has none."""
+    found = re.search(r"part-(\d+)-", key)
+    if found is None:
+        raise DataError(f"{key} is not a part of a curated table; curate again.")
+    return int(found[1])
+
+
+def first_places(store: Store, table: str, max_rows: int) -> list[int]:
+    """Return the places of the first parts of a finished table, at least one, with `max_rows` rows
+    at most: a sample of all tables."""
+    places: list[int] = []
+    num_rows = 0
+    for file in manifest_files(store):
+        if file["table"] == table:
+            num_rows += file["num_rows"]
+            if places and num_rows > max_rows:
+                break
+            places.append(place_of(file["key"]))
+    return places
+
+
 def published_files(store: Store, table: str) -> list[str]:
-    """Return the keys of the files that make up a finished table; DataError if there are none."""
-    files = json.loads(store.read(MANIFEST))["files"] if store.exists(MANIFEST) else []
-    keys = [file["key"] for file in files if file["table"] == table]
+    """Return the keys of the files that make up a finished table, in order; DataError if there are
+    none."""
+    keys = [file["key"] for file in manifest_files(store) if file["table"] == table]
     if not keys:
         raise DataError(
             f"{store.address('')} holds no curated {table} (no file of {MANIFEST}); run "
@@ -180,20 +235,18 @@ def read_published(
     columns: list[str],
     *,
     ids: Iterable[str] | None = None,
-    limit: int | None = None,
+    places: Collection[int] | None = None,
 ) -> list[RowT]:
     """Return rows of the finished table that `row_type` describes, with only these `columns`.
 
-    `ids` chooses the rows, `limit` is the largest number of rows; None means all.
+    `ids` chooses the rows, `places` the parts that are read; None means all.
     """
     table = TABLE_OF[row_type]
     wanted = None
     if ids is not None:  # typed: an empty array would be of nulls
         wanted = pc.field(CURATED_TABLES[table][1]).isin(pa.array(list(ids), pa.string()))
-    rows: list[RowT] = []
-    for key in published_files(store, table):
-        found = store.read_table(key, columns, filters=wanted)
-        rows += iter_rows(found.slice(0, None if limit is None else limit - len(rows)), row_type)
-        if len(rows) == limit:
-            break
-    return rows
+    keys = published_files(store, table)
+    if places is not None:
+        keys = [key for key in keys if place_of(key) in places]
+    found = in_parallel(lambda key: store.read_table(key, columns, filters=wanted), keys)
+    return [row for few in found for row in iter_rows(few, row_type)]

@@ -6,7 +6,7 @@ Shows where material was lost and why, what the scenes look like, and what the w
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +16,9 @@ from PIL import Image
 from fw_model.errors import StorageError
 from fw_model.pages.render import render_page
 from fw_model.schemas.curated_rows import CaptionRow, SceneRow, ShotRow, VideoRow
-from pipelines.curation.ledger.tables import read_published
+from pipelines.curation.ledger.tables import first_places, read_published
 from pipelines.curation.report.summary import CurationSummary, read_summary
+from pipelines.storage.parallel import in_parallel
 from pipelines.storage.store import Store
 
 TEMPLATE = Path(__file__).with_name("report.html")
@@ -25,7 +26,7 @@ MAX_SCENES = 36
 MAX_SHOTS_SHOWN = 10
 MAX_ROWS = 20
 MAX_SOURCES = 8
-MAX_TABLE_ROWS = 200_000
+MAX_SHOTS_READ = 100_000
 THUMBNAIL_PX = 400
 NUM_BINS = 24
 
@@ -46,18 +47,18 @@ class Histogram(NamedTuple):
 def write_report(store: Store) -> None:
     """Write `report.html` into a finished output folder."""
     summary = read_summary(store)
-    limit = MAX_TABLE_ROWS
+    places = first_places(store, "shots", MAX_SHOTS_READ)
     columns = ["uri", "status", "reason", "detail", "analyze_s", "num_frames", "decode_errors"]
-    videos = read_published(store, VideoRow, columns, limit=limit)
-    shots = read_published(store, ShotRow, ["start_s", "end_s", "motion"], limit=limit)
+    videos = read_published(store, VideoRow, columns, places=places)
+    shots = read_published(store, ShotRow, ["start_s", "end_s", "motion"], places=places)
     columns = ["scene_id", "uri", "shot_ids", "num_shots", "start_s", "end_s"]
     columns += ["min_link_similarity", "mean_similarity"]
-    scenes = read_published(store, SceneRow, columns, limit=limit)
+    scenes = read_published(store, SceneRow, columns, places=places)
     columns = ["uri", "scene_id", "status", "reason", "detail", "attempts"]
-    captions = read_published(store, CaptionRow, columns, limit=limit)
+    captions = read_published(store, CaptionRow, columns, places=places)
     # Scenes of several shots first: they are what curation is for.
     shown = sorted(scenes, key=lambda scene: scene["num_shots"] < 2)[:MAX_SCENES]
-    shown_shots = _shots_of(store, shown)
+    shown_shots = _shots_of(store, shown, places)
     page = render_page(
         TEMPLATE,
         address=store.address(""),
@@ -74,11 +75,11 @@ def write_report(store: Store) -> None:
         max_rows=MAX_ROWS,
         histograms=_histograms(shots, scenes),
         scenes=shown,
-        num_scenes=len(scenes),
+        num_scenes=summary.scenes,
         max_shots=MAX_SHOTS_SHOWN,
         shots=shown_shots,
-        captions=_captions_of(store, shown),
-        pictures={shot_id: _thumbnail(store, shot) for shot_id, shot in shown_shots.items()},
+        captions=_captions_of(store, shown, places),
+        pictures=_thumbnails(store, shown_shots),
         slowest=sorted(videos, key=lambda video: -(video["analyze_s"] or 0.0))[:MAX_SOURCES],
         damaged=sorted(
             (video for video in videos if video["decode_errors"]),
@@ -136,31 +137,44 @@ def _histograms(shots: Sequence[ShotRow], scenes: Sequence[SceneRow]) -> list[Hi
     return histograms
 
 
-def _shots_of(store: Store, scenes: Sequence[SceneRow]) -> dict[str, ShotRow]:
+def _shots_of(
+    store: Store, scenes: Sequence[SceneRow], places: Sequence[int]
+) -> dict[str, ShotRow]:
     """Return the first shots of each scene, by id."""
     ids = [i for scene in scenes for i in scene["shot_ids"][:MAX_SHOTS_SHOWN]]
     columns = ["shot_id", "start_s", "end_s", "keyframes"]
-    return {shot["shot_id"]: shot for shot in read_published(store, ShotRow, columns, ids=ids)}
+    shots = read_published(store, ShotRow, columns, ids=ids, places=places)
+    return {shot["shot_id"]: shot for shot in shots}
 
 
-def _captions_of(store: Store, scenes: Sequence[SceneRow]) -> dict[str, CaptionRow]:
+def _captions_of(
+    store: Store, scenes: Sequence[SceneRow], places: Sequence[int]
+) -> dict[str, CaptionRow]:
     ids = [scene["scene_id"] for scene in scenes]
     columns = ["scene_id", "reason", "detail", "entities", "shots"]
-    return {c["scene_id"]: c for c in read_published(store, CaptionRow, columns, ids=ids)}
+    captions = read_published(store, CaptionRow, columns, ids=ids, places=places)
+    return {caption["scene_id"]: caption for caption in captions}
 
 
-def _thumbnail(store: Store, shot: ShotRow) -> bytes | str | None:
-    """Return the middle keyframe as a small JPEG; its address if the file is missing."""
-    frames = shot["keyframes"]
-    if not frames:
-        return None
-    uri = frames[len(frames) // 2]["uri"]
-    try:
-        jpeg = store.read(uri)
-    except StorageError:
-        return uri
-    image = Image.open(io.BytesIO(jpeg)).convert("RGB")
-    image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-    small = io.BytesIO()
-    image.save(small, "JPEG", quality=72)
-    return small.getvalue()
+def _thumbnails(store: Store, shots: Mapping[str, ShotRow]) -> dict[str, bytes | str | None]:
+    """Return the middle keyframe of each shot as a small JPEG; its address if it is missing, None
+    if the shot has none."""
+    uris = {
+        shot_id: shot["keyframes"][len(shot["keyframes"]) // 2]["uri"]
+        for shot_id, shot in shots.items()
+        if shot["keyframes"]
+    }
+
+    def thumbnail(uri: str) -> bytes | str:
+        try:
+            jpeg = store.read(uri)
+        except StorageError:
+            return uri
+        image = Image.open(io.BytesIO(jpeg)).convert("RGB")
+        image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+        small = io.BytesIO()
+        image.save(small, "JPEG", quality=72)
+        return small.getvalue()
+
+    found = zip(uris, in_parallel(thumbnail, uris.values()), strict=True)
+    return {**dict.fromkeys(shots), **dict(found)}

@@ -65,46 +65,75 @@ def read_summary(store: Store) -> CurationSummary:
     return TypeAdapter(CurationSummary).validate_json(store.read(SUMMARY))
 
 
-def count_tables(store: Store, parts: Iterable[Part]) -> CurationSummary:
-    """Count the rows of staged parts."""
-    rows: Counter[str] = Counter()
-    reasons: dict[str, Counter[str]] = {table: Counter() for table in COUNTED}
-    clips: Counter[str] = Counter()
-    named: Counter[str] = Counter()
-    in_s = kept_s = 0.0
-    for part in parts:
-        rows[part.table] += part.num_rows
-        if part.table not in COUNTED:
-            continue
-        table = store.read_table(part.key, COUNTED[part.table])
-        reasons[part.table].update(filter(None, table[COUNTED[part.table][0]].to_pylist()))
-        if part.table == "videos":
-            in_s += pc.sum(table["duration_s"]).as_py() or 0.0
-        elif part.table == "shots":
-            clips.update(filter(None, table["clip_mode"].to_pylist()))
-            kept = table.filter(pc.is_null(table["drop_reason"]))
-            kept_s += pc.sum(pc.subtract(kept["end_s"], kept["start_s"])).as_py() or 0.0
-        else:
-            named.update({name: pc.sum(table[name]).as_py() or 0 for name in CONSISTENCY})
-    lost = {table: counter.total() for table, counter in reasons.items()}
-    return CurationSummary(
-        videos_in=rows["videos"],
-        videos_kept=rows["videos"] - lost["videos"],
-        videos_quarantined=lost["videos"],
-        shots=rows["shots"],
-        scenes=rows["scenes"],
-        shots_kept=rows["shots"] - lost["shots"],
-        shots_dropped=lost["shots"],
-        scenes_captioned=rows["captions"] - lost["captions"],
-        scenes_rejected=lost["captions"],
-        video_reasons=dict(reasons["videos"].most_common()),
-        shot_reasons=dict(reasons["shots"].most_common()),
-        caption_reasons=dict(reasons["captions"].most_common()),
-        clips=dict(clips.most_common()),
-        hours_in=in_s / 3600,
-        hours_kept=kept_s / 3600,
-        entity_consistency=_consistency(named),
+@dataclass
+class TableCounts:
+    """What is counted in the rows of some parts of the tables."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    reasons: dict[str, Counter[str]] = field(
+        default_factory=lambda: {table: Counter() for table in COUNTED}
     )
+    clips: Counter[str] = field(default_factory=Counter)
+    named: Counter[str] = field(default_factory=Counter)
+    in_s: float = 0.0
+    kept_s: float = 0.0
+
+    def add(self, other: TableCounts) -> None:
+        """Add the counts of other parts."""
+        self.rows.update(other.rows)
+        for table, counter in self.reasons.items():
+            counter.update(other.reasons[table])
+        self.clips.update(other.clips)
+        self.named.update(other.named)
+        self.in_s += other.in_s
+        self.kept_s += other.kept_s
+
+    def count(self, store: Store, part: Part) -> None:
+        """Add the rows of a staged part."""
+        self.rows[part.table] += part.num_rows
+        if part.table not in COUNTED:
+            return
+        table = store.read_table(part.key, COUNTED[part.table])
+        self.reasons[part.table].update(filter(None, table[COUNTED[part.table][0]].to_pylist()))
+        if part.table == "videos":
+            self.in_s += pc.sum(table["duration_s"]).as_py() or 0.0
+        elif part.table == "shots":
+            self.clips.update(filter(None, table["clip_mode"].to_pylist()))
+            kept = table.filter(pc.is_null(table["drop_reason"]))
+            self.kept_s += pc.sum(pc.subtract(kept["end_s"], kept["start_s"])).as_py() or 0.0
+        else:
+            self.named.update({name: pc.sum(table[name]).as_py() or 0 for name in CONSISTENCY})
+
+    def summary(self) -> CurationSummary:
+        """Return the totals."""
+        rows, reasons = self.rows, self.reasons
+        lost = {table: counter.total() for table, counter in reasons.items()}
+        return CurationSummary(
+            videos_in=rows["videos"],
+            videos_kept=rows["videos"] - lost["videos"],
+            videos_quarantined=lost["videos"],
+            shots=rows["shots"],
+            scenes=rows["scenes"],
+            shots_kept=rows["shots"] - lost["shots"],
+            shots_dropped=lost["shots"],
+            scenes_captioned=rows["captions"] - lost["captions"],
+            scenes_rejected=lost["captions"],
+            video_reasons=dict(reasons["videos"].most_common()),
+            shot_reasons=dict(reasons["shots"].most_common()),
+            caption_reasons=dict(reasons["captions"].most_common()),
+            clips=dict(self.clips.most_common()),
+            hours_in=self.in_s / 3600,
+            hours_kept=self.kept_s / 3600,
+            entity_consistency=_consistency(self.named),
+        )
+
+
+def count_tables(store: Store, parts: Iterable[Part]) -> TableCounts:
+    """Count the rows of staged parts."""
+    counts = TableCounts()
+    for part in parts:
+        counts.count(store, part)
+    return counts
 
 
 def _consistency(named: Mapping[str, int]) -> dict[str, int | float | None]:

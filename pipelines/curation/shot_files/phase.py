@@ -30,9 +30,12 @@ from pipelines.curation.config import CurationConfig, DecodeConfig
 from pipelines.curation.ids import shot_file_uri
 from pipelines.curation.ledger.ledger import Entry, Ledger, config_hash
 from pipelines.curation.ledger.receipts import Provenance, commit
-from pipelines.curation.ledger.tables import Part, write_part
+from pipelines.curation.ledger.shards import Shard
+from pipelines.curation.ledger.tables import Part, by_shard, write_part
+from pipelines.curation.shard_tasks import ShardTasks
 from pipelines.curation.shot_files.cut_process import cut_in_child
 from pipelines.curation.shot_files.spans import CutSpan, ShotFile
+from pipelines.curation.spool import ShardSpool
 from pipelines.storage.arrow_rows import iter_rows, schema_of
 from pipelines.storage.store import Store, local_copy
 from pipelines.storage.tempdirs import temporary_folder
@@ -47,6 +50,7 @@ CLIP_COLUMNS = tuple(ShotFileColumns.__annotations__)
 class PendingCut(TypedDict):
     """A video and those of its shots that wait to be cut; the lists have one entry per shot."""
 
+    shard: str
     uri: str
     num_frames: int
     rotation: int
@@ -76,44 +80,66 @@ class CutPhase:
     ledger: Ledger[ShotFileRow]
     provenance: Provenance
 
-    def with_files(self, parts: Sequence[Part]) -> list[Part]:
+    def with_files(self, parts: Sequence[Part], tasks: ShardTasks) -> list[Part]:
         """Return the parts with the shot files in the rows of their shots."""
-        files = self.ledger.entries(CLIP_COLUMNS)
-        shots = [part for part in parts if part.table == "shots"]
-        staged = {part: self._with_files(part, i, files) for i, part in enumerate(shots)}
-        return [staged.get(part, part) for part in parts]
+        work = ((self, shard, few) for shard, few in by_shard(parts).items())
+        found: list[Part] = []
+        for result in tasks.each(add_files, work):
+            found += tasks.get(result)
+        return found
 
-    def pending(self, parts: Sequence[Part]) -> list[PendingCut]:
-        """Return the videos with shots to cut."""
-        known = self.ledger.entries(["status"])
-        pending: list[PendingCut] = []
-        videos = [part for part in parts if part.table == "videos"]
-        shots = [part for part in parts if part.table == "shots"]
-        for video_part, shot_part in zip(videos, shots, strict=True):
+    def pending(self, parts: Sequence[Part], tasks: ShardTasks) -> ShardSpool:
+        """Return the videos with shots to cut, as rows of PENDING_CUT."""
+        spool = ShardSpool()
+        grouped = by_shard(parts)
+        work = ((self, shard, few) for shard, few in grouped.items())
+        found = tasks.each(pending_of_shard, work)
+        for shard, result in zip(grouped, found, strict=True):
+            spool.put(shard, tasks.get(result))
+        return spool
+
+    def pending_videos(self, shard: Shard, parts: Sequence[Part]) -> Iterator[PendingCut]:
+        """Yield the videos of one shard with shots to cut."""
+        shots = {part.place: list(self._kept(part)) for part in parts if part.table == "shots"}
+        ids = {shot["shot_id"] for few in shots.values() for shot in few}
+        known = self.ledger.entries(["status"], shard, ids) if ids else {}
+        columns = ["video_id", "uri", "num_frames", "rotation"]
+        for part in parts:
             waiting: dict[str, list[ShotRow]] = {}
-            for shot in self._kept(shot_part):
+            for shot in shots[part.place] if part.table == "videos" else ():
                 if _waits(known.get(shot["shot_id"])):
                     waiting.setdefault(shot["video_id"], []).append(shot)
-            columns = ["video_id", "uri", "num_frames", "rotation"]
-            for video in iter_rows(self.store.read_table(video_part.key, columns), VideoRow):
-                if video["video_id"] in waiting:
-                    pending.append(_pending_cut(video, waiting[video["video_id"]], known))
-        return pending
+            if waiting:
+                for video in iter_rows(self.store.read_table(part.key, columns), VideoRow):
+                    if video["video_id"] in waiting:
+                        yield _pending_cut(shard, video, waiting[video["video_id"]], known)
 
     def _kept(self, part: Part) -> Iterator[ShotRow]:
         columns = [*SPAN_COLUMNS, "video_id"]
         kept = pc.field("drop_reason").is_null()
         return iter_rows(self.store.read_table(part.key, columns, filters=kept), ShotRow)
 
-    def _with_files(self, part: Part, place: int, files: Mapping[str, Entry]) -> Part:
+    def part_with_files(self, part: Part, shard: Shard) -> Part:
         """Stage a part of the shots again, with what became of their files."""
+        kept = [shot["shot_id"] for shot in self._kept(part)]
+        files = self.ledger.entries(CLIP_COLUMNS, shard, kept) if kept else {}
         rows = (
             {**row, **{name: files[row["shot_id"]].values[name] for name in CLIP_COLUMNS}}
             if row["drop_reason"] is None and row["shot_id"] in files
             else row
             for row in iter_rows(self.store.read_table(part.key), ShotRow)
         )
-        return write_part(self.store, "shots", place, rows, self.provenance.run_id)
+        return write_part(self.store, "shots", part.place, rows, self.provenance.run_id, shard)
+
+
+def pending_of_shard(phase: CutPhase, shard: Shard, parts: Sequence[Part]) -> pa.Table:
+    """Return `pending_videos` as a table of PENDING_CUT."""
+    return pa.Table.from_pylist(list(phase.pending_videos(shard, parts)), schema=PENDING_CUT)
+
+
+def add_files(phase: CutPhase, shard: Shard, parts: Sequence[Part]) -> list[Part]:
+    """Return the parts of one shard with the shot files in the rows of their shots."""
+    return [phase.part_with_files(p, shard) if p.table == "shots" else p for p in parts]
 
 
 def _waits(entry: Entry | None) -> bool:
@@ -123,10 +149,11 @@ def _waits(entry: Entry | None) -> bool:
 
 
 def _pending_cut(
-    video: VideoRow, shots: Sequence[ShotRow], known: Mapping[str, Entry]
+    shard: Shard, video: VideoRow, shots: Sequence[ShotRow], known: Mapping[str, Entry]
 ) -> PendingCut:
     ids = [shot["shot_id"] for shot in shots]
     return {
+        "shard": shard.name,
         "uri": video["uri"],
         "num_frames": video["num_frames"] or 0,
         "rotation": video["rotation"] or 0,
@@ -156,7 +183,8 @@ class CutShots:
 
     def __call__(self, pending: pa.Table) -> pa.Table:
         rows = iter_rows(pending, PendingCut)
-        return pa.concat_tables([commit(self.ledger, self.cut(row)) for row in rows])
+        done = [commit(self.ledger, self.cut(row), Shard.parse(row["shard"])) for row in rows]
+        return pa.concat_tables(done)
 
     def cut(self, video: PendingCut) -> list[ShotFileRow]:
         """Cut the shots of a video; return their rows once their files are stored."""
@@ -216,6 +244,5 @@ class CutShots:
         with open(file, "rb") as content:
             sha256 = hashlib.file_digest(content, "sha256").hexdigest()
         uri = shot_file_uri(sha256)
-        if not self.store.exists(uri):
-            self.store.write_file(uri, file)
+        self.store.write_file(uri, file)
         return uri

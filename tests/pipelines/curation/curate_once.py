@@ -4,11 +4,9 @@ import sys
 
 from cluster.ray_start import start_ray
 from pipelines.curation.config import ResourceConfig
-from pipelines.curation.ledger import ledger
 from tests.pipelines.curation.test_curate import curate
 
 if __name__ == "__main__":
-    ledger.MAX_SMALL_FILES = 64  # so that files are put together within a test's few videos
     start_ray("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     few = ResourceConfig(scenes_per_commit=8)  # so that there are many moments between commits
     curate(sys.argv[1], sys.argv[2], resources=few)

@@ -5,6 +5,8 @@ import pytest
 
 from pipelines.curation import pools
 from pipelines.curation.config import ResourceConfig
+from pipelines.curation.ledger.shards import shards_of
+from pipelines.curation.spool import ShardSpool
 
 ROW = pa.schema([("name", pa.string())])
 
@@ -16,7 +18,7 @@ ROW = pa.schema([("name", pa.string())])
 def test_a_few_rows_are_a_block_each(num_rows, num_blocks, monkeypatch):
     monkeypatch.setattr(pools, "MAX_BLOCKS", 8)
     rows = [{"name": str(i)} for i in range(min(num_rows, 8))]
-    blocks = pools.blocks_of(rows, ROW)
+    blocks = pools.blocks_of_rows(rows, ROW)
     assert blocks.num_blocks() == min(num_blocks, 8)
     assert [row["name"] for row in blocks.take_all()] == [row["name"] for row in rows]
 
@@ -24,9 +26,34 @@ def test_a_few_rows_are_a_block_each(num_rows, num_blocks, monkeypatch):
 @pytest.mark.usefixtures("ray_cluster")
 def test_many_rows_share_blocks(monkeypatch):
     monkeypatch.setattr(pools, "MAX_BLOCKS", 8)
-    blocks = pools.blocks_of([{"name": str(i)} for i in range(20)], ROW)
+    blocks = pools.blocks_of_rows([{"name": str(i)} for i in range(20)], ROW)
     assert blocks.num_blocks() == 7
     assert blocks.count() == 20
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("rows_in_memory", [0, 1000])
+def test_the_rows_of_a_block_belong_to_one_shard(rows_in_memory, monkeypatch):
+    monkeypatch.setattr(pools, "MAX_BLOCKS", 8)
+    monkeypatch.setattr(pools, "ROWS_IN_MEMORY", rows_in_memory)
+    spool = ShardSpool()
+    for shard, names in zip(shards_of(2), ("abcde", "fghijklmnop"), strict=True):
+        spool.put(shard, pa.table({"name": list(names)}))
+    blocks = [
+        b["name"].to_pylist()
+        for b in pools.blocks_of(spool).iter_batches(batch_size=None, batch_format="pyarrow")
+    ]
+    assert sorted("".join(block) for block in blocks) == [
+        "ab",
+        "cd",
+        "e",
+        "fg",
+        "hi",
+        "jk",
+        "lm",
+        "no",
+        "p",
+    ]
 
 
 def test_a_pool_may_grow_to_one_actor_per_video_whatever_the_cluster_is_now():

@@ -22,8 +22,9 @@ from pipelines.curation.analysis.shot_tracker import AnalyzeSettings
 from pipelines.curation.config import CurationConfig
 from pipelines.curation.ledger.ledger import Ledger
 from pipelines.curation.ledger.receipts import Provenance
+from pipelines.curation.ledger.shards import Shard
 from pipelines.curation.ledger.tables import publish, published_ids, read_published, write_part
-from pipelines.curation.sources import Source, list_sources
+from pipelines.curation.sources import Source, list_sources, sources_of
 from pipelines.export import run_export
 from pipelines.storage import filesystems as locations
 from pipelines.storage import retry
@@ -42,8 +43,9 @@ def keys_of(bucket):
     return [o["Key"] for o in found if not o["Key"].endswith("/")]
 
 
-def sources_of(uri, **settings):
-    return list_sources(CurationConfig(source=uri, **settings))
+def listed_in(uri, **settings):
+    spool = list_sources(CurationConfig(source=uri, **settings))
+    return sorted(sources_of(spool.shard(Shard())), key=lambda source: source.uri)
 
 
 def test_a_store_in_a_bucket_keeps_moves_lists_and_forgets(bucket, tmp_path):
@@ -89,7 +91,7 @@ def test_a_ledger_and_tables_in_a_bucket_are_found_again(bucket):
 def test_a_folder_of_a_bucket_is_listed_whatever_its_names(bucket):
     for name in ("b.mp4", "a#1.webm", "deep/my film 100%.MOV", "c?x=1.mp4", "notes.txt"):
         put(bucket, f"in/{name}", b"x")
-    listed = sources_of("s3://films/in")
+    listed = listed_in("s3://films/in")
     uris = [source.uri for source in listed]
     names = ["a#1.webm", "b.mp4", "c?x=1.mp4", "deep/my film 100%.MOV"]
     assert uris == [f"s3://films/in/{name}" for name in names]
@@ -120,29 +122,76 @@ def test_a_manifest_names_videos_anywhere(bucket, tmp_path, in_bucket, suffix):
     put(bucket, f"lists/list.{suffix}", data)
     (tmp_path / f"list.{suffix}").write_bytes(data)
     folder = "s3://films/lists" if in_bucket else str(tmp_path)
-    found = {source.uri: source.size_bytes for source in sources_of(f"{folder}/list.{suffix}")}
+    found = {source.uri: source.size_bytes for source in listed_in(f"{folder}/list.{suffix}")}
     assert found == dict(zip(uris, (2, 1, -1), strict=True))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_manifest_with_sizes_needs_no_lookup(bucket, suffix):
+    sink = io.BytesIO()
+    columns = {"uri": ["s3://films/in/gone.mp4"], "size_bytes": [5], "modified": ["7"]}
+    pq.write_table(pa.table(columns), sink)
+    data = {
+        "csv": b"uri,size_bytes,modified\ns3://films/in/gone.mp4,5,7\n",
+        "jsonl": b'{"uri": "s3://films/in/gone.mp4", "size_bytes": 5, "modified": 7}\n',
+        "parquet": sink.getvalue(),
+    }[suffix]
+    put(bucket, f"lists/list.{suffix}", data)
+    assert listed_in(f"s3://films/lists/list.{suffix}") == [
+        Source("s3://films/in/gone.mp4", 5, "7")
+    ]
+
+
+def test_a_folder_with_many_folders_is_listed_whole(bucket):
+    names = [f"{top}/{deep}/{n}.mp4" for top in "ab" for deep in range(10) for n in range(2)]
+    for name in [*names, "c.mp4"]:
+        put(bucket, f"in/{name}", b"x")
+    found = [source.uri.removeprefix("s3://films/in/") for source in listed_in("s3://films/in")]
+    assert found == sorted([*names, "c.mp4"])
+    assert len(listed_in("s3://films/in", recursive=False)) == 1
+    first = [source.uri for source in listed_in("s3://films/in", limit=3)]
+    assert first == [f"s3://films/in/{name}" for name in sorted(names)[:3]]
+
+
+def test_many_keys_of_one_object_are_two_requests(bucket):
+    store = Store("s3://films/out")
+    store.write("a.pack", bytes(range(200)))
+    before = bucket.num_requests
+    assert store.read_many(["a.pack#10,2", "a.pack#0,1", "a.pack#199,1"]) == [
+        bytes([10, 11]), b"\0", bytes([199])
+    ]  # fmt: skip
+    assert bucket.num_requests == before + 2
+    assert store.read_if_there("gone") is None
+    assert bucket.num_requests == before + 3
+
+
+def test_a_small_table_is_two_requests(bucket):
+    store = Store("s3://films/out")
+    store.write_table("t.parquet", pa.table({"a": range(1000), "b": ["x"] * 1000}))
+    before = bucket.num_requests
+    assert store.read_table("t.parquet", ["a"]).num_rows == 1000
+    assert bucket.num_requests == before + 2
+    assert store.find_table("gone.parquet", ["a"]) is None
+    assert bucket.num_requests == before + 3
 
 
 def test_an_entry_without_an_address_stands_beside_its_manifest(bucket):
     put(bucket, "in/a.mp4", b"aa")
     put(bucket, "in/list.txt", b"a.mp4\n")
-    assert [source.uri for source in sources_of("s3://films/in/list.txt")] == [
-        "s3://films/in/a.mp4"
-    ]
+    assert [source.uri for source in listed_in("s3://films/in/list.txt")] == ["s3://films/in/a.mp4"]
 
 
 def test_a_row_without_an_address_is_refused(bucket):
     put(bucket, "list.parquet", parquet_of(["s3://films/in/a.mp4", None]))
     with pytest.raises(InputError, match=r"Row 2 .* has no uri"):
-        sources_of("s3://films/list.parquet")
+        listed_in("s3://films/list.parquet")
 
 
 def test_options_of_an_address_reach_its_neighbours(bucket, monkeypatch):
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     options = f"?endpoint_override={bucket.url.removeprefix('http://')}&scheme=http"
     put(bucket, "in/a.mp4", b"aa")
-    (source,) = sources_of(f"s3://films/in{options}")
+    (source,) = listed_in(f"s3://films/in{options}")
     assert source.uri == f"s3://films/in/a.mp4{options}"
     assert file_info(source.uri).size == 2
     assert Store(f"s3://films/out{options}").address("x") == f"s3://films/out/x{options}"
@@ -277,7 +326,7 @@ def test_a_video_that_cannot_be_fetched_is_away_and_not_unreadable(bucket, tmp_p
     monkeypatch.setattr(retry, "ATTEMPTS", 2)
     content = write_film(tmp_path / "a.mp4", [1]).read_bytes()
     put(bucket, "in/a.mp4", content)
-    (source,) = sources_of("s3://films/in/a.mp4")
+    (source,) = listed_in("s3://films/in/a.mp4")
     store, config = Store("s3://films/out"), CurationConfig()
     settings = AnalyzeSettings(config.decode, config.detector, config.keyframes, "hash")
     ledger = Ledger(store, "decoded", "abc", ANALYZED_VIDEOS, "source_id")

@@ -25,13 +25,17 @@ from tests.pipelines.curation.footage import scenery
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "curation.md"
 SHOTS_OF = {"A": 2, "B": 1, "C": 1, "D": 3}
 REJECTED = "C"
+IN_PACKS = "CD"
 
 
 def keyframe(store, name):
     data = encode_jpeg(scenery(ord(name[0]) + int(name[1])), 88)
     sha256 = (name * 32)[:64]
-    store.write(keyframe_uri(sha256), data)
     about = {"frame": 5, "time_s": 0.5, "sha256": sha256, "width": 96, "height": 64}
+    if name[0] in IN_PACKS:
+        store.write(f"media/{name}.pack", b"before" + data + b"after")
+        return about | {"uri": f"media/{name}.pack#6,{len(data)}"}
+    store.write(keyframe_uri(sha256), data)  # as version 0.1 did
     return about | {"uri": keyframe_uri(sha256)}
 
 
@@ -109,6 +113,10 @@ def test_parquet_holds_a_row_a_shot_and_a_row_a_scene(curated, tmp_path):
     assert second["embedding"] == [0.0, 1.0, 0.0, 0.0]
     assert Path(second["clip_uri"]).read_bytes() == b"clip"
     assert Image.open(second["keyframes"][0]["uri"]).size == (96, 64)
+    assert (second["keyframes"][0]["offset"], second["keyframes"][0]["length"]) == (None, None)
+    packed = shots[-1]["keyframes"][0]
+    jpeg = Path(packed["uri"]).read_bytes()[packed["offset"] :][: packed["length"]]
+    assert Image.open(io.BytesIO(jpeg)).size == (96, 64)
     assert shots[0]["clip_uri"] is None
     scenes = pq.read_table(tmp_path / "out" / "scenes").to_pylist()
     assert [(s["scene_id"], s["num_shots"]) for s in scenes] == [("A", 2), ("B", 1), ("D", 3)]

@@ -6,11 +6,14 @@ from fw_model.schemas.curated import ShotReason
 from pipelines.curation.assembly.assemble import assemble_video, shot_prints
 from pipelines.curation.assembly.filters import drop_reason
 from pipelines.curation.assembly.near_duplicates import (
-    DuplicateCandidates,
     ShotPrint,
+    bands,
     distance_bits,
     find_duplicates,
+    groups_of,
     is_duplicate,
+    middle,
+    pairs_in_band,
 )
 from pipelines.curation.config import FilterConfig, SceneConfig
 
@@ -129,12 +132,14 @@ def test_candidates_hold_every_duplicate_and_few_others(limit):
             changed ^= 1 << int(bit)
         bits.append(changed)
     shots = [print_of(str(n), value) for n, value in enumerate(bits)]
-    candidates = DuplicateCandidates(limit)
-    for video in range(0, len(shots), 4):
-        candidates.add(str(video), [s.fingerprints for s in shots[video : video + 4]])
-    found = candidates.found()
-    compared = [shots[int(v) + i] for v in sorted(found, key=int) for i in sorted(found[v])]
-    duplicates = find_duplicates(compared, config)
+    values = bands([middle(shot.fingerprints) for shot in shots], limit + 1)
+    numbers = np.arange(len(shots)) + 1000
+    pairs = np.concatenate([pairs_in_band(numbers, column) for column in values.T])
+    groups: dict[int, list[ShotPrint]] = {}
+    for number, group in groups_of(pairs).tolist():
+        groups.setdefault(group, []).append(shots[number - 1000])
+    compared = [shot for group in groups.values() for shot in group]
+    duplicates = set().union(*(find_duplicates(group, config) for group in groups.values()))
     assert duplicates == find_duplicates(shots, config) == by_comparing_all(shots, config)
     assert len(duplicates) >= 20 and len(compared) < 0.8 * len(shots)
 
@@ -149,13 +154,12 @@ def by_comparing_all(shots, config):
     return duplicates
 
 
-def test_shots_without_a_fingerprint_are_like_no_other():
-    candidates = DuplicateCandidates(6)
-    candidates.add("a", [(), print_of("x", 5).fingerprints])
-    candidates.add("b", [()])
-    assert candidates.found() == {}
-    candidates.add("c", [(), (), print_of("y", 4).fingerprints])
-    assert candidates.found() == {"a": {1}, "c": {2}}
+def test_pairs_join_groups_that_have_no_band_in_common():
+    pairs = pairs_in_band(np.array([5, 1, 9, 4]), np.array([7, 3, 7, 3], np.uint64))
+    assert sorted(map(sorted, pairs.tolist())) == [[1, 4], [5, 9]]
+    chain = np.array([[5, 9], [2, 5], [1, 4]])
+    assert groups_of(chain).tolist() == [[1, 1], [2, 2], [4, 1], [5, 2], [9, 2]]
+    assert groups_of(np.zeros((0, 2), np.int64)).tolist() == []
 
 
 def test_black_bars_do_not_make_candidates_of_all_shots(monkeypatch):

@@ -99,7 +99,7 @@ def test_the_summary_adds_the_counts_of_all_scenes(tmp_path):
         for i, (references, resolved, recurrences, same) in enumerate(counts)
     ]
     assert set(rows[0]) <= set(CAPTIONS.names)
-    counted = count_tables(store, [write_part(store, "captions", 0, rows, "run")])
+    counted = count_tables(store, [write_part(store, "captions", 0, rows, "run")]).summary()
     assert counted.entity_consistency == {
         "references": 10,
         "references_resolved": 9,
@@ -111,7 +111,7 @@ def test_the_summary_adds_the_counts_of_all_scenes(tmp_path):
 
 
 def test_shares_of_nothing_are_not_numbers(tmp_path):
-    shares = count_tables(Store(str(tmp_path)), []).entity_consistency
+    shares = count_tables(Store(str(tmp_path)), []).summary().entity_consistency
     assert (shares["resolved_share"], shares["same_id_share"]) == (None, None)
 
 
