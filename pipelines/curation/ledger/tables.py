@@ -242,7 +242,9 @@ def read_published(
     `ids` chooses the rows, `places` the parts that are read; None means all.
     """
     table = TABLE_OF[row_type]
-    wanted = None if ids is None else pc.field(CURATED_TABLES[table][1]).isin(list(ids))
+    wanted = None
+    if ids is not None:
+        wanted = pc.field(CURATED_TABLES[table][1]).isin(pa.array(list(ids), pa.string()))
     keys = published_files(store, table)
     if places is not None:
         keys = [key for key in keys if place_of(key) in places]
