@@ -314,7 +314,7 @@ def _arguments() -> argparse.Namespace:
     found = made.parse_args()
     is_local = found.store == "local"
     if found.videos is None:
-        found.videos = [100, 1000, 3000] if is_local else [200]
+        found.videos = [100, 1000, 3000] if is_local else [500]
     if found.rows is None:
         found.rows = [100_000, 1_000_000] if is_local else [100_000]
     return found

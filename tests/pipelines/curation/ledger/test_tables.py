@@ -12,6 +12,7 @@ from pipelines.curation.assembly.phase import grouped
 from pipelines.curation.ledger.ledger import Entry
 from pipelines.curation.ledger.tables import (
     check_unique,
+    first_places,
     publish,
     published_files,
     read_published,
@@ -98,6 +99,22 @@ def test_a_table_with_a_row_twice_is_never_published(store):
         check_unique(store, parts)
 
 
-def test_no_ids_choose_no_rows(store):
-    publish(store, stage(store, "first", 0.5), "first", {"run_id": "first"})
-    assert read_published(store, SceneRow, ["scene_id"], ids=[]) == []
+def test_rows_are_read_by_id_from_the_places_that_are_named(store):
+    rows = [[{"scene_id": "a"}, {"scene_id": "b"}], [{"scene_id": "c"}]]
+    parts = [
+        write_part(store, table, place, few if table == "scenes" else [], "run")
+        for table in CURATED_TABLES
+        for place, few in enumerate(rows)
+    ]
+    publish(store, parts, "run", {})
+
+    def ids(**chosen):
+        return [row["scene_id"] for row in read_published(store, SceneRow, ["scene_id"], **chosen)]
+
+    assert ids() == ["a", "b", "c"]
+    assert ids(ids=["c", "a"]) == ["a", "c"]
+    assert ids(ids=[]) == []
+    assert ids(ids=["c", "a"], places=[1]) == ["c"]
+    assert first_places(store, "scenes", 2) == [0]
+    assert first_places(store, "scenes", 0) == [0]
+    assert first_places(store, "scenes", 3) == [0, 1]
