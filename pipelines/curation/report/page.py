@@ -28,6 +28,7 @@ MAX_ROWS = 20
 MAX_SOURCES = 8
 MAX_SHOTS_READ = 100_000
 THUMBNAIL_PX = 400
+MIN_SPREAD = 1e-4  # equal values differ by their rounding
 NUM_BINS = 24
 
 Bars = list[tuple[str, float, str]]
@@ -130,7 +131,7 @@ def _histograms(shots: Sequence[ShotRow], scenes: Sequence[SceneRow]) -> list[Hi
     ]
     histograms = []
     for title, unit, values in measured:
-        if len(set(values)) > 1:
+        if np.ptp(values or [0.0]) > MIN_SPREAD:  # else there is nothing to see
             counts, edges = np.histogram(values, NUM_BINS)
             low, high = float(edges[0]), float(edges[-1])
             histograms.append(Histogram(title, unit, low, high, counts.tolist()))
