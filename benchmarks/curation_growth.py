@@ -195,10 +195,12 @@ def _finish(source: str, output: str, figures: str) -> None:
     url = os.environ.get("AWS_ENDPOINT_URL") if output.startswith("s3") else None
     server = ObjectStore(url) if url else None
     requests: dict[str, Counter[str]] = {}
+    mib: dict[str, float] = {}
     last = server.counts() if server else Counter()
 
     def on_progress(phase: str, done: int, total: int) -> None:
         nonlocal last
+        mib[f"driver, {phase}"] = psutil.Process().memory_info().rss / MIB
         if server and (done == total or not done):
             now = server.counts()
             name = phase if done else f"before {phase}"
@@ -208,7 +210,7 @@ def _finish(source: str, output: str, figures: str) -> None:
     summary = run_curation(settings(source, output), ModelConfig(), on_progress=on_progress)
     if server:
         requests["finalize"] = server.counts() - last
-    mib = {"driver": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    mib["driver"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     found = {"seconds": summary.seconds, "mib": mib, "requests": requests}
     Path(figures).write_text(json.dumps(found), encoding="utf-8")
 

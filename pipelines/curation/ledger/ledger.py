@@ -29,7 +29,7 @@ from pipelines.storage.store import Store, Written
 
 LEDGER_FOLDER = "ledger"
 RUN_PREFIX = "run-"
-ROWS_PER_GROUP = 64  # rows of long videos are large, and a reader may want few
+GROUP_BYTES = 16 * 1024 * 1024  # few groups, as each is a request, but not too large to read one
 WHOLE = Shard()
 
 RowT = TypeVar("RowT", bound=Mapping[str, object])
@@ -107,7 +107,8 @@ class Ledger(Generic[RowT]):
         """Write rows that are committed already in one file; return its key."""
         name = self._name(table.select([self.id_column, "attempts"]).to_pylist())
         key = f"{self.folder_of(shard)}/{name}"
-        return key, self.store.write_table(key, table, rows_per_group=ROWS_PER_GROUP)
+        rows_per_group = max(1, table.num_rows * GROUP_BYTES // max(1, table.nbytes))
+        return key, self.store.write_table(key, table, rows_per_group=rows_per_group)
 
     def committed(
         self, row_id: str, attempts: int, columns: Iterable[str], shard: Shard = WHOLE

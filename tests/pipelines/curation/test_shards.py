@@ -51,7 +51,7 @@ def test_many_shards_give_the_tables_of_one(films, tmp_path, monkeypatch, ray_cl
     assert (many.videos_in, many.shots_dropped) == (one.videos_in, one.shots_dropped)
     assert many.shot_reasons["duplicate"] == NUM_FILMS // 3
     store = Store(str(tmp_path / "many"))
-    assert len({file["shard"] for file in manifest_files(store)}) == 8
+    assert 4 < len({file["shard"] for file in manifest_files(store)}) <= 8
     files = {(file["key"], file["sha256"]) for file in manifest_files(store)}
     again = curate(films, tmp_path / "many")
     assert (again.videos_analyzed_now, again.scenes_captioned_now) == (0, 0)
