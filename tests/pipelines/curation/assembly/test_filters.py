@@ -196,7 +196,7 @@ def test_every_shot_stays_in_the_table_and_only_kept_ones_are_in_scenes():
         scores={"s0": 5.5},
         duplicates={"s3"},
         filters=FilterConfig(),
-        scenes=SceneConfig(min_shots=2),
+        scenes=SceneConfig(min_shots=2, colour_weight=0.0),
         stamp=lambda scene_id: {"run_id": f"run of {scene_id}"},
     )
     assert [row["aesthetic"] for row in rows.shots] == [5.5, None, None, None]
