@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -191,18 +193,16 @@ def place_of(key: str) -> int:
     return int(found[1])
 
 
-def first_places(store: Store, table: str, max_rows: int) -> list[int]:
-    """Return the places of the first parts of a finished table, at least one, with `max_rows` rows
-    at most: a sample of all tables."""
-    places: list[int] = []
-    num_rows = 0
+def first_places(store: Store, max_rows: int) -> list[int]:
+    """Return the places of the first parts, at least one, that have `max_rows` rows at most in all
+    tables together: a sample of the finished tables."""
+    num_rows: Counter[int] = Counter()
     for file in manifest_files(store):
-        if file["table"] == table:
-            num_rows += file["num_rows"]
-            if places and num_rows > max_rows:
-                break
-            places.append(place_of(file["key"]))
-    return places
+        num_rows[place_of(file["key"])] += file["num_rows"]
+    places = sorted(num_rows)
+    totals = itertools.accumulate(num_rows[place] for place in places)
+    few = [place for place, total in zip(places, totals, strict=True) if total <= max_rows]
+    return few or places[:1]
 
 
 def published_files(store: Store, table: str) -> list[str]:

@@ -26,7 +26,7 @@ MAX_SCENES = 36
 MAX_SHOTS_SHOWN = 10
 MAX_ROWS = 20
 MAX_SOURCES = 8
-MAX_SHOTS_READ = 100_000
+MAX_ROWS_READ = 200_000
 THUMBNAIL_PX = 400
 MIN_SPREAD = 1e-4  # equal values differ by their rounding
 NUM_BINS = 24
@@ -48,7 +48,7 @@ class Histogram(NamedTuple):
 def write_report(store: Store) -> None:
     """Write `report.html` into a finished output folder."""
     summary = read_summary(store)
-    places = first_places(store, "shots", MAX_SHOTS_READ)
+    places = first_places(store, MAX_ROWS_READ)
     columns = ["uri", "status", "reason", "detail", "analyze_s", "num_frames", "decode_errors"]
     videos = read_published(store, VideoRow, columns, places=places)
     shots = read_published(store, ShotRow, ["start_s", "end_s", "motion"], places=places)

@@ -115,6 +115,5 @@ def test_rows_are_read_by_id_from_the_places_that_are_named(store):
     assert ids(ids=["c", "a"]) == ["a", "c"]
     assert ids(ids=[]) == []
     assert ids(ids=["c", "a"], places=[1]) == ["c"]
-    assert first_places(store, "scenes", 2) == [0]
-    assert first_places(store, "scenes", 0) == [0]
-    assert first_places(store, "scenes", 3) == [0, 1]
+    assert first_places(store, 2) == first_places(store, 0) == [0]
+    assert first_places(store, 3) == [0, 1]
