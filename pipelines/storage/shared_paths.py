@@ -102,6 +102,8 @@ def sample(role: str, uris: Sequence[str]) -> list[tuple[str, str]]:
 def _local(named: tuple[str, str]) -> tuple[str, str]:
     """Return the role and the local path, "" for a URI of another file system."""
     role, uri = named
+    if "://" in uri and not uri.startswith("file://"):
+        return role, ""  # without asking its server
     found, path = filesystem(uri)
     return role, path if is_local(found) else ""
 
