@@ -91,16 +91,13 @@ class AnalyzeVideos:
         self._seconds_per_commit = seconds_per_commit
         self._children = [DecodeSandbox(settings) for _ in range(num_children)]
 
-    def __call__(self, pending: pa.Table) -> pa.Table:
+    def __call__(self, pending: pa.Table) -> Iterator[pa.Table]:
+        """Yield what was committed, a few videos at a time: a whole block's would fill memory."""
         by_shard: dict[str, list[PendingVideoRow]] = {}
         for row in pending.to_pylist():
             by_shard.setdefault(row["shard"] or "", []).append(row)
-        done = [
-            receipts
-            for shard, rows in by_shard.items()
-            for receipts in self._commits(rows, Shard.parse(shard))
-        ]
-        return pa.concat_tables([DECODED.empty_table(), *done])
+        for shard, rows in by_shard.items():
+            yield from self._commits(rows, Shard.parse(shard))
 
     def __del__(self) -> None:
         for child in getattr(self, "_children", []):

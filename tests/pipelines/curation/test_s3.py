@@ -335,7 +335,7 @@ def test_a_video_that_cannot_be_fetched_is_away_and_not_unreadable(bucket, tmp_p
     def analyzed(attempts):
         row = {"source_id": source.source_id, "uri": source.uri, "attempts": attempts}
         row |= {"size_bytes": source.size_bytes, "modified": source.modified}
-        analyze(pa.Table.from_pylist([row], schema=PENDING_VIDEO))
+        list(analyze(pa.Table.from_pylist([row], schema=PENDING_VIDEO)))
         (found,) = ledger.read(ledger.entries(()))
         return found
 
