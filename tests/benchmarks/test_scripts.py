@@ -9,7 +9,7 @@ import pytest
 import benchmarks
 
 FOLDER = Path(benchmarks.__file__).parent
-SHARED = {"__init__", "report", "scoreboard"}
+SHARED = {"__init__", "finished_videos", "object_store", "report", "scoreboard"}
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in SHARED)
 
 
