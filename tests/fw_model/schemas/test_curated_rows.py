@@ -11,19 +11,23 @@ from fw_model.schemas import curated, curated_rows
 WRITTEN = Path(__file__).parents[2] / "formats" / "v0_1" / "curated"
 
 
-NEW = {"crop"}  # columns that version 0.1 did not have; its files are read without them
+# Columns that version 0.1 did not have; its files are read without them.
+NEW = {"crop", "field_order", "interlaced_share", "interlaced_flag_share"}
+NEW |= {"num_faces", "ocr_area", "subtitle_area", "nsfw", "perception_error", "faces", "text_lines"}
 
 
 def without_new(schema):
     """Return a schema without the columns of later versions, also inside lists of structs."""
 
-    def old(field):
+    def old(fields):
+        return [old_field(field) for field in fields if field.name not in NEW]
+
+    def old_field(field):
         if not pa.types.is_list(field.type) or not pa.types.is_struct(field.type.value_type):
             return field
-        inner = [child for child in field.type.value_type if child.name not in NEW]
-        return pa.field(field.name, pa.list_(pa.struct(inner)))
+        return pa.field(field.name, pa.list_(pa.struct(old(field.type.value_type))))
 
-    return pa.schema([old(field) for field in schema if field.name not in NEW])
+    return pa.schema(old(schema))
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def test_curation_analyzes_long_videos_in_ranges(long_video, whole, tmp_path, ra
 
 
 @pytest.mark.parametrize(
-    ("nodes", "children"), [([1, 1, 1], 2), ([2, 2], 2), ([3, 1], 4), ([16, 4], 4), ([], 2)]
+    ("nodes", "children"), [([1, 1, 1], 2), ([2, 2], 2), ([3, 1], 3), ([16, 4], 4), ([], 2)]
 )
 def test_the_actor_of_a_long_video_fits_on_one_node_beside_the_one_that_embeds(
     nodes, children, monkeypatch
