@@ -18,12 +18,15 @@ PAGE = PROJECT / "docs" / "results.md"
 HEADLINE_ROWS = 4
 TOPICS: Mapping[str, Sequence[str]] = {
     "Cuts and scenes in real footage": (
-        "cut_accuracy_held_out", "cut_accuracy_variants", "cut_accuracy", "scene_agreement",
+        "cut_accuracy_held_out", "cut_accuracy", "scene_agreement",
     ),
     "What the caches bring (packaged tiny model, 100 stories)": ("caches", "rejudge", "ablation"),
     "The packaged tiny model": ("long_shot", "returns", "modes", "metric_checks"),
     "Exactness and crashes": ("exactness", "crash_tests"),
-    "Speed": ("demo", "context_reuse", "curation_speed", "curation_growth", "toyfilm_speed"),
+    "Speed": (
+        "demo", "context_reuse", "curation_speed", "curation_growth", "curation_growth_s3",
+        "toyfilm_speed",
+    ),
 }  # fmt: skip
 HEAD = """# Results
 
